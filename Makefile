@@ -1,0 +1,56 @@
+# make test     a fresh machine included: creates .venv, installs what tests need, lints, type-checks, runs pytest
+# make run      the dashboard
+# make lint     ruff and mypy only
+# make bench    every script in benchmarks/
+# make clean    removes .venv and caches; never data/ and checkpoints/
+#
+# PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
+# COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
+# TESTS="tests/test_slices.py"   runs only these instead of all
+
+PYTHON ?= python3
+TESTS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint format run bench clean
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+test: lint
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+run: $(VENV)/run
+	$(BIN)/streamlit run dashboard/app.py
+
+bench: $(VENV)/dev
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# The two files below are stamps: they stand for an environment that holds what the requirements name.
+$(VENV)/run: requirements.txt requirements-base.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "covseg needs Python 3.11 to 3.13; say which: PYTHON=python3.12 make test" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); the first time this downloads about 0.5 GB"
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +

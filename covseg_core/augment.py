@@ -1,0 +1,55 @@
+"""Random changes to a training slice and its mask, in NumPy and OpenCV, so that every Keras backend sees the same."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from covseg_core.config import AugmentConfig
+
+
+def augment(
+    image: np.ndarray, mask: np.ndarray, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change one slice; the same `rng` state gives the same result.
+
+    Parameters
+    ----------
+    image : (S, S) uint8, 0..255
+    mask : (S, S) uint8, 0/1, moved with the image
+
+    Returns
+    -------
+    (S, S) uint8, (S, S) uint8 : new arrays, or the given ones where nothing changes
+    """
+    if config.flip or config.shift or config.scale or config.rotate:
+        matrix = _affine(image.shape[0], config, rng)
+        image = cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR)
+        mask = cv2.warpAffine(mask, matrix, mask.shape[::-1], flags=cv2.INTER_NEAREST)
+    if config.contrast or config.brightness:
+        image = cv2.LUT(image, _grey_curve(config, rng))
+    if config.noise:
+        deviation = 255 * config.noise * rng.random(dtype=np.float32)
+        noise = deviation * rng.standard_normal(image.shape, dtype=np.float32)
+        image = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    return image, mask
+
+
+def _affine(size: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """(2, 3) matrix: rotation and scale about the centre of the slice, then mirror, then shift."""
+    centre = (size - 1) / 2
+    angle = rng.uniform(-config.rotate, config.rotate)
+    matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1 + rng.uniform(-config.scale, config.scale))
+    if rng.random() < 0.5 and config.flip:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += size - 1
+    matrix[:, 2] += rng.uniform(-config.shift, config.shift, 2) * size
+    return matrix
+
+
+def _grey_curve(config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """(256,) uint8: contrast about the middle grey, then brightness."""
+    contrast = 1 + rng.uniform(-config.contrast, config.contrast)
+    brightness = 255 * rng.uniform(-config.brightness, config.brightness)
+    grey = (np.arange(256) - 127.5) * contrast + 127.5 + brightness
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

@@ -1,0 +1,202 @@
+"""Configuration of a run: frozen dataclasses that go to `config.json` and back, and the presets as rows of a table.
+
+`docs/settings.md` explains every field; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from covseg_core.errors import SettingError
+
+Metric = Literal["accuracy", "iou", "dice"]
+Target = Literal["infection", "lung"]
+SplitKind = Literal["patient", "slice"]
+Resize = Literal["area", "thesis"]
+
+METRICS: tuple[Metric, ...] = ("accuracy", "iou", "dice")
+
+
+def _check(name: str, value: object, fits: bool, expected: str) -> None:
+    if not fits:
+        raise SettingError(name, repr(value), expected)
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """From volume to slices: everything that changes a cached pixel."""
+
+    size: int = 256
+    """Side of the square slices, in pixels; a multiple of 16."""
+    window: tuple[float, float] = (-1250.0, 250.0)
+    """HU range that is mapped to 0..255; scans that are already 0..255 are left alone."""
+    resize: Resize = "area"
+    """`area`: pad to a physical square, area-average images, nearest neighbour for masks. `thesis`: take every second
+    pixel, then `skimage.transform.resize` without padding."""
+
+    def __post_init__(self) -> None:
+        _check("size", self.size, 16 <= self.size <= 1024 and self.size % 16 == 0, "a multiple of 16 from 16 to 1024")
+        _check("window", self.window, self.window[0] < self.window[1], "two HU values, the lower first")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which slices train, validate and test."""
+
+    kind: SplitKind = "patient"
+    """`patient`: all slices of one person stay on one side. `slice`: as in the thesis; neighbouring slices leak."""
+    fractions: tuple[float, float, float] = (0.7, 0.2, 0.1)
+    """Shares of training, validation and test."""
+    seed: int = 0
+    """Which of the possible splits."""
+
+    def __post_init__(self) -> None:
+        fits = all(0 < part < 1 for part in self.fractions) and abs(sum(self.fractions) - 1) < 1e-6
+        _check("fractions", self.fractions, fits, "three shares above 0 that add up to 1")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The U-Net."""
+
+    filters: int = 32
+    """Channels of the first block; doubled at each of the four levels down."""
+    normalization: Literal["none", "batch"] = "none"
+    """Batch normalisation after each 3x3 convolution, or none, as in the thesis."""
+    informed_bias: bool = False
+    """Start the output bias at the log odds of a positive pixel, which saves the epochs of all-background."""
+
+    def __post_init__(self) -> None:
+        _check("filters", self.filters, 1 <= self.filters <= 256, "1 to 256")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to training slices. All zero means none."""
+
+    flip: bool = False
+    """Mirror left and right."""
+    shift: float = 0.0
+    """Largest shift, as a share of the side."""
+    scale: float = 0.0
+    """Largest change of scale: 0.1 means 0.9 to 1.1."""
+    rotate: float = 0.0
+    """Largest rotation, in degrees."""
+    contrast: float = 0.0
+    """Largest change of contrast: 0.1 means 0.9 to 1.1."""
+    brightness: float = 0.0
+    """Largest change of brightness, as a share of the 0..255 range."""
+    noise: float = 0.0
+    """Largest standard deviation of added noise, as a share of the 0..255 range."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the U-Net is fitted."""
+
+    epochs: int = 100
+    """Passes over the training slices."""
+    batch: int = 8
+    """Slices a step, over all devices together."""
+    learning_rate: float = 1e-3
+    """Of Adam, at the start."""
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    """`cosine`: to 1 % of it at the last epoch. `plateau`: halved after 5 epochs without a better validation score."""
+    patience: int = 0
+    """Stop after this many epochs without a better validation score; 0 never stops early."""
+    empty_share: float = 1.0
+    """Share of the training slices without any target pixel that is kept."""
+    precision: Literal["auto", "float32", "mixed"] = "auto"
+    """`auto`: mixed precision on a GPU, float32 on a CPU."""
+    seed: int = 0
+    """Of the first weights, the shuffling and the augmentation."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        _check("epochs", self.epochs, 1 <= self.epochs <= 100_000, "1 to 100000")
+        _check("batch", self.batch, 1 <= self.batch <= 4096, "1 to 4096")
+        _check("learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "above 0 and below 10")
+        _check("empty_share", self.empty_share, 0 <= self.empty_share <= 1, "0 to 1")
+        _check("patience", self.patience, self.patience >= 0, "0 or more")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything needed to repeat a run; written once, when the run is created."""
+
+    id: str
+    """Name of the run's folder."""
+    experiment: str
+    """Shared by the runs that differ only in their metric."""
+    dataset: str
+    fingerprint: str
+    """SHA-256 over the dataset's files and labels when the run was created."""
+    metric: Metric
+    preset: str
+    created: str
+    """ISO 8601, UTC, with microseconds: the queue's order."""
+    target: Target = "infection"
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of covseg, Python and the packages that change results."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point for the settings."""
+
+    description: str
+    prepare: PrepareConfig
+    model: ModelConfig
+    train: TrainConfig
+    epochs: dict[Metric, int]
+    """Epochs for each metric, since the thesis trains the Dice model longer."""
+
+
+_LIGHT = AugmentConfig(flip=True, shift=0.06, scale=0.1, contrast=0.15, brightness=0.1)
+_FULL = AugmentConfig(flip=True, shift=0.1, scale=0.2, rotate=10.0, contrast=0.25, brightness=0.15, noise=0.03)
+
+PRESETS: dict[str, Preset] = {
+    "quick": Preset(
+        "Three models on 500 slices in about ten minutes on two CPU cores: to try things out.",
+        PrepareConfig(size=128),
+        ModelConfig(filters=8, normalization="batch", informed_bias=True),
+        TrainConfig(batch=8, learning_rate=2e-3, schedule="cosine", empty_share=0.5, augment=_LIGHT),
+        {"accuracy": 10, "iou": 10, "dice": 10},
+    ),
+    "standard": Preset(
+        "What to use for results: augmentation, early stopping, learning-rate schedule. Wants a GPU.",
+        PrepareConfig(size=256),
+        ModelConfig(filters=16, normalization="batch", informed_bias=True),
+        TrainConfig(batch=8, schedule="plateau", patience=20, augment=_FULL),
+        {"accuracy": 100, "iou": 100, "dice": 100},
+    ),
+    "paper": Preset(
+        "The thesis's setting: 7.8 million parameters, no augmentation, its resize. Wants a GPU.",
+        PrepareConfig(size=256, resize="thesis"),
+        ModelConfig(filters=32),
+        TrainConfig(batch=8),
+        {"accuracy": 100, "iou": 100, "dice": 250},
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """Look up a preset; raises `SettingError` for an unknown name."""
+    if name not in PRESETS:
+        raise SettingError("preset", repr(name), ", ".join(PRESETS))
+    return PRESETS[name]
+
+
+def changed(config, **values):
+    """A copy of a dataclass with the values that are not None replaced.
+
+    >>> changed(PrepareConfig(), size=128, window=None).size
+    128
+    """
+    return dataclasses.replace(config, **{name: value for name, value in values.items() if value is not None})

@@ -1,0 +1,54 @@
+"""What can go wrong in a way the user can mend.
+
+Every error is one line that says which file or setting, which value was found, and what was expected. The command line
+prints that line and exits with 2; the dashboard shows it in a red box. Anything that is not a `CovsegError` is a bug.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class CovsegError(Exception):
+    """Something the user can mend.
+
+    Parameters
+    ----------
+    what : the file, setting or name the error is about
+    found : what was found there
+    expected : what would have been right; may be empty
+
+    >>> str(CovsegError("ct.nii.gz", "4 dimensions (512, 512, 40, 2)", "3 dimensions"))
+    'ct.nii.gz: 4 dimensions (512, 512, 40, 2); expected 3 dimensions'
+    """
+
+    def __init__(self, what: str | os.PathLike[str], found: str, expected: str = "") -> None:
+        self.what = os.fspath(what)
+        self.found = found
+        self.expected = expected
+        text = f"{self.what}: {found}" + (f"; expected {expected}" if expected else "")
+        super().__init__(" ".join(text.split()))
+
+
+class ScanError(CovsegError):
+    """A file cannot be used as a CT scan or as a mask."""
+
+
+class PairingError(CovsegError):
+    """Scans and masks do not belong together."""
+
+
+class DatasetError(CovsegError):
+    """A dataset is missing, empty or unfit for what was asked."""
+
+
+class SettingError(CovsegError):
+    """A setting has a value that cannot be used."""
+
+
+class RunError(CovsegError):
+    """A run is missing, or in a state that does not allow what was asked."""
+
+
+class DownloadError(CovsegError):
+    """A download failed or its content is not what it should be."""

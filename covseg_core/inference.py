@@ -1,0 +1,149 @@
+"""Prepared slices to probabilities through ONNX Runtime: no TensorFlow, little memory, first answer in milliseconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from covseg_core.config import PrepareConfig
+from covseg_core.errors import RunError
+from covseg_core.runs import Run
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Progress = Callable[[int, int], None]
+"""Called with the slices done and the slices there are."""
+
+BATCH_PIXELS = 2 * 256 * 256
+"""Pixels a batch: 8 slices of 128, 2 of 256. Larger ones are no faster on a CPU (benchmarks/predict.py) and cost memory
+in proportion: 1.8 GB for 16 slices of 256 in the thesis's network."""
+
+
+class Cancel(Protocol):
+    """What says that nobody waits for the answer any more: a `threading.Event`, for instance."""
+
+    def is_set(self) -> bool: ...
+
+
+class Cancelled(Exception):
+    """Prediction was given up because its `cancel` was set; nothing was written."""
+
+
+class Segmenter:
+    """A trained model, ready to segment slices. Not shared by processes; threads may share it.
+
+    Parameters
+    ----------
+    model : a run that holds `model.onnx`, or the path of such a file
+    prepare : how slices are prepared for the model; a run knows its own
+
+    Raises
+    ------
+    RunError : the model is missing, is not readable, or does not map (N, S, S, 1) uint8 to (N, S, S, 1) float32 with
+        the size S of `prepare`
+    """
+
+    def __init__(self, model: Run | Path, prepare: PrepareConfig | None = None) -> None:
+        if isinstance(model, Run):
+            self.path, name = model.onnx, model.id
+            self.prepare = prepare or model.config.prepare
+            hint = f"a trained model; after training, `covseg export {name}` writes it"
+        else:
+            self.path, name = Path(model), str(model)
+            self.prepare = prepare or PrepareConfig()
+            hint = "an ONNX model"
+        if not self.path.is_file():
+            raise RunError(name, "has no model.onnx" if isinstance(model, Run) else "no such file", hint)
+        self._session = _open(self.path)
+        self._input = _checked_input(self._session, self.path, self.prepare.size)
+        self.batch = max(1, BATCH_PIXELS // self.prepare.size**2)
+
+    def probabilities(
+        self, images: np.ndarray, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> np.ndarray:
+        """Probability of the target in every pixel, batch by batch.
+
+        Parameters
+        ----------
+        images : (N, S, S) uint8, radiological view, as `slices.to_images` makes them; N may be 0
+        progress : called after each batch
+        cancel : looked at before each batch
+
+        Returns
+        -------
+        (N, S, S) float32, 0..1
+
+        Raises
+        ------
+        ValueError : images of another shape or type
+        RunError : the model answers with NaN or infinity, as one does whose training diverged
+        Cancelled : `cancel` was set
+        """
+        size = self.prepare.size
+        if images.ndim != 3 or images.shape[1:] != (size, size) or images.dtype != np.uint8:
+            raise ValueError(f"images are {images.shape} {images.dtype}; expected (N, {size}, {size}) uint8")
+        probabilities = np.empty(images.shape, np.float32)
+        for start in range(0, len(images), self.batch):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled
+            part = slice(start, start + self.batch)
+            batch = np.ascontiguousarray(images[part])[..., np.newaxis]
+            answer = self._session.run(None, {self._input: batch})[0][..., 0]
+            if not np.isfinite(answer).all():
+                raise RunError(self.path, "the model answers with NaN or infinity", "a model whose training converged")
+            probabilities[part] = answer
+            if progress is not None:
+                progress(min(start + self.batch, len(images)), len(images))
+        return probabilities
+
+
+def usable_cores() -> int:
+    """CPU cores this process may use: its affinity, and a container's quota, which ONNX Runtime does not look at."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control group, or its quota is "max"
+        return cores
+
+
+def _open(path: Path) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    # spinning threads gain at most a tenth on an idle machine and halve the speed on one that is training
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise RunError(path, f"not readable: {str(error).splitlines()[0]}", "an ONNX model") from error
+
+
+def _checked_input(session: onnxruntime.InferenceSession, path: Path, size: int) -> str:
+    """The name of the model's input, once input and output are what `probabilities` relies on."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    expected = f"one input (N, {size}, {size}, 1) uint8 and one output (N, {size}, {size}, 1) float32"
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise RunError(path, f"{len(inputs)} inputs and {len(outputs)} outputs", expected)
+    for tensor, kind in ((inputs[0], "tensor(uint8)"), (outputs[0], "tensor(float)")):
+        if tensor.type != kind or not _fits(tensor.shape, size):
+            raise RunError(path, f"{tensor.name} is {tuple(tensor.shape)} {tensor.type}", expected)
+    return str(inputs[0].name)
+
+
+def _fits(shape: list[Any], size: int) -> bool:
+    """Whether a shape is (N, S, S, 1), where names and None stand for any length; N must be one of those."""
+    if len(shape) != 4 or isinstance(shape[0], int):
+        return False
+    return all(not isinstance(found, int) or found == wanted for found, wanted in zip(shape[1:], (size, size, 1)))

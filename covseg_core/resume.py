@@ -1,0 +1,60 @@
+"""The state a training resumes from: weights and optimizer after its last complete epoch.
+
+Each epoch has a folder of its own under `last/`, renamed into place when it is complete; the one before is removed only
+then. Whatever moment the power fails, one complete state is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from zipfile import BadZipFile
+
+import keras
+import numpy as np
+
+from covseg_core.errors import RunError
+from covseg_core.runs import Run
+
+
+def save_last(run: Run, model: keras.Model, epoch: int) -> None:
+    """Save the state after `epoch` (from 1) and forget the one before."""
+    staging = run.last / f".new-{uuid.uuid4().hex[:8]}"
+    staging.mkdir(parents=True)
+    try:
+        model.save_weights(staging / "model.weights.h5")
+        optimizer: dict[str, np.ndarray] = {}
+        model.optimizer.save_own_variables(optimizer)
+        np.savez(staging / "optimizer.npz", **{name: np.asarray(value) for name, value in optimizer.items()})
+        for file in staging.iterdir():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        staging.rename(run.last / f"epoch_{epoch:04d}")
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    for folder in run.last.iterdir():
+        if folder.name != f"epoch_{epoch:04d}":
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def last_epoch(run: Run) -> int:
+    """Number, from 1, of the last complete epoch; 0 if there is none."""
+    return max((int(folder.name.split("_")[1]) for folder in run.last.glob("epoch_*")), default=0)
+
+
+def load_last(run: Run, model: keras.Model, epoch: int) -> None:
+    """Put the state after `epoch` into a built and compiled model.
+
+    Raises
+    ------
+    RunError : the state does not fit the model or is damaged
+    """
+    folder = run.last / f"epoch_{epoch:04d}"
+    try:
+        model.load_weights(folder / "model.weights.h5")
+        model.optimizer.build(model.trainable_variables)
+        with np.load(folder / "optimizer.npz", allow_pickle=False) as optimizer:
+            model.optimizer.load_own_variables(dict(optimizer))
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RunError(folder, f"cannot be resumed from: {error}", "the state that the same settings wrote") from error

@@ -1,0 +1,18 @@
+"""Where things are kept. Read from the environment at each call, so that tests and workers can point elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def data_root() -> Path:
+    """Folder of uploaded, downloaded and cached data: `COVSEG_DATA`, by default `data/` in the repository."""
+    return Path(os.environ.get("COVSEG_DATA") or REPOSITORY / "data").expanduser().absolute()
+
+
+def checkpoints_root() -> Path:
+    """Folder of runs: `COVSEG_CHECKPOINTS`, by default `checkpoints/` in the repository."""
+    return Path(os.environ.get("COVSEG_CHECKPOINTS") or REPOSITORY / "checkpoints").expanduser().absolute()

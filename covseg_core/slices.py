@@ -1,0 +1,183 @@
+"""Axial planes of a scan as square slices for the network, and the network's output back on the scan's own grid.
+
+Slices are in radiological view: row 0 is anterior, column 0 is the patient's right. Planes are (Y, X) in RAS+, so both
+axes are flipped on the way there and on the way back.
+
+Where pixels are along one axis (centres at whole numbers, `n` native, `S` prepared pixels):
+
+* area: `before` + n + `after` pixels are shared out evenly, so slice coordinate u is plane coordinate
+  (u + 0.5) * (before + n + after) / S - 0.5 - before, counted in the direction of view;
+* thesis: of every second pixel, m = ceil(n / 2) are shared out, so u is plane coordinate 2 * ((u + 0.5) * m / S - 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from os import cpu_count
+from typing import cast
+
+import numpy as np
+
+from covseg_core.config import Resize
+
+_THREADS = min(4, cpu_count() or 1)
+_ANTERIOR_RIGHT = np.s_[::-1, ::-1]
+"""RAS+ plane (y, x) -> radiological view, and back."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the mapping between `length` native and `size` prepared pixels, in the direction of view."""
+
+    length: int
+    size: int
+    before: int = 0
+    after: int = 0
+    step: int = 1
+
+    @property
+    def padded(self) -> int:
+        """Pixels that are shared out among the prepared ones."""
+        return self.before + -(-self.length // self.step) + self.after
+
+    def sources(self) -> np.ndarray:
+        """(size,) int: the native pixel nearest to each prepared one; -1 in the padding."""
+        nearest = np.floor((np.arange(self.size) + 0.5) * self.padded / self.size).astype(np.intp) - self.before
+        inside = (nearest >= 0) & (nearest * self.step < self.length)
+        return np.where(inside, nearest * self.step, -1)
+
+    def targets(self) -> np.ndarray:
+        """(length,) float32: where each native pixel lies among the prepared ones."""
+        shared = np.arange(self.length) / self.step + self.before
+        return ((shared + 0.5) * self.size / self.padded - 0.5).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the axial planes of one scan map to S x S slices."""
+
+    shape: tuple[int, int]
+    """Native (Y, X) [pixels]."""
+    spacing: tuple[float, float]
+    """Native (y, x) [mm]."""
+    size: int
+    """S, side of the slices [pixels]."""
+    resize: Resize
+    """See `PrepareConfig.resize`."""
+
+    @cached_property
+    def axes(self) -> tuple[_Axis, _Axis]:
+        """Rows and columns. In area mode both are padded evenly to one physical length, to the nearest pixel."""
+        if self.resize == "thesis":
+            rows, columns = (_Axis(length, self.size, step=2) for length in self.shape)
+            return rows, columns
+        side = max(length * spacing for length, spacing in zip(self.shape, self.spacing, strict=True))
+        axes = []
+        for length, spacing in zip(self.shape, self.spacing, strict=True):
+            missing = max(0, round(side / spacing) - length)
+            axes.append(_Axis(length, self.size, missing // 2, missing - missing // 2))
+        return axes[0], axes[1]
+
+
+def to_images(planes: np.ndarray, grid: Grid) -> np.ndarray:
+    """Grey planes as slices.
+
+    Parameters
+    ----------
+    planes : (Z, Y, X) uint8, RAS+
+
+    Returns
+    -------
+    images : (Z, S, S) uint8. Area: padded with 0 to a physical square, averaged over areas (linear if enlarged).
+        Thesis: every second pixel, then `skimage.transform.resize` with the value range preserved, cast to uint8
+    """
+    _check(planes, grid.shape)
+    images = np.empty((len(planes), grid.size, grid.size), np.uint8)
+    resize = _thesis if grid.resize == "thesis" else _area
+
+    def one(z: int) -> None:
+        images[z] = resize(planes[z][_ANTERIOR_RIGHT], grid)
+
+    _each(one, len(planes))
+    return images
+
+
+def to_masks(masks: np.ndarray, grid: Grid) -> np.ndarray:
+    """Masks as slices: each prepared pixel is the native pixel at its centre, 0 in the padding.
+
+    Parameters
+    ----------
+    masks : (Z, Y, X) uint8 0/1, RAS+
+
+    Returns
+    -------
+    masks : (Z, S, S) uint8 0/1
+    """
+    _check(masks, grid.shape)
+    rows, columns = (axis.sources() for axis in grid.axes)
+    prepared = np.zeros((len(masks), grid.size, grid.size), np.uint8)
+    inside = np.ix_(rows >= 0, columns >= 0)
+    native = np.ix_(rows[rows >= 0], columns[columns >= 0])
+    for target, plane in zip(prepared, masks, strict=True):
+        if plane.any():
+            target[inside] = plane[_ANTERIOR_RIGHT][native]
+    return prepared
+
+
+def to_native(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
+    """Slices back on the scan's own planes: linear interpolation, padding and view undone.
+
+    Parameters
+    ----------
+    probabilities : (Z, S, S) float32
+
+    Returns
+    -------
+    planes : (Z, Y, X) float32, RAS+
+    """
+    import cv2
+
+    _check(probabilities, (grid.size, grid.size))
+    rows, columns = (axis.targets() for axis in grid.axes)
+    map_x, map_y = (np.ascontiguousarray(coordinate[_ANTERIOR_RIGHT]) for coordinate in np.meshgrid(columns, rows))
+    planes = np.empty((len(probabilities), *grid.shape), np.float32)
+
+    def one(z: int) -> None:
+        source = np.ascontiguousarray(probabilities[z], np.float32)
+        cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, planes[z], cv2.BORDER_REPLICATE)
+
+    _each(one, len(probabilities))
+    return planes
+
+
+def _area(plane: np.ndarray, grid: Grid) -> np.ndarray:
+    """One plane in radiological view, padded and averaged to (S, S)."""
+    import cv2
+
+    rows, columns = grid.axes
+    padded = np.zeros((rows.padded, columns.padded), np.uint8)
+    padded[rows.before :, columns.before :][: rows.length, : columns.length] = plane
+    shrink = min(padded.shape) >= grid.size
+    return cv2.resize(padded, (grid.size, grid.size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+
+
+def _thesis(plane: np.ndarray, grid: Grid) -> np.ndarray:
+    """One plane in radiological view, resized as the thesis does."""
+    from skimage.transform import resize
+
+    return cast(np.ndarray, resize(plane[::2, ::2], (grid.size, grid.size), preserve_range=True)).astype(np.uint8)
+
+
+def _each(work: Callable[[int], None], count: int) -> None:
+    """Do independent slices in a few threads; OpenCV and SciPy let go of the interpreter while they compute."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(work, range(count)):
+            pass
+
+
+def _check(stack: np.ndarray, shape: tuple[int, int]) -> None:
+    if stack.shape[1:] != shape:
+        raise ValueError(f"planes of {stack.shape[1:]} for a grid of {shape}")

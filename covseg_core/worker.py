@@ -1,0 +1,140 @@
+"""The process that trains one run: `python -m covseg_core.worker <run folder>`.
+
+It waits for its turn without having loaded Keras, trains, exports, evaluates, and says in `status.json` how it ended.
+It belongs to no browser and no dashboard.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import filelock
+import psutil
+
+from covseg_core import settings
+from covseg_core.errors import CovsegError
+from covseg_core.heart import Heart, StopRequested
+from covseg_core.runs import Run, State, Status, host, list_runs, read_status
+
+TURN_POLL = 0.5
+"""Seconds between two looks at the queue."""
+
+
+def main() -> int:
+    """Entry point of the process; its exit code is 0 if the run finished or was stopped."""
+    run = Run(Path(sys.argv[1]).absolute())
+    alone = filelock.FileLock(run.folder / ".worker.lock", blocking=False)
+    try:
+        alone.acquire()
+    except filelock.Timeout:
+        print(f"{run.id}: another worker has this run")
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with alone, Heart(run, signed(run.status)) as heart:
+        state, reason = work(run, heart, stop)
+        run.stop_file.unlink(missing_ok=True)
+        heart.write(state=state, reason=reason, step=0)
+    print(f"{run.id}: {state}{': ' if reason else ''}{reason}", flush=True)
+    return 0 if state in ("finished", "stopped") else 1
+
+
+def signed(status: Status) -> Status:
+    """The queued status, with the process that is behind it."""
+    process = psutil.Process()
+    return dataclasses.replace(
+        status, state="queued", reason="", host=host(), pid=process.pid, pid_started=process.create_time()
+    )
+
+
+def work(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:
+    """Wait, train, export and evaluate; returns how it ended and why."""
+    try:
+        with turn(run, heart, stop):
+            return train_and_evaluate(run, heart, stop)
+    except StopRequested as request:
+        return "stopped", str(request)
+    except CovsegError as error:
+        traceback.print_exc()
+        return "failed", str(error)
+    except Exception as error:
+        # whatever it was, the user reads it on the page; the log has the traceback
+        traceback.print_exc()
+        return "failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def turn(run: Run, heart: Heart, stop: threading.Event) -> filelock.BaseFileLock:
+    """Wait until this run is the oldest in the queue and the device is free; the lock ends with the process."""
+    lock = device_lock()
+    while True:
+        if stop.is_set() or run.stop_file.exists():
+            raise StopRequested("stopped while it waited")
+        ahead = queue_ahead(run, heart.status.queued)
+        if not ahead:
+            try:
+                return lock.acquire().lock
+            except filelock.Timeout:
+                pass
+        heart.note(reason=f"waiting for {ahead} older" if ahead else "waiting for the device")
+        time.sleep(TURN_POLL)
+
+
+def device_lock() -> filelock.BaseFileLock:
+    """One training a device at a time, on this machine and for these runs."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    name = "".join(letter if letter.isalnum() else "-" for letter in f"{host()}-{visible}")
+    folder = settings.checkpoints_root() / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(folder / f"{name}.lock", blocking=False)
+
+
+def queue_ahead(run: Run, queued: float) -> int:
+    """How many living runs of this machine have waited longer."""
+    others = [(other.id, read_status(other)) for other in list_runs() if other.id != run.id]
+    return sum(
+        status is not None
+        and status.state == "queued"
+        and status.host == host()
+        and (status.queued, id) < (queued, run.id)
+        for id, status in others
+    )
+
+
+def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:
+    """The work itself, with the device reserved."""
+    from covseg_core.training import train
+
+    try:
+        train(run, heart, stop)
+    except StopRequested as request:
+        # what was learned until now can be compared and used
+        if run.best_weights.exists():
+            export(run)
+        return "stopped", str(request)
+    heart.write(reason="exporting")
+    export(run)
+    from covseg_core.evaluate import evaluate_run
+
+    heart.write(reason="evaluating")
+    evaluate_run(run)
+    return "finished", ""
+
+
+def export(run: Run) -> None:
+    """Write `model.onnx` from the best weights."""
+    from covseg_core.export import export_run
+
+    difference = export_run(run)
+    print(f"model.onnx: differs from Keras by at most {difference:.2g}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What there is, as tables for the pages: datasets and runs. One broken folder costs its row, not the page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pandas as pd
+
+from covseg_core import datasets, runs
+from covseg_core.datasets import Dataset
+from covseg_core.errors import CovsegError
+
+
+def load_datasets() -> tuple[list[Dataset], list[str]]:
+    """All datasets that can be read, and one line for each that cannot."""
+    loaded, problems = [], []
+    for name in datasets.list_datasets():
+        try:
+            loaded.append(datasets.load_dataset(name))
+        except CovsegError as error:
+            problems.append(str(error))
+    return loaded, problems
+
+
+def dataset_table(loaded: list[Dataset]) -> pd.DataFrame:
+    """A row a dataset. `Positive slices` are those with infection; it is missing where no case has infection masks."""
+    return pd.DataFrame(
+        [
+            {
+                "Dataset": dataset.name,
+                "Cases": len(dataset.cases),
+                "Patients": len(dataset.patients),
+                "Slices": sum(case.slices for case in dataset.cases),
+                "Positive slices": _positive_slices(dataset),
+                "Lung masks": sum(case.lung is not None for case in dataset.cases),
+                "Warnings": sum(len(case.warnings) for case in dataset.cases),
+                "Added": _time(dataset.created),
+            }
+            for dataset in loaded
+        ],
+        columns=["Dataset", "Cases", "Patients", "Slices", "Positive slices", "Lung masks", "Warnings", "Added"],
+    )
+
+
+def run_table() -> tuple[pd.DataFrame, list[str]]:
+    """A row a run, newest first, and one line for each run that cannot be read."""
+    rows, problems = [], []
+    for run in runs.list_runs():
+        try:
+            config, status = run.config, run.status
+        except CovsegError as error:
+            problems.append(str(error))
+            continue
+        rows.append(
+            {
+                "Run": run.id,
+                "State": status.state.capitalize(),
+                "Dataset": config.dataset,
+                "Metric": config.metric,
+                "Preset": config.preset,
+                "Epochs": status.epoch / status.epochs if status.epochs else 0.0,
+                "Device": status.device,
+                "Reason": status.reason,
+                "Created": _time(config.created),
+            }
+        )
+    columns = ["Run", "State", "Dataset", "Metric", "Preset", "Epochs", "Device", "Reason", "Created"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values("Created", ascending=False, ignore_index=True), problems
+
+
+def any_run_active() -> bool:
+    """Whether some run is queued or at work, so that a page has to look again."""
+    return any(status is not None and status.state in runs.ACTIVE for status in map(runs.read_status, runs.list_runs()))
+
+
+def _positive_slices(dataset: Dataset) -> int | None:
+    counts = [case.infection_voxels for case in dataset.cases if case.infection_voxels is not None]
+    return sum(voxels > 0 for case in counts for voxels in case) if counts else None
+
+
+def _time(iso: str) -> datetime | None:
+    """A stored time, for the browser to show in its own zone; None if it cannot be read."""
+    try:
+        return datetime.fromisoformat(iso)
+    except ValueError:
+        return None

@@ -1,0 +1,49 @@
+"""What every test gets: folders of its own for data and runs, and the real scans where they exist."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_test_in_the_users_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures of wider scope than a test, too, must not write to the user's `data/` and `checkpoints/`."""
+    root = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVSEG_DATA", str(root / "data"))
+        patch.setenv("COVSEG_CHECKPOINTS", str(root / "checkpoints"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `COVSEG_DATA`, different for every test."""
+    folder = tmp_path / "covseg-data"
+    monkeypatch.setenv("COVSEG_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def checkpoints_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `COVSEG_CHECKPOINTS`, different for every test."""
+    folder = tmp_path / "covseg-checkpoints"
+    monkeypatch.setenv("COVSEG_CHECKPOINTS", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real CT data (`ct20/`, `medseg/`, `dicom/`, ...), named by `COVSEG_REAL_DATA`; skips without it."""
+    named = os.environ.get("COVSEG_REAL_DATA")
+    if not named:
+        pytest.skip("needs real CT data: set COVSEG_REAL_DATA to their folder")
+    folder = Path(named)
+    if not (folder / "ct20").is_dir():
+        pytest.skip(f"needs real CT data: COVSEG_REAL_DATA names {folder}, which has no ct20/")
+    return folder.resolve()

@@ -1,0 +1,145 @@
+"""Who may import whom. What a user loses otherwise: a dashboard that takes seconds and 600 MB to start, a core that
+cannot be used without a web framework, and a prediction that waits for TensorFlow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "covseg_core"
+DASHBOARD = ROOT / "dashboard"
+
+FRAMEWORKS = {"keras", "tensorflow", "torch", "jax", "tf2onnx"}
+MODEL_MODULES = {
+    "covseg_core.batches",
+    "covseg_core.callbacks",
+    "covseg_core.device",
+    "covseg_core.export",
+    "covseg_core.metrics",
+    "covseg_core.resume",
+    "covseg_core.training",
+    "covseg_core.unet",
+    "covseg_core.worker",
+}
+"""Modules that may import a framework."""
+COMMANDS = {"covseg_core.cli", "covseg_core.__main__"}
+"""May import model modules, inside the function of a command that needs them."""
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module a file imports, functions included; `from a import b` gives `a` and `a.b`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; the graph below reads absolute ones"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+GRAPH = {_module(path): _imports(path) for path in _files(CORE)}
+
+
+def _reachable(module: str) -> dict[str, str]:
+    """Modules imported by `module`, directly or not, each with the one that imports it."""
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        importer = waiting.pop()
+        for name in GRAPH.get(importer, ()):
+            if name not in found:
+                found[name] = importer
+                waiting.append(name)
+    return found
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _in_a_fresh_python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_the_graph_is_read() -> None:
+    """The tests below would pass on an empty graph."""
+    assert "covseg_core.files" in GRAPH["covseg_core.datasets"]
+    assert "keras" in _reachable("covseg_core.unet")
+    assert set(GRAPH) >= MODEL_MODULES | COMMANDS, "a module was renamed: change the sets above"
+
+
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_the_core_never_imports_streamlit(module: str) -> None:
+    assert not {name for name in GRAPH[module] if _top(name) in {"streamlit", "dashboard"}}
+
+
+@pytest.mark.parametrize("module", sorted(set(GRAPH) - MODEL_MODULES))
+def test_only_model_modules_import_a_framework(module: str) -> None:
+    assert not {name for name in GRAPH[module] if _top(name) in FRAMEWORKS}
+
+
+@pytest.mark.parametrize("module", sorted(set(GRAPH) - MODEL_MODULES - COMMANDS))
+def test_other_modules_never_reach_a_model_module(module: str) -> None:
+    """Not even inside a function: importing, evaluating and predicting must work without waiting for TensorFlow."""
+    reached = _reachable(module)
+    assert not {name: importer for name, importer in reached.items() if name in MODEL_MODULES}
+
+
+def test_importing_every_other_module_loads_no_framework_and_no_streamlit() -> None:
+    """What the graph cannot see: a third-party package that brings TensorFlow along."""
+    modules = sorted(set(GRAPH) - MODEL_MODULES - {"covseg_core.__main__"})
+    loaded = _in_a_fresh_python(
+        f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
+        f"print(*sorted({FRAMEWORKS | {'streamlit'}} & set(sys.modules)))"
+    )
+    assert loaded == ""
+
+
+def test_the_dashboard_process_never_imports_a_framework(tmp_path: Path) -> None:
+    """Runs every page as a browser would ask for it, sample data included, and looks at what was loaded."""
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({str(DASHBOARD / "app.py")!r}, default_timeout=100).run()
+assert not app.exception, app.exception
+[button] = [b for b in app.button if b.label == "Use sample data"]
+button.click().run()
+assert not app.exception, app.exception
+assert len(app.dataframe) == 1, "the sample data are not listed"
+print(*sorted({FRAMEWORKS} & set(sys.modules)))
+"""
+    assert _in_a_fresh_python(code) == ""
+
+
+@pytest.mark.parametrize("path", _files(DASHBOARD), ids=lambda path: path.name)
+def test_no_page_names_a_framework_or_a_model_module(path: Path) -> None:
+    imports = _imports(path)
+    assert not {name for name in imports if _top(name) in FRAMEWORKS or name in MODEL_MODULES}
+    for name in imports & set(GRAPH):
+        assert not MODEL_MODULES & set(_reachable(name)), f"{path} imports {name}, which leads to a model module"
+
+
+def test_files_are_small_enough_to_be_read_in_one_go() -> None:
+    too_long = {
+        str(path.relative_to(ROOT)): lines
+        for folder in (CORE, DASHBOARD)
+        for path in _files(folder)
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert not too_long, "one concept a file, about 60 to 250 lines"
