@@ -43,7 +43,7 @@ $(VENV)/run: requirements.txt requirements-base.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "covseg needs Python 3.11 to 3.13; say which: PYTHON=python3.12 make test" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV); the first time this downloads about 0.5 GB"
+	@echo "Installing into $(VENV); the first time this downloads about 0.6 GB"
 	$(PIP) -r requirements.txt
 	@touch $@
 

@@ -83,8 +83,8 @@ def _check_size(path: Path, folder: Path, entries: list[zipfile.ZipInfo], limits
     free = shutil.disk_usage(there).free
     size = sum(entry.file_size for entry in entries)
     if size > min(limits.bytes, free):
-        allowed = f"{free / 2**30:.1f} GiB free" if free < limits.bytes else f"at most {limits.bytes / 2**30:.1f} GiB"
-        raise DatasetError(path, f"{size / 2**30:.1f} GiB when unpacked", allowed)
+        allowed = f"the {free >> 20:,} MiB free on disk" if free < limits.bytes else f"{limits.bytes >> 20:,} MiB"
+        raise DatasetError(path, f"{size >> 20:,} MiB when unpacked", f"at most {allowed}")
 
 
 def _check_clashes(path: Path, entries: list[zipfile.ZipInfo]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 import numpy as np
+from numpy.lib import format as npy
 
 from covseg_core.config import PrepareConfig, Target
 from covseg_core.errors import CovsegError, DatasetError
@@ -73,11 +74,15 @@ def prepared(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -
 def prepare_dataset(
     dataset: Dataset, prepare: PrepareConfig, target: Target = "infection", progress: Progress | None = None
 ) -> None:
-    """Fill the cache with images and masks of all cases that have the target's mask, several files at a time."""
+    """Fill the cache with the images and masks that it lacks, of all cases that have the target's mask.
+
+    Whether a file that is there is whole is seen when it is used. `progress` counts files to be made; none, no call.
+    """
     cases = [case for case in dataset.cases if target in case.files]
     whats: tuple[What, ...] = ("images", target)
-    with ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))) as pool:
-        jobs = [pool.submit(prepared, dataset, case, prepare, what) for case in cases for what in whats]
+    todo = [(case, what) for case in cases for what in whats if not cache_path(case, prepare, what).exists()]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        jobs = [pool.submit(prepared, dataset, case, prepare, what) for case, what in todo]
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
                 job.result()
@@ -113,7 +118,7 @@ def cache_path(case: Case, prepare: PrepareConfig, what: What) -> Path:
         prepare.resize,
     ]
     if what == "images":
-        parts += [case.scale, prepare.window]
+        parts += [case.scale, [float(end) for end in prepare.window]]
     else:
         parts += [case.sha256["scan"], case.labels if what == "infection" else None]
     key = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
@@ -153,10 +158,11 @@ def _write(path: Path, slices: np.ndarray) -> None:
     slices = np.ascontiguousarray(slices, np.uint8)
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as handle:
-            np.save(handle, slices, allow_pickle=False)
+            npy.write_array_header_1_0(handle, npy.header_data_from_array_1_0(slices))
+            handle.write(slices.data)  # unlike tofile, says why it fails
             handle.write(_checksum(slices))
     except OSError as error:
-        raise CovsegError(path, f"cannot write the slice cache ({error.strerror or error})") from error
+        raise CovsegError(path, f"cannot write the slice cache ({error.strerror or error})", "room on disk") from error
 
 
 def _read(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:

@@ -132,10 +132,10 @@ def case_table(cases: Sequence[Case], width: int) -> tuple[Table, list[str]]:
         patient = "one a slice" if case.stacked else case.patient
         names = [case.id, patient]
         if narrow:
-            names = [case.id if patient == case.id else f"{case.id}\n  patient: {patient}"]
+            names = [case.id if patient == case.id else f"{case.id}\n  of {patient}"]
         positive = "no mask" if case.positive_slices is None else f"{case.positive_slices} of {case.slices}"
         spacing = "x".join(f"{size:.3g}" for size in reversed(case.spacing)) if case.spacing_known else "unknown"
-        numbers = " ".join(str(1 + warnings.index(warning)) for warning in case.warnings)
+        numbers = " ".join(str(number) for number in sorted(1 + warnings.index(warning) for warning in case.warnings))
         shape = "x".join(map(str, reversed(case.shape)))
         table.add_row(*names, shape, spacing, case.orientation, case.scale, positive, numbers)
     return table, warnings
@@ -151,14 +151,12 @@ def _print_dataset(dataset: Dataset) -> None:
     if warnings:
         console.print("Warnings")
         console.print(notes)
-    lungs = sum(case.lung is not None for case in dataset.cases)
     summary = _summary(dataset)
-    console.print(
-        f"{dataset.name}: {_count(summary['cases'], 'case')} of {_count(summary['patients'], 'patient')}, "
-        f"{_count(summary['slices'], 'slice')}, {summary['positive_slices']} with infection, "
-        f"lung masks for {_count(lungs, 'case')}",
-        highlight=False,
-        soft_wrap=True,
+    lungs = sum(case.lung is not None for case in dataset.cases)
+    click.echo(
+        f"{dataset.name}: {_count(summary['cases'], 'case')}, {_count(summary['patients'], 'patient')}, "
+        f"{_count(summary['slices'], 'slice')} ({summary['positive_slices']} with infection), "
+        f"{_count(lungs, 'lung mask')}"
     )
 
 

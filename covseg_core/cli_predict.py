@@ -66,7 +66,7 @@ def _print(prediction: Prediction) -> None:
     report = prediction.report
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
-    rows = [(report.target, report.mask)]
+    rows: list[tuple[str, MaskReport]] = [(report.target, report.mask)]
     if len(report.models) > 1:
         rows += [(f"  {model.run}", model.mask) for model in report.models]
     width = max(len(name) for name, _ in rows)

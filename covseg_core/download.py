@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from covseg_core.errors import DownloadError, SettingError
 from covseg_core.settings import data_root
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are there and the bytes there are in all (0: the server does not say)."""
+"""Called with the bytes of the current file that are there, and that it has in all (0: the server does not say)."""
 
 _CHUNK = 2**18
 _TIMEOUT = 30.0
 """Seconds without a byte before a connection counts as broken."""
 _TRIES = 5
-"""How often a broken connection is taken up again where it broke."""
+"""How often a connection that breaks is taken up again where it broke, after `_WAIT` seconds."""
+_WAIT = 2.0
 
 
 @dataclass(frozen=True)
@@ -94,29 +97,61 @@ def _fetch(url: str, path: Path, sha256: str, progress: Progress | None) -> Path
     try:
         pooch.retrieve(url, sha256, path.name, path.parent, downloader=_Stream(progress))
     except requests.HTTPError as error:
-        raise DownloadError(url, f"the server answers {error.response.status_code} {error.response.reason}", "the file")
+        raise DownloadError(url, f"the server says: {str(error).partition(' for url')[0]}", "the file") from None
     except requests.RequestException as error:
-        raise DownloadError(url, f"no connection, or it broke ({_reason(error)})", f"a network, or the file in {path.parent}")
+        expected = f"a network connection, or the file in {path.parent}"
+        raise DownloadError(url, f"no connection, or it broke: {_reason(error)}", expected) from None
     except ValueError:
-        raise DownloadError(url, "content with another SHA-256", sha256) from None
+        raise DownloadError(url, "content with another SHA-256", f"SHA-256 {sha256}") from None
     return path
 
 
 class _Stream:
-    """A downloader for pooch that goes on where a connection broke, and looks for room on disk first."""
+    """A downloader for pooch that goes on where a connection broke, and first looks for room on disk."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress or (lambda done, total: None)
+        self.progress = progress
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
         import requests
 
-        with open(output_file, "wb") as sink, requests.Session() as session:
+        broken = requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError
+        with open(output_file, "wb") as sink:
             for tries_left in reversed(range(_TRIES)):
-                start = sink.tell()
                 try:
-                    if self._receive(session, url, sink):
-                        return
-                except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
-                    if not tries_left or sink.tell() == start:
+                    self._receive(url, sink)
+                    return
+                except broken:
+                    if not tries_left or not sink.tell():
                         raise
+                    time.sleep(_WAIT)
+
+    def _receive(self, url: str, sink: BinaryIO) -> None:
+        """Append what is missing; start anew if the server only sends whole files."""
+        import requests
+
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={sink.tell()}-"}
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial:
+                sink.seek(0)
+                sink.truncate()
+            missing = int(response.headers.get("Content-Length", 0))
+            free = shutil.disk_usage(Path(sink.name).parent).free
+            if missing > free:
+                raise OSError(errno.ENOSPC, f"{missing / 2**20:.0f} MiB to come, {free / 2**20:.0f} MiB free")
+            total = sink.tell() + missing if missing else 0
+            for chunk in response.iter_content(_CHUNK):
+                sink.write(chunk)
+                if self.progress is not None:
+                    self.progress(sink.tell(), total)
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, out of what requests and urllib3 have wrapped around it."""
+    name, inner = type(error).__name__, error.__cause__ or error.__context__
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return name

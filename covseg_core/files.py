@@ -80,6 +80,8 @@ def read_json(path: Path, kind: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         raise CovsegError(path, "no such file") from None
+    except SettingError as error:  # a dataclass checks its values itself
+        raise CovsegError(path, str(error)) from None
     except msgspec.MsgspecError as error:
         raise CovsegError(path, str(error), f"JSON of {kind.__name__}") from None
 

@@ -63,7 +63,7 @@ def import_dataset(
     ScanError : a file that is not a chest CT or a mask
     """
     target = dataset_folder(name)
-    words = source or ", ".join(str(path) for path in paths)
+    words = (source or ", ".join(map(str, paths))).encode(errors="replace").decode()
     try:
         with staging(datasets_root(), name) as folder:
             old = load_dataset(name) if target.exists() else None

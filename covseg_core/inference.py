@@ -23,6 +23,9 @@ BATCH_PIXELS = 2 * 256 * 256
 """Pixels a batch: 8 slices of 128, 2 of 256. Larger ones are no faster on a CPU (benchmarks/predict.py) and cost memory
 in proportion: 1.8 GB for 16 slices of 256 in the thesis's network."""
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Of a container on Linux: microseconds of CPU time, or "max", in a period of so many microseconds."""
+
 
 class Cancel(Protocol):
     """What says that nobody waits for the answer any more: a `threading.Event`, for instance."""
@@ -103,13 +106,13 @@ class Segmenter:
 
 
 def usable_cores() -> int:
-    """CPU cores this process may use: its affinity, and a container's quota, which ONNX Runtime does not look at."""
+    """CPU cores this process may use: its affinity, and the quota of its container."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         cores = os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = QUOTA.read_text().split()
         return max(1, min(cores, round(int(quota) / int(period))))
     except (OSError, ValueError):  # no control group, or its quota is "max"
         return cores
@@ -146,4 +149,6 @@ def _fits(shape: list[Any], size: int) -> bool:
     """Whether a shape is (N, S, S, 1), where names and None stand for any length; N must be one of those."""
     if len(shape) != 4 or isinstance(shape[0], int):
         return False
-    return all(not isinstance(found, int) or found == wanted for found, wanted in zip(shape[1:], (size, size, 1)))
+    return all(
+        not isinstance(found, int) or found == wanted for found, wanted in zip(shape[1:], (size, size, 1), strict=True)
+    )

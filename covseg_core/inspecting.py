@@ -46,21 +46,10 @@ def inspect_case(
     scale = scale or detect_scale(scan.voxels, group.scan)
     warnings = list(check_chest(scan.voxels, scale, group.scan))
     labels = group.labels if group.labels is not None else labels
-
-    infection = lung = None
-    if group.infection is not None:
-        infection = _load_mask(group.infection, scan, labels, warnings)
-        if not infection.voxels.any():
-            if not allow_empty:
-                raise ScanError(group.infection, "no labels, only zeros", "labels above 0, or --allow-empty")
-            warnings.append("no infection")
-    if group.lung is not None:
-        lung = _load_mask(group.lung, scan, None, warnings)
-        if not lung.voxels.any():
-            raise ScanError(group.lung, "no labels, only zeros", "labels above 0")
+    infection = _load_infection(group.infection, scan, labels, allow_empty, warnings) if group.infection else None
+    lung = _load_lung(group.lung, scan, warnings) if group.lung else None
     if infection is not None and lung is not None:
         warnings += _compare(infection, lung)
-
     known = not group.stacked and scan.spacing != PLACEHOLDER_SPACING
     if not known and not group.stacked:
         warnings.append("spacing of 1 mm in all three directions is taken as unknown: no mm or mL")
@@ -84,6 +73,27 @@ def inspect_case(
     )
 
 
+def _load_infection(
+    path: Path, scan: Volume, labels: Sequence[int] | None, allow_empty: bool, warnings: list[str]
+) -> Volume:
+    mask = _load_mask(path, scan, labels, warnings)
+    if not mask.voxels.any():
+        if not allow_empty:
+            raise ScanError(path, "no labels, only zeros", "labels above 0, or --allow-empty")
+        warnings.append("no infection")
+    if labels is None and len(mask.labels) > 1:
+        listed = ", ".join(map(str, mask.labels))
+        warnings.append(f"labels {listed} of the mask all count as infection (--labels chooses)")
+    return mask
+
+
+def _load_lung(path: Path, scan: Volume, warnings: list[str]) -> Volume:
+    mask = _load_mask(path, scan, None, warnings)
+    if not mask.voxels.any():
+        raise ScanError(path, "no labels, only zeros", "labels above 0")
+    return mask
+
+
 def _load_mask(path: Path, scan: Volume, labels: Sequence[int] | None, warnings: list[str]) -> Volume:
     """Read a mask on the scan's grid."""
     mask = load_mask(path, labels, like=scan.geometry)
@@ -92,7 +102,7 @@ def _load_mask(path: Path, scan: Volume, labels: Sequence[int] | None, warnings:
         raise PairingError(path, mismatch, f"the grid of {scan.path}")
     warning = grid_warning(scan, mask)
     if warning is not None:
-        warnings.append(warning)
+        warnings.append(warning.encode(errors="replace").decode())
     return mask
 
 

@@ -44,7 +44,7 @@ def detect_scale(voxels: np.ndarray, path: str | os.PathLike[str] = "scan") -> S
         if np.mean(content < -200) > 0.01 or not windowed:
             return "HU"
     found = f"values from {low:g} to {high:g}"
-    if low >= 0 and 2000 < high <= 5120:
+    if low >= 0 and 1000 < high <= 5120:
         found += ", perhaps HU + 1024"
     expected = f"HU (lung below -200) or 0 to 255; if it is one of them, say so: scale {' or '.join(get_args(Scale))}"
     raise ScanError(path, found, expected)
@@ -80,7 +80,7 @@ def to_uint8(voxels: np.ndarray, scale: Scale, window: tuple[float, float] = (-1
 
 def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """The definition, in float64, of one plane or of a table."""
-    return np.clip(np.rint((values - np.float64(low)) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
+    return np.clip(np.rint((values - np.float64(low)) * 255 / (high - low)), 0, 255).astype(np.uint8)
 
 
 def _sample(voxels: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ _AERATED = {"HU": -400, "0-255": 145}
 """Below: lung, gas or air. -400 HU is the usual threshold; 145 is its grey value in the window -1250..250 HU."""
 
 _TISSUE = {"HU": (-970, -550), "0-255": (36, 119)}
-"""Aerated lung tissue; gas in the bowel lies below it. Windowed scans are calibrated too loosely for the lower limit."""
+"""Aerated lung tissue; gas in the bowel lies below it. Windowed scans are too loosely calibrated for that."""
 
 _WITHIN = 0.7
 """Share of an aerated region that has to lie in the convex hull of the body to be a part of it."""
@@ -78,7 +78,9 @@ def check_chest(volume: np.ndarray, scale: Scale, path: str | os.PathLike[str]) 
     shares = lung_shares(volume, scale)
     best = float(shares.max())
     if best < _REFUSED:
-        raise ScanError(path, f"no lungs found (at most {100 * best:.0f} % of the body in a slice)", "a CT of the chest")
+        raise ScanError(
+            path, f"no lungs found (at most {100 * best:.0f} % of the body in a slice)", "a CT of the chest"
+        )
     if best < _DOUBTFUL:
         found = f"aerated lung fills at most {100 * best:.0f} % of the body in a slice"
         return (f"{found}: only a part of the lungs is in the scan, or little of them is aerated",)
@@ -152,7 +154,7 @@ def _fill(aerated: np.ndarray, body: np.ndarray) -> np.ndarray:
     import cv2
 
     side = max(aerated.shape)
-    number, labels, stats, _ = cv2.connectedComponentsWithStats(aerated, connectivity=4)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(aerated, connectivity=4)
     keep = stats[:, cv2.CC_STAT_AREA] >= 0.004 * side * side
     keep[0] = False
     closed = np.zeros_like(aerated)

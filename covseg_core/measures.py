@@ -186,7 +186,8 @@ def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     a balanced one takes up to ten times as long."""
     from scipy.spatial import cKDTree
 
-    distances, _ = cKDTree(others, balanced_tree=False, compact_nodes=False).query(points, workers=-1)
+    workers = -1 if len(points) > 10_000 else 1  # threads take longer to start than a slice takes
+    distances, _ = cKDTree(others, balanced_tree=False, compact_nodes=False).query(points, workers=workers)
     return distances
 
 

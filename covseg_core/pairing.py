@@ -191,5 +191,5 @@ def _safe(bare: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("-_.")
     if safe and plain.isascii() and len(safe) <= 80:
         return safe
-    code = hashlib.sha256(unicodedata.normalize("NFC", bare).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    code = hashlib.sha256(unicodedata.normalize("NFC", bare).encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{safe[:80].rstrip('-_.') or 'case'}-{code}"

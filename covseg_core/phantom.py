@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covseg_core.anatomy import Lesion, Patient, draw_lesions, draw_patient, draw_vessels
+from covseg_core.anatomy import Lesion, Patient, Texture, draw_lesions, draw_patient, draw_vessels
 
 Array = np.ndarray
 
@@ -43,14 +43,14 @@ def make_phantom(seed: int, size: int = 128, slices: int = 24, lesions: bool = T
     seed : which patient
     size : rows and columns
     slices : from below the lungs to above them
-    lesions : False for a patient without infection
+    lesions : False for the same patient without infection
 
     >>> make_phantom(seed=1, size=64, slices=8).ct.shape
     (8, 64, 64)
     """
-    random = np.random.default_rng(seed)
+    random, lesion_random = np.random.default_rng(seed).spawn(2)
     patient = draw_patient(random)
-    scene = _Scene(patient, draw_lesions(patient, random) if lesions else (), random)
+    scene = _Scene(patient, draw_lesions(patient, lesion_random) if lesions else (), random)
     spacing = (patient.height + 40) / slices, scene.view / size, scene.view / size
     vessels = scene.vessels(draw_vessels(patient, random), size, spacing)
 
@@ -105,15 +105,16 @@ class _Scene:
         self.angle = np.deg2rad(random.uniform(-7, 7))
         self.sharpness = random.uniform(0.45, 0.75)
         self.noise = random.uniform(12, 32)
-        self.coarse = _Texture(random, 22)
-        self.fine = _Texture(random, 6)
+        self.coarse = Texture(random, 22)
+        self.fine = Texture(random, 6)
         self.fissures = random.uniform([0.42, -0.62], [0.52, -0.45], (2, 2))
 
     def plane(self, z: float, size: int, vessels: Array) -> tuple[Array, Array, Array]:
         """One axial plane: HU before the scanner's blur and noise, lung, infection; each (Y, X)."""
         patient = self.patient
-        x, y = self._positions(size)
-        coarse, fine = self.coarse(x, y, z), self.fine(x, y, z)
+        axis = (np.arange(size) + 0.5 - size / 2) * (self.view / size)
+        x, y = self._rotate(axis[None, :] - self.shift[0], axis[:, None] - self.shift[1], self.angle)
+        coarse, fine = self.coarse(axis, z), self.fine(axis, z)
         hu = self._table(y, x)
         hu = self._wall(hu, x, y, z, coarse)
         inside = patient.depth_in_chest(x, y, z) < 1
@@ -159,11 +160,6 @@ class _Scene:
 
         noise = gaussian_filter(random.normal(0, 1, hu.shape), 0.6) * 2.2 * self.noise
         return np.clip(np.rint(gaussian_filter(hu, self.sharpness) + noise), -1024, 3071).astype(np.int16)
-
-    def _positions(self, size: int) -> tuple[Array, Array]:
-        """x and y in the patient's own frame, each (Y, X) [mm]."""
-        axis = (np.arange(size) + 0.5 - size / 2) * (self.view / size)
-        return self._rotate(axis[None, :] - self.shift[0], axis[:, None] - self.shift[1], self.angle)
 
     @staticmethod
     def _rotate(x: Array, y: Array, angle: float) -> tuple[Array, Array]:
@@ -237,6 +233,8 @@ class _Scene:
         infected = np.zeros(hu.shape, bool)
         for lesion in self.lesions:
             (x0, y0, z0), (rx, ry, rz) = lesion.centre, lesion.radii
+            if abs(z - z0) > 2.5 * rz:
+                continue
             distance = np.sqrt(((x - x0) / rx) ** 2 + ((y - y0) / ry) ** 2 + ((z - z0) / rz) ** 2)
             distance = distance + 0.3 * coarse + 0.2 * fine
             strength = 1 / (1 + np.exp(np.clip((distance - 1) / (0.35 * lesion.edge), -50, 50)))
@@ -244,18 +242,3 @@ class _Scene:
             hu = np.maximum(hu, hu + grainy * (lesion.hu - hu))
             infected |= strength > 0.5
         return hu, infected
-
-
-class _Texture:
-    """Smooth random field with mean 0 and standard deviation 1, of about `mm` grain."""
-
-    def __init__(self, random: np.random.Generator, mm: float) -> None:
-        self.mm = mm
-        self.lattice = random.normal(0, 1.75, [int(640 / mm) + 4] * 3).astype(np.float32)
-
-    def __call__(self, x: Array, y: Array, z: float) -> Array:
-        from scipy.ndimage import map_coordinates
-
-        x, y = np.broadcast_arrays(x, y)
-        where = [(axis + 320) / self.mm + 1 for axis in (np.full(x.shape, z), y, x)]
-        return map_coordinates(self.lattice, where, order=3, prefilter=False, mode="nearest")

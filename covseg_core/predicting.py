@@ -1,7 +1,7 @@
 """The mask of one scan by one or several models, on the scan's own grid, with a report.
 
-Several models vote, voxel by voxel: a voxel is in the mask when more than half of the models have it in theirs. So a tie,
-which an even number of models can have, is left out; the report says how much that is.
+Several models vote, voxel by voxel: a voxel is in the mask when more than half of the models have it in theirs. A tie,
+which an even number of models can have, is left out; the report says how many voxels that are.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def predict_scan(
     packed, models = {}, []
     for run in runs:
         # popped, since a session keeps the memory of its largest batch
-        mask = _segment(scan, scale, segmenters.pop(run.id), threshold, advance)
+        mask = _segment(scan, scale, segmenters.pop(run.id), threshold, advance, cancel)
         votes += mask
         packed[run.id] = np.packbits(mask)
         models.append(report_model(run, report_mask(mask, scan, names.get(run.id))))
@@ -134,7 +134,7 @@ def predict_scan(
         files={},
     )
     prediction = Prediction(scan, mask, report, folder, replaced, packed)
-    return _written(prediction, folder, names) if folder else prediction
+    return _written(prediction, folder, names, cancel) if folder else prediction
 
 
 def _check_request(runs: Sequence[Run], threshold: float) -> Target:
@@ -154,7 +154,12 @@ def _check_request(runs: Sequence[Run], threshold: float) -> Target:
 
 
 def _segment(
-    scan: Volume, scale: Scale, segmenter: Segmenter, threshold: float, advance: Callable[[int], None]
+    scan: Volume,
+    scale: Scale,
+    segmenter: Segmenter,
+    threshold: float,
+    advance: Callable[[int], None],
+    cancel: Cancel | None,
 ) -> np.ndarray:
     """(Z, Y, X) uint8 0/1: the mask of one model, a few planes at a time."""
     prepare = segmenter.prepare
@@ -163,7 +168,7 @@ def _segment(
     for start in range(0, len(mask), _PLANES):
         part = slice(start, start + _PLANES)
         images = to_images(to_uint8(scan.voxels[part], scale, prepare.window), grid)
-        probabilities = to_native(segmenter.probabilities(images), grid)
+        probabilities = to_native(segmenter.probabilities(images, cancel=cancel), grid)
         np.greater_equal(probabilities, threshold, out=mask[part].view(bool))
         advance(len(images))
     return mask
@@ -176,13 +181,17 @@ def _counter(progress: Progress | None, cancel: Cancel | None, total: int) -> Ca
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        if cancel is not None and cancel.is_set():
-            raise Cancelled
+        _stop_if(cancel)
         if progress is not None:
             progress(done, total)
 
     advance(0)
     return advance
+
+
+def _stop_if(cancel: Cancel | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled
 
 
 def _spacing_warning(scan: Volume) -> list[str]:
@@ -202,7 +211,7 @@ def _training_warning(run: Run, sha256: str) -> list[str]:
     return [f"{run.id} was trained with this scan: no measure of how it does on new ones"] if known else []
 
 
-def _written(prediction: Prediction, folder: Path, names: dict[str, str]) -> Prediction:
+def _written(prediction: Prediction, folder: Path, names: dict[str, str], cancel: Cancel | None) -> Prediction:
     """Write masks and report into `folder`, and return the prediction with the report as written."""
     geometry = prediction.scan.geometry
     with whole_folder(folder) as staging:
@@ -212,4 +221,5 @@ def _written(prediction: Prediction, folder: Path, names: dict[str, str]) -> Pre
         files = {name: sha256_file(staging / name) for name in (MASK, *names.values())}
         report = dataclasses.replace(prediction.report, files=files)
         write_json(staging / REPORT, report)
+        _stop_if(cancel)
     return dataclasses.replace(prediction, report=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,14 +54,12 @@ def load_slices(
     ------
     DatasetError : a case is unknown, has no such mask or fewer slices than selected
     """
-    cases = {case.id: case for case in dataset.cases}
+    cases = {case_id: dataset.case(case_id) for case_id in selection}
     for case_id, chosen in selection.items():
-        if case_id not in cases:
-            raise DatasetError(dataset.name, f"no case {case_id}", "the dataset that the split was made for")
-        if chosen and not 0 <= min(chosen) <= max(chosen) < cases[case_id].slices:
-            raise DatasetError(
-                dataset.name, f"no slice {max(chosen)} in case {case_id}", f"{cases[case_id].slices} slices"
-            )
+        there = cases[case_id].slices
+        if chosen and not 0 <= min(chosen) <= max(chosen) < there:
+            found = f"slices {min(chosen)} to {max(chosen)} asked for"
+            raise DatasetError(f"{dataset.name}/{case_id}", found, f"0 to {there - 1}")
 
     count = sum(len(chosen) for chosen in selection.values())
     images = np.empty((count, prepare.size, prepare.size), np.uint8)
@@ -77,7 +76,7 @@ def load_slices(
 
 
 def mean_std(images: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of all pixels, exact, without a float copy of the images.
+    """Mean and standard deviation of all pixels, exact, without a float copy of all images.
 
     Parameters
     ----------
@@ -90,7 +89,9 @@ def mean_std(images: np.ndarray) -> tuple[float, float]:
     >>> mean_std(np.array([[[0, 10], [20, 30]]], np.uint8))
     (15.0, 11.180339887498949)
     """
-    counts = sum((np.bincount(image.ravel(), minlength=256) for image in images), np.zeros(256, np.int64))
-    grey = np.arange(256)
-    mean = float((counts * grey).sum() / counts.sum())
-    return mean, float(np.sqrt((counts * (grey - mean) ** 2).sum() / counts.sum()))
+    total = squares = 0
+    for image in images:
+        grey = image.ravel().astype(np.float64)  # sums of whole numbers below 2**53 are exact
+        total += int(grey.sum())
+        squares += int((grey * grey).sum())
+    return total / images.size, math.sqrt(images.size * squares - total**2) / images.size

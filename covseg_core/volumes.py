@@ -13,11 +13,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
-from nibabel.spatialimages import HeaderDataError
 
 from covseg_core.errors import ScanError
 from covseg_core.files import atomic_path
-from covseg_core.nifti import read_nifti
+from covseg_core.nifti import affine_of, read_header, read_nifti, scaled
 
 MIN_SIDE = 8
 """Fewest rows and columns an axial slice of a scan can have; a single coronal slice has one row."""
@@ -51,7 +50,7 @@ class Geometry:
         if self.header is None:
             return False
         coded = self.header["sform_code"] > 0 or self.header["qform_code"] > 0
-        return not coded or np.array_equal(np.abs(_affine(self.header, Path())), np.eye(4))
+        return not coded or np.array_equal(np.abs(affine_of(self.header, Path())), np.eye(4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +95,13 @@ def load_scan(path: str | Path) -> Volume:
     if voxels.min() == voxels.max():
         raise ScanError(path, f"every voxel is {voxels.flat[0]}", "a CT scan")
     return volume
+
+
+def load_geometry(path: str | Path) -> Geometry:
+    """Read how a file stores its volume, without its voxels; raises `ScanError` as `load_scan` does for the header."""
+    path = Path(path)
+    header, shape = read_header(path)
+    return Geometry(shape, affine_of(header, path), header)
 
 
 def load_mask(path: str | Path, labels: Sequence[int] | None = None, like: Geometry | None = None) -> Volume:
@@ -193,7 +199,7 @@ def save_mask(mask: np.ndarray, geometry: Geometry, path: str | Path) -> None:
         with atomic_path(path) as temporary:
             nib.save(image, temporary)
             header, again = read_nifti(temporary)
-            if not np.array_equal(again, stored) or _moved(_affine(header, path), geometry.affine):
+            if not np.array_equal(again, stored) or _moved(affine_of(header, path), geometry.affine):
                 raise ScanError(path, "reads back differently from what was written", "a disk without errors")
     except OSError as error:
         raise ScanError(path, f"cannot be written ({error.strerror or error})") from None
@@ -202,11 +208,11 @@ def save_mask(mask: np.ndarray, geometry: Geometry, path: str | Path) -> None:
 def _load(path: Path, like: Geometry | None = None) -> tuple[np.ndarray, Geometry]:
     """Voxels (Z, Y, X) with the header's scaling applied, and how the file stores them."""
     header, stored = read_nifti(path)
-    geometry = Geometry(stored.shape, _affine(header, path), header)
+    geometry = Geometry(stored.shape, affine_of(header, path), header)
     if like is not None and like.shape == geometry.shape and geometry.placeholder:
         geometry = Geometry(geometry.shape, like.affine, header)
     canonical = orientations.apply_orientation(stored, orientations.io_orientation(geometry.affine)).T
-    return _scaled(canonical, header, path), geometry
+    return scaled(canonical, header, path), geometry
 
 
 def _volume(voxels: np.ndarray, geometry: Geometry, path: Path, labels: tuple[int, ...] = ()) -> Volume:
@@ -214,52 +220,6 @@ def _volume(voxels: np.ndarray, geometry: Geometry, path: Path, labels: tuple[in
     affine = geometry.affine @ to_file
     x, y, z = (float(size) for size in nib.affines.voxel_sizes(affine))
     return Volume(voxels, affine, (z, y, x), geometry, path, labels)
-
-
-def _affine(header: nib.Nifti1Header, path: Path) -> np.ndarray:
-    """(4, 4) float64: the sform if set and usable, else the qform, else (no codes) voxel sizes alone."""
-    coded = {"sform": header["sform_code"] > 0, "qform": header["qform_code"] > 0}
-    for name in [name for name in coded if coded[name]] or ["base_affine"]:
-        try:
-            affine = np.asarray(getattr(header, f"get_{name}")(), np.float64)
-        except (HeaderDataError, ValueError):
-            continue
-        if np.isfinite(affine).all():
-            sizes = nib.affines.voxel_sizes(affine)
-            if (sizes > 0).all() and abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-3:
-                return affine
-    raise ScanError(path, "the header gives no usable affine", "three axes of voxels larger than 0 mm")
-
-
-def _scaled(stored: np.ndarray, header: nib.Nifti1Header, path: Path) -> np.ndarray:
-    """C-ordered copy in this machine's byte order, times slope plus intercept, in the smallest type that holds it."""
-    slope, intercept = header.get_slope_inter()
-    slope, intercept = (1.0, 0.0) if slope is None else (float(slope), float(intercept))
-    kind = _integer_type(stored, slope, intercept)
-    scaled = np.empty(stored.shape, kind or np.float32)
-    for z, (plane, source) in enumerate(zip(scaled, stored, strict=True)):
-        if (slope, intercept) == (1.0, 0.0):
-            with np.errstate(over="ignore", invalid="ignore"):
-                plane[...] = source
-        elif kind:
-            plane[...] = source.astype(np.int64) * int(slope) + int(intercept)
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                plane[...] = source.astype(np.float64) * slope + intercept
-        if kind is None and not np.isfinite(plane).all():
-            raise ScanError(path, f"NaN or infinite values (first in slice {z})", "finite values")
-    return scaled
-
-
-def _integer_type(stored: np.ndarray, slope: float, intercept: float) -> type[np.integer] | None:
-    """uint8, int16 or int32 if it holds all scaled values exactly, else None."""
-    if stored.dtype.kind not in "iu" or not (slope.is_integer() and intercept.is_integer()):
-        return None
-    ends = [int(end) * int(slope) + int(intercept) for end in (stored.min(), stored.max())]
-    kinds: tuple[type[np.integer], ...] = (np.int16, np.int32)
-    if stored.dtype == np.uint8:
-        kinds = (np.uint8, *kinds)
-    return next((kind for kind in kinds if np.iinfo(kind).min <= min(ends) and max(ends) <= np.iinfo(kind).max), None)
 
 
 def _labels(voxels: np.ndarray, path: Path) -> tuple[int, ...]:
@@ -285,7 +245,7 @@ def _whole(plane: np.ndarray) -> np.ndarray:
 def _image(stored: np.ndarray, geometry: Geometry) -> nib.Nifti1Image:
     """NIfTI image of a mask in file order with the scan's header, less what belongs to the scan's values."""
     header = nib.Nifti1Header() if geometry.header is None else geometry.header.copy()
-    if geometry.header is None or _moved(_affine(header, Path()), geometry.affine):
+    if geometry.header is None or _moved(affine_of(header, Path()), geometry.affine):
         header.set_xyzt_units("mm")
         header.set_sform(geometry.affine, code="scanner")
         header.set_qform(geometry.affine, code="scanner")

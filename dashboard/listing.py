@@ -42,6 +42,16 @@ def dataset_table(loaded: list[Dataset]) -> pd.DataFrame:
     )
 
 
+def warnings(loaded: list[Dataset]) -> list[dict[str, str]]:
+    """What the import found odd, a row a warning."""
+    return [
+        {"Dataset": dataset.name, "Case": case.id, "Warning": warning}
+        for dataset in loaded
+        for case in dataset.cases
+        for warning in case.warnings
+    ]
+
+
 def run_table() -> tuple[pd.DataFrame, list[str]]:
     """A row a run, newest first, and one line for each run that cannot be read."""
     rows, problems = [], []
@@ -67,11 +77,6 @@ def run_table() -> tuple[pd.DataFrame, list[str]]:
     columns = ["Run", "State", "Dataset", "Metric", "Preset", "Epochs", "Device", "Reason", "Created"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("Created", ascending=False, ignore_index=True), problems
-
-
-def any_run_active() -> bool:
-    """Whether some run is queued or at work, so that a page has to look again."""
-    return any(status is not None and status.state in runs.ACTIVE for status in map(runs.read_status, runs.list_runs()))
 
 
 def _positive_slices(dataset: Dataset) -> int | None:

@@ -47,3 +47,21 @@ def real_data() -> Path:
     if not (folder / "ct20").is_dir():
         pytest.skip(f"needs real CT data: COVSEG_REAL_DATA names {folder}, which has no ct20/")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def phantom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of six small phantom scans with masks."""
+    from covseg_core.phantom import write_sample
+
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_sample(folder, scans=6, size=64, slices=8)
+    return folder
+
+
+@pytest.fixture
+def phantoms(phantom_files: Path, data_folder: Path) -> str:
+    """Name of a dataset of the six phantoms, in the test's own data folder."""
+    from covseg_core.importing import import_dataset
+
+    return import_dataset("phantoms", [phantom_files], allow_empty=True).name

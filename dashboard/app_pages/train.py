@@ -4,6 +4,7 @@ import listing
 import streamlit as st
 
 from covseg_core import importing
+from covseg_core.datasets import Dataset
 from covseg_core.errors import CovsegError
 
 SAMPLE = "sample"
@@ -22,7 +23,7 @@ def main() -> None:
     else:
         show_empty_state()
     st.subheader("Runs")
-    st.fragment(show_runs, run_every=5 if listing.any_run_active() else None)()
+    show_runs()
 
 
 def show_news() -> None:
@@ -46,7 +47,7 @@ def show_empty_state() -> None:
         st.markdown(
             "NIfTI files (`.nii`, `.nii.gz`), in a folder per case with `ct.nii.gz`, `infection_mask.nii.gz` and, if "
             "there is one, `lung_mask.nii.gz`; or scans and masks side by side, matched by the case number in their "
-            "names. In a terminal, in the folder of covseg:"
+            "names. In a terminal, where covseg is installed:"
         )
         st.code("covseg data add my-scans FOLDER", language="bash")
     with st.expander("I want the public data set", icon=":material/download:"):
@@ -57,17 +58,20 @@ def show_empty_state() -> None:
         st.code("covseg data download zenodo", language="bash")
 
 
-def show_datasets(datasets: list) -> None:
+def show_datasets(datasets: list[Dataset]) -> None:
     st.subheader("Datasets")
     st.dataframe(
         listing.dataset_table(datasets),
         hide_index=True,
         column_config={
             "Positive slices": st.column_config.NumberColumn(help="Slices on which some infection is outlined"),
-            "Warnings": st.column_config.NumberColumn(help="Oddities found on import; `covseg data show` lists them"),
+            "Warnings": st.column_config.NumberColumn(help="Oddities found on import; listed below"),
             "Added": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
         },
     )
+    if warnings := listing.warnings(datasets):
+        with st.expander(f"Warnings ({len(warnings)})", icon=":material/warning:"):
+            st.dataframe(warnings, hide_index=True)
     if all(dataset.name != SAMPLE for dataset in datasets):
         sample_button(primary=False)
 
@@ -76,13 +80,15 @@ def show_next_step(dataset: str) -> None:
     with st.container(border=True):
         st.markdown(
             "**Next:** train a U-Net three times on the same split, once for each metric: accuracy, IoU, Dice. "
-            "In a terminal, in the folder of covseg:"
+            "In a terminal, where covseg is installed:"
         )
         st.code(f"covseg train {dataset} --metric all --preset quick", language="bash")
         st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
 
 
+@st.fragment(run_every=5)
 def show_runs() -> None:
+    """Looks again every five seconds, since trainings start, go on and end without this page."""
     table, problems = listing.run_table()
     for problem in problems:
         st.warning(problem, icon=":material/warning:")

@@ -68,6 +68,9 @@ def test_one_click_gives_a_dataset_that_can_be_trained_on() -> None:
     assert row["Patients"] == len(made.patients)
     assert row["Slices"] == sum(case.slices for case in made.cases)
     assert 0 < row["Positive slices"] < row["Slices"], "a U-Net has nothing to learn from"
+    warnings = [(case.id, warning) for case in made.cases for warning in case.warnings]
+    assert row["Warnings"] == len(warnings)
+    assert list(app.dataframe[1].value[["Case", "Warning"]].itertuples(index=False, name=None)) == warnings
     assert "sample is ready" in app.success[0].value
     assert "covseg train sample --metric all --preset quick" in [code.value for code in app.code]
     assert not app.button, "the button would only lead to an error now"

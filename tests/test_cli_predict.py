@@ -1,0 +1,200 @@
+"""`covseg predict` as a user meets it: exit code, one line for what can be mended, files, and no wait for TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+import nibabel as nib
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from covseg_core.cli_predict import predict
+from covseg_core.config import PrepareConfig, RunConfig
+from covseg_core.files import write_json
+from covseg_core.intensity import Scale
+from covseg_core.runs import Run
+
+SIDE, SLICES = 48, 5
+VOXEL_ML = 0.8 * 0.8 * 5 / 1000
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """Tissue, two lungs at -800 HU, and 200 voxels of 200 HU in one of them."""
+    voxels = np.full((SIDE, SIDE, SLICES), 40, np.int16)
+    voxels[:, :3] = -1000
+    voxels[5:20, 10:40] = voxels[28:43, 10:40] = -800
+    voxels[30:40, 12:22, 2:4] = 200
+    nib.save(nib.Nifti1Image(voxels, np.diag([-0.8, -0.8, 5, 1])), tmp_path / "ct.nii.gz")
+    return tmp_path / "ct.nii.gz"
+
+
+@pytest.fixture(autouse=True)
+def runs(checkpoints_folder: Path) -> None:
+    """Models that mark what is brighter than a grey value: 76 is lung, 219 tissue, 246 the lesion."""
+    for id, above in {"a": 230.0, "b": 100.0, "c": 240.0}.items():
+        run = Run(checkpoints_folder / id)
+        config = RunConfig(id, "e", "d", "f", "dice", "quick", "2026-01-01", prepare=PrepareConfig(size=SIDE))
+        write_json(run.folder / "config.json", config)
+        graph = helper.make_graph(
+            [
+                helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
+                helper.make_node("Greater", ["grey", "above"], ["brighter"]),
+                helper.make_node("Cast", ["brighter"], ["masks"], to=TensorProto.FLOAT),
+            ],
+            "above",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, ("N", SIDE, SIDE, 1))],
+            [helper.make_tensor_value_info("masks", TensorProto.FLOAT, ("N", SIDE, SIDE, 1))],
+            [helper.make_tensor("above", TensorProto.FLOAT, [], [above])],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), run.onnx)
+
+
+def covseg(*arguments: str | Path, code: str = "", **options) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, after `code`."""
+    code += "\nfrom covseg_core.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_it_writes_mask_and_report_and_says_how_much_it_found(scan: Path, tmp_path: Path) -> None:
+    result = covseg("predict", scan, "--run", "a", "--output", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"infection  {200 * VOXEL_ML:.1f} mL, in 2 of 5 slices" in result.stdout
+    assert str(tmp_path / "out") in result.stdout
+    assert "not for diagnosis" in result.stdout
+    mask = nib.load(tmp_path / "out" / "mask.nii.gz")
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(nib.load(scan).dataobj) == 200)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["mask"]["voxels"] == 200
+
+
+@pytest.mark.parametrize("runs_given", [["--run", "a", "b", "c"], ["--run", "a", "--run", "b", "--run", "c"]])
+def test_several_models_vote_however_they_are_given(scan: Path, tmp_path: Path, runs_given: list[str]) -> None:
+    result = covseg("predict", scan, *runs_given, "--output", tmp_path / "out")
+    assert result.returncode == 0
+    assert "more than half of the models" in result.stdout
+    names = {"mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", "mask_c.nii.gz", "report.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert np.asarray(nib.load(tmp_path / "out" / "mask.nii.gz").dataobj).sum() == 200
+
+
+def test_a_tie_is_said(scan: Path, tmp_path: Path) -> None:
+    """Two models that disagree give the smaller mask: the user must hear of the rest."""
+    result = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "out")
+    marked = np.asarray(nib.load(tmp_path / "out" / "mask_b.nii.gz").dataobj).sum()
+    assert f"{marked - 200:,} voxels tied" in result.stdout
+
+
+def test_json_is_the_report_and_nothing_else(scan: Path, tmp_path: Path) -> None:
+    """For scripts: what they read on stdout must parse, warnings included."""
+    result = covseg("predict", scan, "--run", "a", "--output", tmp_path / "out", "--json", "--threshold", "0.4")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "report.json").read_text())
+    assert json.loads(result.stdout)["threshold"] == 0.4
+
+
+def test_a_second_prediction_says_what_it_replaced(scan: Path, tmp_path: Path) -> None:
+    assert "replaced" not in covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "out").stdout
+    second = covseg("predict", scan, "--run", "c", "--output", tmp_path / "out").stdout
+    assert "replaced the earlier mask.nii.gz, mask_a.nii.gz, mask_b.nii.gz, report.json" in second
+
+
+def test_the_scale_can_be_named_as_the_error_says(scan: Path, tmp_path: Path) -> None:
+    assert tuple(next(p for p in predict.params if p.name == "scale").type.choices) == get_args(Scale)
+    result = covseg("predict", scan, "--run", "a", "--output", tmp_path / "out", "--scale", "HU", "--json")
+    assert json.loads(result.stdout)["scan"]["scale"] == "HU"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["missing.nii", "--run", "a", "--output", "out"], "covseg: missing.nii: no such file"),
+        (["bad.nii.gz", "--run", "a", "--output", "out"], "covseg: bad.nii.gz: not NIfTI"),
+        (["ct.nii.gz", "--run", "nope", "--output", "out"], "covseg: nope: no such run"),
+        (["ct.nii.gz", "--run", "../a", "--output", "out"], "covseg: run: '../a'"),
+        (["ct.nii.gz", "--run", "a", "a", "--output", "out"], "covseg: runs: a more than once"),
+        (["ct.nii.gz", "--run", "a", "--output", "ct.nii.gz"], "covseg: ct.nii.gz: a file"),
+        (["ct.nii.gz", "--run", "a", "--output", "bad.nii.gz/out"], "covseg: bad.nii.gz/out: bad.nii.gz is a file"),
+        (["ct.nii.gz", "--run", "a", "--output", "out", "--threshold", "2"], "covseg: threshold: 2"),
+        (["ct.nii.gz", "--run", "untrained", "--output", "out"], "covseg: untrained: has no model.onnx"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(
+    scan: Path, checkpoints_folder: Path, arguments: list[str], line: str
+) -> None:
+    folder = scan.parent
+    (folder / "bad.nii.gz").write_text("hello")
+    config = RunConfig("untrained", "e", "d", "f", "dice", "quick", "2026-01-01")
+    write_json(checkpoints_folder / "untrained" / "config.json", config)
+    result = covseg("predict", *arguments, cwd=folder, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(line)
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_disk_that_takes_no_more_bytes_leaves_the_folder_as_it_was(scan: Path, tmp_path: Path, earlier: bool) -> None:
+    """The operating system itself refuses the write, here by a limit on the size of files."""
+    resource = pytest.importorskip("resource", reason="limits are POSIX only")
+    assert resource
+    out = tmp_path / "out"
+    if earlier:
+        assert covseg("predict", scan, "--run", "a", "--output", out).returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    limit = "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))"
+    result = covseg("predict", scan, "--run", "b", "--output", out, code=limit)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "File too large" in result.stderr
+    assert ".covseg-" not in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert out.exists() == earlier
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT])
+def test_ctrl_c_leaves_nothing_behind(scan: Path, tmp_path: Path, sent: signal.Signals) -> None:
+    """Sent while the files are written, the last moment at which something could be left."""
+    code = (
+        "from covseg_core import predicting\n"
+        "import pathlib, time\n"
+        "def hang(*_): pathlib.Path('writing').touch(); time.sleep(60)\n"
+        "predicting.save_mask = hang\n"
+        "from covseg_core.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "predict", str(scan), "--run", "a", "--output", "results/out"]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "writing").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(sent)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert not (tmp_path / "results").exists()
+    assert not list(tmp_path.glob(".covseg-*"))
+
+
+def test_nobody_waits_for_packages_that_prediction_does_not_need(scan: Path, tmp_path: Path) -> None:
+    """TensorFlow costs seconds and 600 MB, the others tenths of a second each; the whole command takes under one."""
+    heavy = ["tensorflow", "keras", "jax", "torch", "streamlit", "pandas", "skimage", "onnx", "tf2onnx", "matplotlib"]
+    code = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print('LOADED', *[name for name in {heavy} if name in sys.modules], file=sys.stderr))"
+    )
+    result = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "out", code=code)
+    assert (result.returncode, result.stderr) == (0, "LOADED\n")

@@ -1,0 +1,96 @@
+"""A run is repeated from its config.json; presets are what the documentation and the thesis say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from covseg_core.config import (
+    METRICS,
+    PRESETS,
+    AugmentConfig,
+    ModelConfig,
+    PrepareConfig,
+    RunConfig,
+    SplitConfig,
+    TrainConfig,
+    changed,
+    preset,
+)
+from covseg_core.errors import CovsegError, SettingError
+from covseg_core.files import read_json, write_json
+
+
+def _config(**values) -> RunConfig:
+    return RunConfig("id", "experiment", "data", "f" * 64, "dice", "quick", "2020-01-01T00:00:00+00:00", **values)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_configuration_comes_back_from_its_file_as_it_was(name, tmp_path):
+    row = PRESETS[name]
+    config = _config(prepare=row.prepare, model=row.model, train=row.train, versions={"keras": "3"})
+    write_json(tmp_path / "config.json", config)
+    assert read_json(tmp_path / "config.json", RunConfig) == config
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"dice"', '"dicee"', "metric"),
+        ('"epochs": 100', '"epochs": "many"', "epochs"),
+        ('"epochs": 100', '"epochs": 0', "epochs"),
+        ('"size": 256', '"size": 100', "multiple of 16"),
+        ("{", "{{", "malformed"),
+    ],
+)
+def test_a_damaged_configuration_says_where(before, after, says, tmp_path):
+    file = tmp_path / "config.json"
+    write_json(file, _config())
+    file.write_text(file.read_text().replace(before, after, 1))
+    with pytest.raises(CovsegError) as error:
+        read_json(file, RunConfig)
+    assert says in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_the_paper_preset_is_the_thesis():
+    paper = preset("paper")
+    assert (paper.prepare.size, paper.prepare.resize, paper.model) == (256, "thesis", ModelConfig(filters=32))
+    assert paper.epochs == {"accuracy": 100, "iou": 100, "dice": 250}
+    assert paper.train.augment == AugmentConfig()
+
+
+def test_every_preset_has_epochs_for_every_metric():
+    assert all(set(row.epochs) == set(METRICS) for row in PRESETS.values())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PrepareConfig(size=100),
+        lambda: PrepareConfig(window=(250.0, -1250.0)),
+        lambda: SplitConfig(fractions=(0.7, 0.2, 0.2)),
+        lambda: SplitConfig(fractions=(1.0, 0.0, 0.0)),
+        lambda: ModelConfig(filters=0),
+        lambda: TrainConfig(epochs=0),
+        lambda: TrainConfig(batch=0),
+        lambda: TrainConfig(learning_rate=0.0),
+        lambda: TrainConfig(empty_share=1.5),
+        lambda: TrainConfig(patience=-1),
+        lambda: preset("best"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_before_a_run_exists(make):
+    with pytest.raises(SettingError, match="expected"):
+        make()
+
+
+def test_changed_replaces_what_is_given():
+    assert changed(TrainConfig(batch=4), epochs=3, batch=None) == TrainConfig(batch=4, epochs=3)
+
+
+def test_paths_come_from_the_environment(data_folder: Path, checkpoints_folder: Path):
+    from covseg_core.settings import checkpoints_root, data_root
+
+    assert (data_root(), checkpoints_root()) == (data_folder, checkpoints_folder)

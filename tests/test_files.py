@@ -1,0 +1,64 @@
+"""A crash leaves the old file or the new one, and a name from outside cannot leave its folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from covseg_core.errors import CovsegError, SettingError
+from covseg_core.files import atomic_path, read_json, safe_name, sha256_file, write_bytes, write_json
+
+
+@pytest.mark.parametrize("name", ["a", "ct20", "coronacases_001", "2020-01-01.x", "x" * 100])
+def test_plain_names_are_taken(name):
+    assert safe_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "-rf", "a/b", "a\\b", "../x", "/etc", "a b", "a\n", "ü", "x" * 101, "a\0b"],
+)
+def test_names_that_could_leave_the_folder_are_refused(name):
+    with pytest.raises(SettingError, match="expected"):
+        safe_name(name)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    file = tmp_path / "a.json"
+    write_bytes(file, b"old")
+    with pytest.raises(RuntimeError, match="power"), atomic_path(file) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError("power")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_temporary_name_keeps_the_suffixes(tmp_path: Path):
+    """nibabel writes gz, and Keras weights, by the end of the name."""
+    with atomic_path(tmp_path / "new" / "mask.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.parent == tmp_path / "new"
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "new" / "mask.nii.gz").read_bytes() == b"x"
+
+
+def test_json_of_numpy_values_and_of_nan(tmp_path: Path):
+    file = tmp_path / "a.json"
+    write_json(file, {"a": np.float32(0.5), "b": np.arange(2), "c": math.nan, "d": Path("x")})
+    assert read_json(file, dict) == {"a": 0.5, "b": [0, 1], "c": None, "d": "x"}
+
+
+def test_what_is_no_json_says_which_file(tmp_path: Path):
+    with pytest.raises(CovsegError, match="no such file"):
+        read_json(tmp_path / "missing.json", dict)
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(CovsegError, match=r"a\.json"):
+        read_json(tmp_path / "a.json", dict)
+
+
+def test_sha256_of_a_known_text(tmp_path: Path):
+    (tmp_path / "abc").write_text("abc")
+    assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
