@@ -9,11 +9,9 @@ from typing import Any, get_args
 
 import click
 
+from covseg_core.cli_output import console, json_option, print_json, table
 from covseg_core.config import METRICS, PRESETS, SplitKind, Target
-from covseg_core.files import to_json
 from covseg_core.runs import Run, delete_run, list_runs, open_run
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command()
@@ -47,7 +45,7 @@ def train(dataset: str, metric: str, preset: str, wait: bool, as_json: bool, **s
     elif not as_json:
         click.echo("The trainings go on in the background: `covseg runs list`.")
     if as_json:
-        _print_json([row(run) for run in runs])
+        print_json([row(run) for run in runs])
     return int(wait and any(run.status.state != "finished" for run in runs))
 
 
@@ -91,7 +89,7 @@ def list_(as_json: bool) -> None:
     """All runs, oldest first."""
     rows = [row(run) for run in list_runs()]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     if not rows:
         click.echo("No runs yet: `covseg train DATASET --metric all` starts three.")
@@ -107,7 +105,7 @@ def show(run: str, as_json: bool) -> None:
     found = open_run(run)
     whole = {"status": found.status, "config": found.config, "history": found.history()}
     if as_json:
-        _print_json(whole)
+        print_json(whole)
         return
     summary = row(found)
     for name, value in summary.items():
@@ -125,7 +123,7 @@ def stop(run: str, as_json: bool) -> None:
 
     found = open_run(run)
     jobs.stop(found)
-    _print_json(row(found)) if as_json else click.echo(f"{run}: asked to stop")
+    print_json(row(found)) if as_json else click.echo(f"{run}: asked to stop")
 
 
 @runs.command()
@@ -143,7 +141,7 @@ def resume(run: str, wait: bool, as_json: bool) -> int:
     if wait:
         jobs.wait([found], EpochLines([found], quiet=as_json).show)
     if as_json:
-        _print_json(row(found))
+        print_json(row(found))
     return int(wait and found.status.state != "finished")
 
 
@@ -157,7 +155,7 @@ def delete(run: str, yes: bool, as_json: bool) -> None:
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {found.folder}?", abort=True)
     delete_run(found)
-    _print_json({"id": run, "deleted": True}) if as_json else click.echo(f"{run}: deleted")
+    print_json({"id": run, "deleted": True}) if as_json else click.echo(f"{run}: deleted")
 
 
 @click.command()
@@ -200,26 +198,16 @@ def row(run: Run) -> dict[str, Any]:
     }
 
 
-def _print_json(value: Any) -> None:
-    click.echo(to_json(value).decode(), nl=False)
-
-
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for name in ("run", "state", "epoch", "best", "score", "time", "reason"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("epoch", "score", "time") else "left")
-    for line in rows:
-        best = f"{line['best_score']:.4f}" if line["best_score"] is not None else ""
-        table.add_row(
-            line["id"],
-            line["state"],
-            f"{line['epoch']}/{line['epochs']}",
-            line["score"].removeprefix("val_") if best else "",
-            best,
-            time.strftime("%H:%M:%S", time.gmtime(line["seconds"])),
-            line["reason"],
+    runs = table("run", "state", "epoch", "best", "score", "time", "reason", folded=["run", "reason"], right=["epoch"])
+    for row in rows:
+        runs.add_row(
+            row["id"],
+            row["state"],
+            f"{row['epoch']}/{row['epochs']}",
+            row["score"].removeprefix("val_") if row["best_epoch"] else "",
+            f"{row['best_score']:.4f}" if row["best_epoch"] else "",
+            time.strftime("%H:%M:%S", time.gmtime(row["seconds"])),
+            row["reason"],
         )
-    Console().print(table)
+    console().print(runs)

@@ -53,13 +53,15 @@ def lung_mask(volume: np.ndarray, scale: Scale) -> np.ndarray:
     step = _step(volume.shape)
     for z, plane in enumerate(volume):
         lungs = _fill(*_regions(plane[::step, ::step], scale))
-        full = cv2.resize(lungs, plane.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) if step > 1 else lungs
-        mask[z] = full
+        mask[z] = cv2.resize(lungs, plane.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) if step > 1 else lungs
     return mask
 
 
 def check_chest(volume: np.ndarray, scale: Scale, path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Make sure that a scan shows lungs.
+
+    Scans in 0..255 are taken to have been windowed as the public data are, -1250 to 250 HU. In another window, fat or
+    brain can pass for lung.
 
     Parameters
     ----------
@@ -78,9 +80,8 @@ def check_chest(volume: np.ndarray, scale: Scale, path: str | os.PathLike[str]) 
     shares = lung_shares(volume, scale)
     best = float(shares.max())
     if best < _REFUSED:
-        raise ScanError(
-            path, f"no lungs found (at most {100 * best:.0f} % of the body in a slice)", "a CT of the chest"
-        )
+        found = f"no lungs found (at most {100 * best:.0f} % of the body in a slice)"
+        raise ScanError(path, found, "a CT of the chest")
     if best < _DOUBTFUL:
         found = f"aerated lung fills at most {100 * best:.0f} % of the body in a slice"
         return (f"{found}: only a part of the lungs is in the scan, or little of them is aerated",)
@@ -108,10 +109,10 @@ def _step(shape: tuple[int, ...]) -> int:
 
 
 def _regions(plane: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Aerated regions inside the body, and the convex hull of the body; both (Y, X) uint8.
+    """Aerated regions inside the body, and the body with them; both (Y, X) uint8.
 
-    The body is the largest piece of tissue, without what is as thin as the shell of a table. Regions that lie mostly
-    outside of its hull are air around it, foam of the table, or the dark corners of a cropped slice.
+    The body is the convex hull of all tissue that is thicker than the shell of a table: in slices cropped to the lungs
+    it can be in pieces. Regions mostly outside of it are air, foam of the table, or the dark corners of a crop.
     """
     import cv2
 
@@ -139,7 +140,7 @@ def _padding(plane: np.ndarray) -> np.ndarray:
     lowest = (plane == plane.min()).astype(np.uint8)
     _, labels = cv2.connectedComponents(lowest, connectivity=4)
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return (np.isin(labels, edge[edge > 0])).astype(np.uint8)
+    return np.isin(labels, edge[edge > 0]).astype(np.uint8)
 
 
 def _open(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

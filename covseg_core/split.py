@@ -25,6 +25,8 @@ Selection = dict[str, tuple[int, ...]]
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 PERMUTATIONS = 200
+TOLERANCE = 0.1
+"""Sum of differences in shares by which a split may be worse than the best, so that seeds differ on small datasets."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def make_split(dataset: Dataset, config: SplitConfig, target: Target = "infectio
     """Deal the slices of a dataset out to training, validation and test.
 
     Patients (or slices) are put in a random order that is cut in two places, where the parts' numbers of slices come
-    closest to the fractions. Of 200 such orders the one is taken whose shares of slices and of positive slices are
-    closest to the fractions; a part without any positive slice counts as far off, since nothing can be scored there.
+    closest to the fractions. Of 200 such orders the first is taken whose shares of slices and of positive slices are
+    as close to the fractions as any, but for a little; a part without any positive slice counts as far off, since
+    nothing can be scored there.
     The result depends on case ids, patients, masks, `config` and `target`, not on the order of the cases.
 
     Parameters
@@ -153,7 +156,7 @@ def _voxels(case: Case, target: Target) -> tuple[int, ...]:
 def _assign(slices: np.ndarray, positives: np.ndarray, fractions: np.ndarray, seed: int) -> np.ndarray:
     """Part (0, 1, 2) of each unit; `slices` and `positives` count them, per unit."""
     random = np.random.default_rng(seed)
-    best, best_distance = np.empty(0, int), np.inf
+    deals: list[tuple[float, np.ndarray]] = []
     for _ in range(PERMUTATIONS):
         order = random.permutation(len(slices))
         share = np.cumsum(slices[order]) / slices.sum()
@@ -161,10 +164,9 @@ def _assign(slices: np.ndarray, positives: np.ndarray, fractions: np.ndarray, se
         second = first + 1 + int(np.argmin(np.abs(share[first + 1 : -1] - fractions[:2].sum())))
         part = np.empty(len(order), int)
         part[order] = np.repeat([0, 1, 2], [first + 1, second - first, len(order) - second - 1])
-        distance = _distance(part, slices, positives, fractions)
-        if distance < best_distance:
-            best, best_distance = part, distance
-    return best
+        deals.append((_distance(part, slices, positives, fractions), part))
+    closest = min(distance for distance, _ in deals)
+    return next(part for distance, part in deals if distance <= closest + TOLERANCE)
 
 
 def _distance(part: np.ndarray, slices: np.ndarray, positives: np.ndarray, fractions: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.datasets import Case, Dataset, dataset_folder, load_dataset
 from covseg_core.errors import DatasetError, RunError, SettingError
 from covseg_core.evaluate import evaluate_run, evaluate_runs
-from covseg_core.evaluation import OWN, Evaluation
+from covseg_core.evaluation import OWN, Evaluation, OwnScore
 from covseg_core.files import read_json, write_json
 from covseg_core.importing import import_dataset
 from covseg_core.intensity import to_uint8
@@ -26,7 +26,7 @@ from covseg_core.measures import MEASURES, count, overlap, surface_measures
 from covseg_core.objectives import SCORES
 from covseg_core.phantom import write_sample
 from covseg_core.runs import Run, create_run
-from covseg_core.scores import score_case, summarise
+from covseg_core.scores import ScanScore, Scores, SliceScore, Summary, score_case, summarise
 from covseg_core.slices import to_native
 from covseg_core.split import make_split
 from covseg_core.volumes import load_mask, load_scan
@@ -304,6 +304,14 @@ def test_a_single_scan_has_no_spread(dataset: Dataset) -> None:
     scan, slices = score_case(case, range(8), truth, truth, case.spacing, "nan")
     summary = summarise("model", "", [scan], slices, "nan").over_scans["dice"]
     assert (summary.mean, summary.std, summary.n) == (1, None, 1)
+
+
+def test_every_field_of_the_file_is_documented() -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    text = text[text.index("## `evaluation.json`") : text.index("## Training")]
+    kinds = (Evaluation, OwnScore, Scores, Summary, ScanScore, SliceScore)
+    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    assert names == {name for name in names if f"`{name}`" in text}
 
 
 def test_what_the_user_can_mend_is_said(dataset: Dataset, make_run: Callable[..., Run]) -> None:
