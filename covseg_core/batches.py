@@ -18,25 +18,31 @@ Batch = tuple[np.ndarray, ...]
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Shuffled, augmented batches.
+    """Shuffled, augmented batches of one epoch at a time; for `fit(..., shuffle=False)`.
 
     Parameters
     ----------
-    epoch : the first epoch to be asked for, from 0
     multiple : batches are filled up to a multiple of this, the number of devices that share one
     """
 
-    def __init__(self, slices: SliceSet, config: TrainConfig, epoch: int = 0, multiple: int = 1) -> None:
+    def __init__(self, slices: SliceSet, config: TrainConfig, multiple: int = 1) -> None:
         super().__init__()
         self.slices = slices
         self.config = config
-        self.epoch = epoch
         self.multiple = multiple
         positive = slices.masks.any(axis=(1, 2))
         self._positive, self._empty = np.flatnonzero(positive), np.flatnonzero(~positive)
         # a data set without any lesion still has to give a batch
         kept = round(config.empty_share * len(self._empty))
         self._kept_empty = kept if len(self._positive) else max(1, kept)
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Choose and shuffle the slices of an epoch, from 0.
+
+        Keras calls `on_epoch_end` also before the first epoch, so that counting its calls would not do.
+        """
+        self.epoch = epoch
         self._order = self._shuffled()
 
     def __len__(self) -> int:
@@ -50,10 +56,6 @@ class TrainingBatches(keras.utils.PyDataset):
                 rng = np.random.default_rng((self.config.seed, self.epoch, int(number)))
                 images[place], masks[place] = augment(images[place], masks[place], self.config.augment, rng)
         return _filled(images, masks, self.multiple)
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self._order = self._shuffled()
 
     def _shuffled(self) -> np.ndarray:
         """Numbers of the slices of this epoch: all with the target, a new choice of the empty ones."""

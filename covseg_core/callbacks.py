@@ -7,10 +7,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 
+from covseg_core.batches import TrainingBatches
 from covseg_core.config import RunConfig
 from covseg_core.errors import RunError
 from covseg_core.files import atomic_path
@@ -32,75 +34,94 @@ STOP_POLL = 0.2
 """Seconds between two looks for a stop request."""
 
 
-class Follow(keras.callbacks.Callback):
-    """Stop on request, learning rate of the epoch, progress within it."""
+@dataclass(frozen=True)
+class Session:
+    """One training of a run, from its start or resumption to its end."""
 
-    def __init__(self, run: Run, config: RunConfig, heart: Heart, stop: threading.Event, rows: Rows) -> None:
+    run: Run
+    config: RunConfig
+    heart: Heart
+    stop: threading.Event
+    """Set to end at the next batch."""
+    rows: Rows = field(default_factory=list)
+
+    @property
+    def scores(self) -> list[float]:
+        """Validation score of each epoch so far, in the run's own metric."""
+        return [row[f"val_{SCORES[self.config.metric]}"] for row in self.rows]
+
+
+class Follow(keras.callbacks.Callback):
+    """Slices and learning rate of the epoch, progress within it, stop on request."""
+
+    def __init__(self, session: Session, batches: TrainingBatches) -> None:
         super().__init__()
-        self.run, self.config, self.heart, self.stop, self.rows = run, config, heart, stop, rows
+        self.session, self.batches = session, batches
         self._looked = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        score = f"val_{SCORES[self.config.metric]}"
-        rate = learning_rate(self.config.train, [row[score] for row in self.rows])
-        self.model.optimizer.learning_rate = rate
-        self.heart.note(step=0, steps=self.params["steps"])
+        self.batches.start_epoch(epoch)
+        self.model.optimizer.learning_rate = learning_rate(self.session.config.train, self.session.scores)
+        self.session.heart.note(step=0, steps=len(self.batches))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.heart.note(step=batch + 1)
+        self.session.heart.note(step=batch + 1)
         self._check()
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._check()
 
     def _check(self) -> None:
-        if self.stop.is_set():
+        if self.session.stop.is_set():
             raise StopRequested("the process was told to end")
         if time.monotonic() - self._looked > STOP_POLL:
             self._looked = time.monotonic()
-            if self.run.stop_file.exists():
+            if self.session.run.stop_file.exists():
                 raise StopRequested("stopped on request")
 
 
 class Record(keras.callbacks.Callback):
-    """A row of history, the best weights, the previews and the state to resume from, in this order, every epoch.
+    """Best weights, previews, a row of history and the state to resume from, in this order, every epoch.
 
     After a crash between two of them, resuming repeats the epoch from the last complete state and writes the same.
     """
 
-    def __init__(self, run: Run, config: RunConfig, heart: Heart, rows: Rows, preview: Preview) -> None:
+    def __init__(self, session: Session, preview: Preview) -> None:
         super().__init__()
-        self.run, self.config, self.heart, self.rows, self.preview = run, config, heart, rows, preview
-        self._before = rows[-1]["total_seconds"] if rows else 0.0
+        self.session, self.preview = session, preview
         self._mark = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._mark = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        values = {name: float((logs or {})[name]) for name in COLUMNS}
-        if math.isnan(values["loss"]):
-            raise RunError(self.run.id, f"the loss became NaN in epoch {epoch + 1}", "a lower learning rate")
-        now = time.monotonic()
-        self._before += now - self._mark
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self.rows.append(
-            {"epoch": epoch + 1, **values, "learning_rate": rate, "seconds": now - self._mark}
-            | {"total_seconds": self._before}
-        )
-        self._mark = now
-
-        scores = [row[f"val_{SCORES[self.config.metric]}"] for row in self.rows]
-        if best_epoch(scores) == epoch + 1:
-            with atomic_path(self.run.best_weights) as temporary:
+        run, rows = self.session.run, self.session.rows
+        rows.append(self._row(epoch + 1, logs or {}))
+        if best_epoch(self.session.scores) == epoch + 1:
+            with atomic_path(run.best_weights) as temporary:
                 self.model.save_weights(temporary)
-        with atomic_path(self.run.previews / f"epoch_{epoch + 1:04d}.npy") as temporary:
+        with atomic_path(run.previews / f"epoch_{epoch + 1:04d}.npy") as temporary:
             np.save(temporary, self.preview())
-        self.run.write_history(self.rows)
-        save_last(self.run, self.model, epoch + 1)
-        self.heart.write(epoch=epoch + 1, step=0, seconds=self._before)
-        if should_stop(self.config.train, scores):
+        run.write_history(rows)
+        save_last(run, self.model, epoch + 1)
+        self.session.heart.write(epoch=epoch + 1, step=0, seconds=rows[-1]["total_seconds"])
+        if should_stop(self.session.config.train, self.session.scores):
             self.model.stop_training = True
+
+    def _row(self, epoch: int, logs: dict) -> dict[str, float]:
+        """The epoch's line of history; its seconds run from the end of the epoch before."""
+        if math.isnan(logs["loss"]):
+            raise RunError(self.session.run.id, f"the loss became NaN in epoch {epoch}", "a lower learning rate")
+        now = time.monotonic()
+        seconds, self._mark = now - self._mark, now
+        before = self.session.rows[-1]["total_seconds"] if self.session.rows else 0.0
+        return {
+            "epoch": epoch,
+            **{name: float(logs[name]) for name in COLUMNS},
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "seconds": seconds,
+            "total_seconds": before + seconds,
+        }
 
 
 def remove_previews_after(run: Run, epoch: int) -> None:

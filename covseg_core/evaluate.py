@@ -66,6 +66,7 @@ def evaluate_runs(
     ------
     RunError, DatasetError : as `evaluate_run`; or the runs differ in target, dataset or test part
     """
+    runs = list(dict.fromkeys(runs))
     if not runs:
         raise RunError("evaluate", "no runs", "at least one")
     overlap(Counts(), policy)  # an unknown policy ends here, not after minutes
@@ -121,7 +122,7 @@ class _Table:
         self.patients = {case.patient_of(z) for case in self.cases for z in selection[case.id]}
         self.spacing_known = all(case.spacing_known for case in self.cases)
         self.baselines: dict[str, _Rows] = {}
-        self.runs: dict[str, _Rows] = {}
+        self.runs: dict[Run, _Rows] = {}
 
     def add(self, case: Case, chosen: tuple[int, ...], candidates: Sequence[Candidate]) -> None:
         """Score the chosen slices of a scan."""
@@ -138,12 +139,12 @@ class _Table:
         del scan, lung, mask
         for candidate in candidates:
             scored = score_case(case, chosen, truth, candidate.predict(case, chosen), spacing, self.policy)
-            self.runs.setdefault(candidate.run.id, _Rows()).add(scored)
+            self.runs.setdefault(candidate.run, _Rows()).add(scored)
 
     def evaluation(self, candidate: Candidate) -> Evaluation:
         """All about one candidate, once all scans are added."""
         config, history = candidate.config, candidate.run.history()
-        rows = self.runs[candidate.run.id]
+        rows = self.runs[candidate.run]
         seen, doubts = candidate.seen(self.selection)
         return Evaluation(
             version=VERSION,

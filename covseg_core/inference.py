@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the slices done and the slices there are."""
 
-BATCH_PIXELS = 2 * 256 * 256
-"""Pixels a batch: 8 slices of 128, 2 of 256. Larger ones are no faster on a CPU (benchmarks/predict.py) and cost memory
-in proportion: 1.8 GB for 16 slices of 256 in the thesis's network."""
+BATCH_PIXELS = 256 * 256
+"""Pixels a batch: 4 slices of 128, 1 of 256. Larger batches take no less time on a CPU (benchmarks/predict.py), and
+memory in proportion: the thesis's network 1.8 GB for 16 slices of 256."""
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Of a container on Linux: microseconds of CPU time, or "max", in a period of so many microseconds."""

@@ -228,6 +228,8 @@ def _integer_type(stored: np.ndarray, slope: float, intercept: float) -> type[np
     """uint8, int16 or int32 if it holds all scaled values exactly, else None."""
     if stored.dtype.kind not in "iu" or not (slope.is_integer() and intercept.is_integer()):
         return None
+    if (slope, intercept) == (1.0, 0.0) and stored.dtype.newbyteorder("=") in (np.uint8, np.int16):
+        return stored.dtype.newbyteorder("=").type
     ends = [int(end) * int(slope) + int(intercept) for end in (stored.min(), stored.max())]
     kinds: tuple[type[np.integer], ...] = (np.int16, np.int32)
     if stored.dtype == np.uint8:

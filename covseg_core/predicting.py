@@ -100,23 +100,25 @@ def predict_scan(
     target = _check_request(runs, threshold)
     names = {run.id: f"mask_{run.id}.nii.gz" for run in runs} if folder and len(runs) > 1 else {}
     replaced = check_output(folder, [MASK, *names.values(), REPORT]) if folder else ()
-    segmenters = {run.id: Segmenter(run) for run in runs}
+    segmenters = [Segmenter(run) for run in runs]
 
     scan = load_scan(path)
     scale = scale or detect_scale(scan.voxels, path)
-    warnings = [*check_chest(scan.voxels, scale, path), *_spacing_warning(scan)]
     sha256 = sha256_file(path)
-    advance = _counter(progress, cancel, len(scan.voxels) * len(runs))
+    warnings = [*check_chest(scan.voxels, scale, path), *_spacing_warning(scan)]
+    warnings += [warning for run in runs for warning in _training_warning(run, sha256)]
     votes = np.zeros(scan.voxels.shape, np.uint8)
     packed, models = {}, []
+    advance = _counter(progress, cancel, len(votes) * len(runs))
     for run in runs:
         # popped, since a session keeps the memory of its largest batch
-        mask = _segment(scan, scale, segmenters.pop(run.id), threshold, advance, cancel)
+        mask = _segment(scan, scale, segmenters.pop(0), threshold, advance, cancel)
         votes += mask
         packed[run.id] = np.packbits(mask)
         models.append(report_model(run, report_mask(mask, scan, names.get(run.id))))
-        warnings += _training_warning(run, sha256)
-    mask = (votes > len(runs) // 2).view(np.uint8)
+        del mask
+    tied = sum(int(np.count_nonzero(plane == len(runs) / 2)) for plane in votes)
+    mask = np.greater(votes, len(runs) // 2, out=votes.view(bool)).view(np.uint8)
 
     report = Report(
         notice=NOTICE,
@@ -125,7 +127,7 @@ def predict_scan(
         target=target,
         threshold=threshold,
         vote="more than half of the models; a tie is left out" if len(runs) > 1 else "one model, no vote",
-        tied_voxels=int(np.count_nonzero(votes == len(runs) / 2)),
+        tied_voxels=tied,
         scan=report_scan(scan, scale, sha256),
         mask=report_mask(mask, scan, MASK if folder else None),
         models=tuple(models),

@@ -9,12 +9,14 @@ import keras
 import numpy as np
 
 from covseg_core.batches import PlainBatches, TrainingBatches
-from covseg_core.callbacks import Follow, Heart, Record, clear, remove_previews_after
+from covseg_core.cache import prepare_dataset
+from covseg_core.callbacks import Follow, Record, Session, clear, remove_previews_after
 from covseg_core.config import RunConfig
 from covseg_core.datasets import Dataset, load_dataset
 from covseg_core.device import Device, set_up
 from covseg_core.errors import DatasetError
 from covseg_core.files import write_json
+from covseg_core.heart import Heart
 from covseg_core.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
 from covseg_core.objectives import objective
 from covseg_core.previews import choose_previews, write_preview_slices
@@ -38,9 +40,15 @@ def train(run: Run, heart: Heart, stop: threading.Event) -> None:
     DatasetError : the data set is no longer what the run was created with
     RunError : the loss became NaN, or the saved state does not fit
     """
-    config = run.config
+    session = Session(run, run.config, heart, stop)
+    config = session.config
     heart.write(state="running", reason="preparing slices")
     dataset = load_unchanged(config)
+
+    def progress(done: int, total: int) -> None:
+        heart.note(reason=f"preparing slices: {done} of {total} files")
+
+    prepare_dataset(dataset, config.prepare, config.target, progress)
     training = load_slices(dataset, run.split.train, config.prepare, config.target)
     validation = load_slices(dataset, run.split.validation, config.prepare, config.target)
     standardisation = Standardisation(*mean_std(training.images))
@@ -51,7 +59,7 @@ def train(run: Run, heart: Heart, stop: threading.Event) -> None:
     print(f"slices: {len(training)} training, {len(validation)} validation", flush=True)
     heart.write(reason="", device=device.description)
     model = compiled(config, standardisation, float(training.masks.mean()), device)
-    fit(run, config, model, training, validation, device, heart, stop)
+    fit(session, model, training, validation, device.multiple)
 
 
 def load_unchanged(config: RunConfig) -> Dataset:
@@ -76,17 +84,15 @@ def compiled(config: RunConfig, standardisation: Standardisation, positive_share
     return model
 
 
-def fit(
-    run: Run,
-    config: RunConfig,
-    model: keras.Model,
-    training: SliceSet,
-    validation: SliceSet,
-    device: Device,
-    heart: Heart,
-    stop: threading.Event,
-) -> None:
-    """Train the epochs that are missing."""
+def fit(session: Session, model: keras.Model, training: SliceSet, validation: SliceSet, multiple: int = 1) -> None:
+    """Train the epochs that are missing.
+
+    Parameters
+    ----------
+    model : built and compiled
+    multiple : what a batch's length must be divisible by
+    """
+    run, config = session.run, session.config.train
     done = last_epoch(run)
     if done:
         load_last(run, model, done)
@@ -94,18 +100,17 @@ def fit(
         print(f"resumed after epoch {done}", flush=True)
     else:
         clear(run)
-    rows = run.history()[:done]
+    session.rows[:] = run.history()[:done]
     chosen = choose_previews(validation)
     write_preview_slices(run, validation, chosen)
+    batches = TrainingBatches(training, config, multiple)
     model.fit(
-        TrainingBatches(training, config.train, done, device.multiple),
-        validation_data=PlainBatches(validation, config.train.batch, device.multiple),
+        batches,
+        validation_data=PlainBatches(validation, config.batch, multiple),
         initial_epoch=done,
-        epochs=config.train.epochs,
-        callbacks=[
-            Follow(run, config, heart, stop, rows),
-            Record(run, config, heart, rows, previewer(model, validation, chosen, device.multiple)),
-        ],
+        epochs=config.epochs,
+        callbacks=[Follow(session, batches), Record(session, previewer(model, validation, chosen, multiple))],
+        shuffle=False,  # Keras would shuffle the batches by a generator that is not the run's
         verbose=2,
     )
 

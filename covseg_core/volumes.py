@@ -92,7 +92,7 @@ def load_scan(path: str | Path) -> Volume:
     if min(voxels.shape[1:]) < MIN_SIDE:
         found = f"axial slices of {voxels.shape[1]} x {voxels.shape[2]} voxels"
         raise ScanError(path, found, f"at least {MIN_SIDE} x {MIN_SIDE}")
-    if voxels.min() == voxels.max():
+    if all((plane == voxels.flat[0]).all() for plane in voxels):
         raise ScanError(path, f"every voxel is {voxels.flat[0]}", "a CT scan")
     return volume
 
@@ -131,12 +131,8 @@ def load_mask(path: str | Path, labels: Sequence[int] | None = None, like: Geome
     if labels is not None and found and not set(labels) & set(found):
         listed = ", ".join(map(str, found[:MAX_LABELS])) + (", ..." if len(found) > MAX_LABELS else "")
         raise ScanError(path, f"labels {listed}", "at least one of " + ", ".join(map(str, labels)))
-    chosen = np.zeros(found[-1] + 1 if found else 1, np.uint8)
-    chosen[[label for label in found if labels is None or label in labels]] = 1
-    mask = np.empty(voxels.shape, np.uint8)
-    for plane, source in zip(mask, voxels, strict=True):
-        np.take(chosen, _whole(source), out=plane)
-    return _volume(mask, geometry, path, found)
+    chosen = [label for label in found if labels is None or label in labels]
+    return _volume(_select(voxels, found, chosen), geometry, path, found)
 
 
 def mask_labels(path: str | Path) -> tuple[int, ...]:
@@ -228,7 +224,9 @@ def _labels(voxels: np.ndarray, path: Path) -> tuple[int, ...]:
     expected = "whole-number labels from 0 (background) to 65535"
     if low < 0 or high > 65535:
         raise ScanError(path, f"values from {low:g} to {high:g}", expected)
-    counts = np.zeros(int(high) + 2, np.int64)
+    if high <= 1 and voxels.dtype.kind != "f":
+        return (1,) if high else ()
+    counts = np.zeros(round(high) + 1, np.int64)
     for source in voxels:
         whole = _whole(source)
         if source.dtype.kind == "f" and np.abs(whole - source).max() > 1e-3:
@@ -236,6 +234,18 @@ def _labels(voxels: np.ndarray, path: Path) -> tuple[int, ...]:
             raise ScanError(path, f"value {value:g}", expected)
         counts += np.bincount(whole.ravel(), minlength=len(counts))
     return tuple(int(label) for label in np.flatnonzero(counts) if label > 0)
+
+
+def _select(voxels: np.ndarray, found: tuple[int, ...], chosen: list[int]) -> np.ndarray:
+    """uint8, 1 where a voxel has one of the labels `chosen` from those `found`."""
+    if len(chosen) == len(found) and voxels.dtype.kind != "f":
+        return (voxels > 0).view(np.uint8)
+    table = np.zeros(found[-1] + 1 if found else 1, np.uint8)
+    table[chosen] = 1
+    mask = np.empty(voxels.shape, np.uint8)
+    for plane, source in zip(mask, voxels, strict=True):
+        np.take(table, _whole(source), out=plane)
+    return mask
 
 
 def _whole(plane: np.ndarray) -> np.ndarray:
@@ -251,7 +261,6 @@ def _image(stored: np.ndarray, geometry: Geometry) -> nib.Nifti1Image:
         header.set_qform(geometry.affine, code="scanner")
     header.set_data_dtype(np.uint8)
     header.set_data_shape(stored.shape)
-    header.set_slope_inter(None, None)
     header.set_intent("none")
     for field in ("descrip", "aux_file", "db_name", "cal_min", "cal_max"):
         if field in header.keys():  # noqa: SIM118 - headers do not answer `in`

@@ -7,8 +7,11 @@ from datetime import datetime
 import pandas as pd
 
 from covseg_core import datasets, runs
+from covseg_core.config import Metric
 from covseg_core.datasets import Dataset
 from covseg_core.errors import CovsegError
+
+METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
 
 
 def load_datasets() -> tuple[list[Dataset], list[str]]:
@@ -66,17 +69,24 @@ def run_table() -> tuple[pd.DataFrame, list[str]]:
                 "Run": run.id,
                 "State": status.state.capitalize(),
                 "Dataset": config.dataset,
-                "Metric": config.metric,
+                "Metric": METRIC_NAMES[config.metric],
                 "Preset": config.preset,
                 "Epochs": status.epoch / status.epochs if status.epochs else 0.0,
                 "Device": status.device,
                 "Reason": status.reason,
                 "Created": _time(config.created),
+                "Experiment": config.experiment,
             }
         )
-    columns = ["Run", "State", "Dataset", "Metric", "Preset", "Epochs", "Device", "Reason", "Created"]
+    columns = ["Run", "State", "Dataset", "Metric", "Preset", "Epochs", "Device", "Reason", "Created", "Experiment"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values("Created", ascending=False, ignore_index=True), problems
+    return table.sort_values("Created", ascending=False, ignore_index=True, kind="stable"), problems
+
+
+def comparable(table: pd.DataFrame) -> list[str]:
+    """Runs of the newest experiment, once all of them have finished; of a run table."""
+    newest = table[table["Experiment"] == table["Experiment"].iloc[0]]
+    return list(newest["Run"]) if (newest["State"] == "Finished").all() else []
 
 
 def _positive_slices(dataset: Dataset) -> int | None:

@@ -37,12 +37,13 @@ def test_shapes_and_types():
 
 def test_epochs_differ_and_repeat_by_seed():
     config = TrainConfig(batch=4, seed=3, augment=AugmentConfig(flip=True, noise=0.2))
-    through = TrainingBatches(_slices(), config)
-    through.on_epoch_end()
-    started_there = TrainingBatches(_slices(), config, epoch=1)
-    assert _numbers(through) == _numbers(started_there)
+    through, started_there = TrainingBatches(_slices(), config), TrainingBatches(_slices(), config)
+    first = _numbers(through)
+    for epoch in (1, 2):
+        through.start_epoch(epoch)
+    started_there.start_epoch(2)
+    assert _numbers(through) == _numbers(started_there) != first
     assert all(np.array_equal(a, b) for a, b in zip(through[1], started_there[1], strict=True))
-    assert _numbers(through) != _numbers(TrainingBatches(_slices(), config, epoch=0))
 
 
 def test_asking_twice_for_a_batch_gives_the_same():
@@ -61,7 +62,10 @@ def test_augmentation_leaves_the_slices_in_memory_alone():
 
 def test_empty_share_keeps_all_slices_with_target_and_varies_the_others():
     config = TrainConfig(batch=4, empty_share=0.4)
-    epochs = [set(_numbers(TrainingBatches(_slices(), config, epoch))) for epoch in range(8)]
+    batches, epochs = TrainingBatches(_slices(), config), []
+    for epoch in range(8):
+        batches.start_epoch(epoch)
+        epochs.append(set(_numbers(batches)))
     assert all(set(range(6)) <= numbers and len(numbers) == 8 for numbers in epochs)
     assert set.union(*epochs) == set(range(11))
 

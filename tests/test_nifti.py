@@ -115,6 +115,10 @@ BAD = {
         "no usable affine",
     ),
     "singular affine": (_plain(lambda p: patch(p, 280, "<4f", 0, 0, 0, 0)), "no usable affine"),
+    "axes in one plane": (
+        _plain(lambda p: patch(p, 296, "<8f", 0, -0.7, 0.5, 90, 0, 0, 0, 0)),
+        "no usable affine",
+    ),
     "one coronal slice": (lambda p: write(p, noise((12, 1, 10))), "axial slices of 1 x 12 voxels"),
     "empty": (_foreign(b""), "an empty file"),
     "half a header": (_foreign(struct.pack("<i", 348) + bytes(100)), "not NIfTI"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
 from covseg_core.cache import prepared
@@ -79,6 +79,7 @@ def test_a_selection_from_another_dataset_is_refused(
         load_slices(dataset, selection, PREPARE)
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=3, max_dims=3, max_side=9)))
 def test_mean_and_deviation_equal_numpys(images: np.ndarray) -> None:
     """They are baked into the model: a wrong one shifts every prediction."""

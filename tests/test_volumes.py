@@ -184,7 +184,8 @@ def test_labels_are_found_and_chosen(tmp_path: Path, kind: type) -> None:
 
 def test_an_empty_mask_is_a_scan_without_lesion_whatever_labels_count(tmp_path: Path) -> None:
     path = write(tmp_path / "mask.nii.gz", np.zeros((12, 10, 6), np.uint8))
-    for labels in (None, [1, 2]):
+    for labels, kind in [(None, np.uint8), ([1, 2], np.uint8), (None, np.float32), ([1, 2], np.float32)]:
+        write(path, np.zeros((12, 10, 6), kind))
         mask = load_mask(path, labels)
         assert mask.labels == ()
         assert not mask.voxels.any()

@@ -19,7 +19,7 @@ def main() -> None:
         st.warning(problem, icon=":material/warning:")
     if datasets:
         show_datasets(datasets)
-        show_next_step(datasets[0].name)
+        show_next_step(max(datasets, key=lambda dataset: dataset.created).name)
     else:
         show_empty_state()
     st.subheader("Runs")
@@ -101,8 +101,12 @@ def show_runs() -> None:
         column_config={
             "Epochs": st.column_config.ProgressColumn(format="percent", help="Share of the epochs that are done"),
             "Created": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+            "Experiment": None,
         },
     )
+    if ids := listing.comparable(table):
+        st.markdown("The newest experiment is finished. To score its models on the same test scans:")
+        st.code(f"covseg evaluate {' '.join(ids)}", language="bash")
 
 
 def sample_button(primary: bool) -> None:

@@ -113,8 +113,17 @@ def test_runs_are_listed_with_their_states() -> None:
     make_run("three", "running", epoch=5, pid=psutil.Process().pid, pid_started=1.0)
     table = open_app().dataframe[0].value.set_index("Run")
     assert dict(table["State"]) == {"one": "Finished", "two": "Failed", "three": "Lost"}
+    assert set(table["Metric"]) == {"Dice"}
     assert dict(table["Epochs"]) == {"one": 1.0, "two": 0.3, "three": 0.5}
     assert table.loc["two", "Reason"] == "out of memory"
+
+
+def test_a_finished_experiment_leads_to_the_comparison() -> None:
+    make_run("one", "finished", epoch=10)
+    make_run("two", "finished", epoch=10)
+    assert any(code.value.split() == ["covseg", "evaluate", "one", "two"] for code in open_app().code)
+    make_run("three", "failed")
+    assert not any("evaluate" in code.value for code in open_app().code), "a failed run cannot be evaluated"
 
 
 def test_a_broken_run_does_not_hide_the_others() -> None:
