@@ -35,7 +35,7 @@ from covseg_core.predicting import predict_scan
 from covseg_core.runs import Run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-BATCHES = (1, 4, 8, 16)
+BATCHES = (1, 2, 4, 8, 16)
 
 
 def main() -> None:
@@ -75,9 +75,9 @@ def speed(run: Run, preset: str, turns: int) -> list[tuple[str, str, str]]:
     write_json(run.folder / "config.json", config)
     export_onnx(model, run.onnx)
 
-    segmenter = Segmenter(run)
+    segmenter, together = Segmenter(run), Segmenter(run, workers=1)
     chosen = segmenter.batch
-    images = np.random.default_rng(0).integers(0, 256, (64 if size < 256 else 16, size, size), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (96 if size < 256 else 32, size, size), dtype=np.uint8)
 
     def onnx(batch: int) -> np.ndarray:
         segmenter.batch = batch
@@ -87,6 +87,7 @@ def speed(run: Run, preset: str, turns: int) -> list[tuple[str, str, str]]:
         return model.predict(images[..., None], batch_size=batch, verbose=0)[..., 0]
 
     ways = {f"Keras, batches of {batch}": partial(keras_, batch) for batch in (8, 32)}
+    ways["ONNX Runtime, all cores on one batch"] = partial(together.probabilities, images)
     ways |= {f"ONNX Runtime, batches of {batch}": partial(onnx, batch) for batch in sorted({*BATCHES, chosen})}
     used = f"ONNX Runtime, batches of {chosen}"
     difference = np.abs(keras_(32) - onnx(chosen)).max()
@@ -125,10 +126,12 @@ def batch_memory(run: Run) -> str:
 
 
 def predict_batches(run: Run, batch: int) -> None:
-    """Two batches of noise."""
+    """Two batches for each core."""
     segmenter = Segmenter(run)
     segmenter.batch = batch
-    segmenter.probabilities(np.zeros((2 * batch, segmenter.prepare.size, segmenter.prepare.size), np.uint8))
+    segmenter.probabilities(
+        np.zeros((2 * segmenter.workers * batch, segmenter.prepare.size, segmenter.prepare.size), np.uint8)
+    )
 
 
 def cold_start(table: Table, run: Run, folder: Path, turns: int) -> None:

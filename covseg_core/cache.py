@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ from covseg_core.files import atomic_path, sha256_file
 from covseg_core.intensity import to_uint8
 from covseg_core.settings import data_root
 from covseg_core.slices import Grid, to_images, to_masks
-from covseg_core.volumes import Geometry, load_mask, load_scan
+from covseg_core.volumes import load_geometry, load_mask, load_scan
 
 if TYPE_CHECKING:
     from covseg_core.datasets import Case, Dataset
@@ -127,12 +127,13 @@ def cache_path(case: Case, prepare: PrepareConfig, what: What) -> Path:
 
 def _build(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -> np.ndarray:
     grid = case_grid(case, prepare)
-    scan = _unchanged(dataset, case, "scan")
     if what == "images":
-        return to_images(to_uint8(load_scan(scan).voxels, case.scale, prepare.window), grid)
-    mask = _unchanged(dataset, case, what)
+        scan = load_scan(_unchanged(dataset, case, "scan"))
+        return to_images(to_uint8(scan.voxels, case.scale, prepare.window), grid)
     labels = case.labels if what == "infection" else None
-    return to_masks(load_mask(mask, labels, like=_geometry(scan)).voxels, grid)
+    # only the header of the scan is read, for masks that have no position of their own
+    like = load_geometry(dataset.path(case, "scan"))
+    return to_masks(load_mask(_unchanged(dataset, case, what), labels, like=like).voxels, grid)
 
 
 def _unchanged(dataset: Dataset, case: Case, role: str) -> Path:
@@ -142,15 +143,6 @@ def _unchanged(dataset: Dataset, case: Case, role: str) -> Path:
         found = "has changed since it was imported" if path.is_file() else "no such file"
         raise DatasetError(path, found, f"the {role} of case {case.id} as imported into {dataset.name}")
     return path
-
-
-def _geometry(scan: Path) -> Geometry:
-    """Geometry of a scan by its header alone, for masks that have none of their own."""
-    import nibabel as nib
-
-    image = cast(nib.Nifti1Image, nib.load(scan))
-    i, j, k = (*image.shape, 1)[:3]
-    return Geometry((i, j, k), image.affine, image.header)
 
 
 def _write(path: Path, slices: np.ndarray) -> None:

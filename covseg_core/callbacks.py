@@ -13,11 +13,10 @@ import keras
 import numpy as np
 
 from covseg_core.batches import TrainingBatches
-from covseg_core.config import RunConfig
+from covseg_core.config import SCORES, RunConfig
 from covseg_core.errors import RunError
 from covseg_core.files import atomic_path
 from covseg_core.heart import Heart, StopRequested
-from covseg_core.objectives import SCORES
 from covseg_core.progress import best_epoch, learning_rate, should_stop
 from covseg_core.resume import save_last
 from covseg_core.runs import Run

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from covseg_core.cache import case_grid, prepared
+from covseg_core.config import SCORES
 from covseg_core.datasets import Case, Dataset, load_dataset
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation import OWN, THRESHOLD, Evaluation, OwnScore
+from covseg_core.evaluation import THRESHOLD, Evaluation, OwnScore
 from covseg_core.files import atomic_path, read_json, sha256_file, write_json
 from covseg_core.inference import Segmenter
 from covseg_core.measures import Counts, count, overlap
@@ -57,7 +58,7 @@ class Candidate:
 
     def own_score(self) -> OwnScore:
         """In the run's own metric: on what was predicted, and on training and validation slices together."""
-        return OwnScore(OWN[self.config.metric], self._train_validation(), self._own_metric(self._counts))
+        return OwnScore(SCORES[self.config.metric], self._train_validation(), self._own_metric(self._counts))
 
     def keep(self, evaluation: Evaluation) -> None:
         """Write predictions and evaluation into the run's folder."""

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from covseg_core.cli_output import console, json_option, print_json, table
-from covseg_core.config import METRICS, PRESETS, SplitKind, Target
+from covseg_core.config import METRICS, PRESETS, SCORES, SplitKind, Target
 from covseg_core.runs import Run, delete_run, list_runs, open_run
 
 
@@ -171,7 +171,6 @@ def export(run_ids: tuple[str, ...]) -> None:
 
 def row(run: Run) -> dict[str, Any]:
     """What a list shows of a run."""
-    from covseg_core.objectives import SCORES
     from covseg_core.progress import best_epoch
 
     config, status = run.config, run.status

@@ -17,6 +17,8 @@ SplitKind = Literal["patient", "slice"]
 Resize = Literal["area", "thesis"]
 
 METRICS: tuple[Metric, ...] = ("accuracy", "iou", "dice")
+SCORES: dict[Metric, str] = {"accuracy": "pixel_accuracy", "iou": "iou_foreground", "dice": "dice_foreground"}
+"""What a model of each metric is scored by while it trains, as the curves name it; see docs/metrics.md."""
 
 
 def _check(name: str, value: object, fits: bool, expected: str) -> None:

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 
 from covseg_core.baselines import DESCRIPTIONS, baselines
 from covseg_core.candidate import Candidate
-from covseg_core.config import Target
+from covseg_core.config import SCORES, Target
 from covseg_core.datasets import Case, Dataset, load_dataset
 from covseg_core.errors import DatasetError, RunError
-from covseg_core.evaluation import OWN, THRESHOLD, VERSION, Comparison, Evaluation
+from covseg_core.evaluation import THRESHOLD, VERSION, Comparison, Evaluation
 from covseg_core.measures import Counts, EmptyPolicy, overlap
 from covseg_core.runs import Run
 from covseg_core.scores import ScanScore, Scores, SliceScore, score_case, summarise
@@ -170,7 +170,7 @@ class _Table:
             own=candidate.own_score(),
             training_seconds=sum(row["seconds"] for row in history),
             epochs=len(history),
-            model=self._scores("model", f"U-Net chosen by {OWN[config.metric]}", rows),
+            model=self._scores("model", f"U-Net chosen by {SCORES[config.metric]}", rows),
             baselines=tuple(self._scores(name, DESCRIPTIONS[name], rows) for name, rows in self.baselines.items()),
             predictions=candidate.run.test_predictions.name if self.kept else None,
             notes=tuple(self._notes() + doubts),

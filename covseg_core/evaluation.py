@@ -12,9 +12,6 @@ VERSION = 1
 THRESHOLD = 0.5
 """Probability from which a voxel belongs to the prediction."""
 
-OWN: dict[Metric, str] = {"accuracy": "pixel_accuracy", "iou": "iou_foreground", "dice": "dice_foreground"}
-"""The metric each kind of model is trained by, as named in the curves."""
-
 
 @dataclass(frozen=True)
 class OwnScore:

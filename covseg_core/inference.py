@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the slices done and the slices there are."""
 
-BATCH_PIXELS = 256 * 256
-"""Pixels a batch: 4 slices of 128, 1 of 256. Larger batches take no less time on a CPU (benchmarks/predict.py), and
+BATCH_PIXELS = 2 * 256 * 256
+"""Pixels a batch, at most `MAX_BATCH` slices. Larger batches take no less time on a CPU (benchmarks/predict.py), and
 memory in proportion: the thesis's network 1.8 GB for 16 slices of 256."""
+MAX_BATCH = 4
+PIXELS = 8 * 256 * 256
+"""Pixels of all batches that are computed at the same time: 1 GB for the thesis's network."""
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Of a container on Linux: microseconds of CPU time, or "max", in a period of so many microseconds."""
@@ -44,6 +48,7 @@ class Segmenter:
     ----------
     model : a run that holds `model.onnx`, or the path of such a file
     prepare : how slices are prepared for the model; a run knows its own
+    workers : batches computed at the same time; None for as many as there are cores, within `PIXELS`
 
     Raises
     ------
@@ -51,7 +56,7 @@ class Segmenter:
         the size S of `prepare`
     """
 
-    def __init__(self, model: Run | Path, prepare: PrepareConfig | None = None) -> None:
+    def __init__(self, model: Run | Path, prepare: PrepareConfig | None = None, workers: int | None = None) -> None:
         if isinstance(model, Run):
             self.path, name = model.onnx, model.id
             self.prepare = prepare or model.config.prepare
@@ -62,19 +67,23 @@ class Segmenter:
             hint = "an ONNX model"
         if not self.path.is_file():
             raise RunError(name, "has no model.onnx" if isinstance(model, Run) else "no such file", hint)
-        self._session = _open(self.path)
+        area = self.prepare.size**2
+        self.batch = min(MAX_BATCH, max(1, BATCH_PIXELS // area))
+        # a batch for each core, rather than all cores on one batch, where they wait for each other at every layer
+        cores = usable_cores()
+        self.workers = workers or min(cores, max(1, PIXELS // (self.batch * area)))
+        self._session = _open(self.path, threads=max(1, cores // self.workers))
         self._input = _checked_input(self._session, self.path, self.prepare.size)
-        self.batch = max(1, BATCH_PIXELS // self.prepare.size**2)
 
     def probabilities(
         self, images: np.ndarray, progress: Progress | None = None, cancel: Cancel | None = None
     ) -> np.ndarray:
-        """Probability of the target in every pixel, batch by batch.
+        """Probability of the target in every pixel, a few batches at a time.
 
         Parameters
         ----------
         images : (N, S, S) uint8, radiological view, as `slices.to_images` makes them; N may be 0
-        progress : called after each batch
+        progress : called after each batch, from the thread of the caller
         cancel : looked at before each batch
 
         Returns
@@ -91,18 +100,36 @@ class Segmenter:
         if images.ndim != 3 or images.shape[1:] != (size, size) or images.dtype != np.uint8:
             raise ValueError(f"images are {images.shape} {images.dtype}; expected (N, {size}, {size}) uint8")
         probabilities = np.empty(images.shape, np.float32)
-        for start in range(0, len(images), self.batch):
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
+
+        def answer(start: int) -> None:
+            stop_if(cancel)
             part = slice(start, start + self.batch)
-            batch = np.ascontiguousarray(images[part])[..., np.newaxis]
-            answer = self._session.run(None, {self._input: batch})[0][..., 0]
-            if not np.isfinite(answer).all():
-                raise RunError(self.path, "the model answers with NaN or infinity", "a model whose training converged")
-            probabilities[part] = answer
-            if progress is not None:
-                progress(min(start + self.batch, len(images)), len(images))
+            probabilities[part] = self._answer(images[part])
+
+        starts = range(0, len(images), self.batch)
+        pool = ThreadPoolExecutor(self.workers)
+        try:
+            for start, _ in zip(starts, pool.map(answer, starts), strict=True):
+                stop_if(cancel)
+                if progress is not None:
+                    progress(min(start + self.batch, len(images)), len(images))
+        finally:  # after an error, without the batches that have not begun
+            pool.shutdown(cancel_futures=True)
         return probabilities
+
+    def _answer(self, images: np.ndarray) -> np.ndarray:
+        """One batch, (n, S, S) uint8 to float32."""
+        batch = np.ascontiguousarray(images)[..., np.newaxis]
+        answer = self._session.run(None, {self._input: batch})[0][..., 0]
+        if not np.isfinite(answer).all():
+            raise RunError(self.path, "the model answers with NaN or infinity", "a model whose training converged")
+        return answer
+
+
+def stop_if(cancel: Cancel | None) -> None:
+    """Raise `Cancelled` if `cancel` is set."""
+    if cancel is not None and cancel.is_set():
+        raise Cancelled
 
 
 def usable_cores() -> int:
@@ -118,13 +145,13 @@ def usable_cores() -> int:
         return cores
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU."""
+def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, with `threads` for each call."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
-    # spinning threads gain at most a tenth on an idle machine and halve the speed on one that is training
+    options.intra_op_num_threads = threads
+    # spinning threads gain at most a tenth on an idle machine, and lose half on one that trains at the same time
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:

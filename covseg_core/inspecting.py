@@ -79,7 +79,9 @@ def _load_infection(
     mask = _load_mask(path, scan, labels, warnings)
     if not mask.voxels.any():
         if not allow_empty:
-            raise ScanError(path, "no labels, only zeros", "labels above 0, or --allow-empty")
+            found = f"labels {', '.join(map(str, mask.labels))}" if mask.labels else "no labels, only zeros"
+            wanted = f"at least one of {', '.join(map(str, labels))}" if labels and mask.labels else "labels above 0"
+            raise ScanError(path, found, f"{wanted}, or --allow-empty")
         warnings.append("no infection")
     if labels is None and len(mask.labels) > 1:
         listed = ", ".join(map(str, mask.labels))

@@ -1,7 +1,8 @@
 """What a run is compiled with: the three experiments as three rows of a table.
 
 Every model *reports* all three metrics, since a curve costs nothing and only a common yardstick compares; the row says
-which loss is minimised and which score picks the best epoch. `SCORES` is read by code that must not import Keras.
+which loss is minimised and which score picks the best epoch. Accuracy and IoU have the same loss: from the same seed
+their models train alike, and differ only in the epoch that is kept.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from covseg_core.config import Metric
-
-SCORES: dict[Metric, str] = {"accuracy": "pixel_accuracy", "iou": "iou_foreground", "dice": "dice_foreground"}
+from covseg_core.config import SCORES, Metric
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from covseg_core.config import Target
 from covseg_core.datasets import load_dataset
 from covseg_core.errors import CovsegError, SettingError
 from covseg_core.files import sha256_file, write_json
-from covseg_core.inference import Cancel, Cancelled, Progress, Segmenter
+from covseg_core.inference import Cancel, Progress, Segmenter, stop_if
 from covseg_core.intensity import Scale, detect_scale, to_uint8
 from covseg_core.lungs import check_chest
 from covseg_core.outputs import REPORT, check_output, whole_folder
@@ -40,7 +40,7 @@ from covseg_core.volumes import Volume, load_scan, save_mask
 MASK = "mask.nii.gz"
 MAX_MODELS = 100
 
-_PLANES = 8
+_PLANES = 16
 """Planes brought back to the scan's grid at a time: as float32, all of a 512 x 512 x 600 scan take 630 MB."""
 
 
@@ -183,17 +183,12 @@ def _counter(progress: Progress | None, cancel: Cancel | None, total: int) -> Ca
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        _stop_if(cancel)
+        stop_if(cancel)
         if progress is not None:
             progress(done, total)
 
     advance(0)
     return advance
-
-
-def _stop_if(cancel: Cancel | None) -> None:
-    if cancel is not None and cancel.is_set():
-        raise Cancelled
 
 
 def _spacing_warning(scan: Volume) -> list[str]:
@@ -223,5 +218,5 @@ def _written(prediction: Prediction, folder: Path, names: dict[str, str], cancel
         files = {name: sha256_file(staging / name) for name in (MASK, *names.values())}
         report = dataclasses.replace(prediction.report, files=files)
         write_json(staging / REPORT, report)
-        _stop_if(cancel)
+        stop_if(cancel)
     return dataclasses.replace(prediction, report=report)

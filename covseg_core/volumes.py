@@ -116,11 +116,11 @@ def load_mask(path: str | Path, labels: Sequence[int] | None = None, like: Geome
 
     Returns
     -------
-    Volume : `voxels` uint8 0/1, all 0 if the file is; `labels` those found in the file
+    Volume : `voxels` uint8 0/1, all 0 if no label counts; `labels` those found in the file
 
     Raises
     ------
-    ScanError : as for `load_scan`, or values that are not labels, or none of `labels` among the labels found
+    ScanError : as for `load_scan`, or values that are not labels
     """
     path = Path(path)
     voxels, geometry = _load(path, like)
@@ -128,9 +128,6 @@ def load_mask(path: str | Path, labels: Sequence[int] | None = None, like: Geome
     if labels is None and len(found) > MAX_LABELS:
         expected = f"at most {MAX_LABELS}, or a choice of those that count"
         raise ScanError(path, f"{len(found)} labels from {found[0]} to {found[-1]}", expected)
-    if labels is not None and found and not set(labels) & set(found):
-        listed = ", ".join(map(str, found[:MAX_LABELS])) + (", ..." if len(found) > MAX_LABELS else "")
-        raise ScanError(path, f"labels {listed}", "at least one of " + ", ".join(map(str, labels)))
     chosen = [label for label in found if labels is None or label in labels]
     return _volume(_select(voxels, found, chosen), geometry, path, found)
 

@@ -57,9 +57,9 @@ def test_shift_stays_within_its_bounds():
     assert np.abs(moves).max() > 2
 
 
-@pytest.mark.parametrize("config", [AugmentConfig(contrast=0.3), AugmentConfig(brightness=0.2), AugmentConfig(noise=0.1)])
-def test_grey_values_change_and_the_mask_does_not(config):
-    image, mask = augment(*_slice(), config, np.random.default_rng(3))
+@pytest.mark.parametrize("change", [{"contrast": 0.3}, {"brightness": 0.2}, {"noise": 0.1}])
+def test_grey_values_change_and_the_mask_does_not(change):
+    image, mask = augment(*_slice(), AugmentConfig(**change), np.random.default_rng(3))
     assert not np.array_equal(image, _slice()[0])
     assert np.array_equal(mask, _slice()[1])
 

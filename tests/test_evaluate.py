@@ -14,16 +14,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from covseg_core.cache import case_grid, prepared
-from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.datasets import Case, Dataset, dataset_folder, load_dataset
 from covseg_core.errors import DatasetError, RunError, SettingError
 from covseg_core.evaluate import evaluate_run, evaluate_runs
-from covseg_core.evaluation import OWN, Evaluation, OwnScore
+from covseg_core.evaluation import Evaluation, OwnScore
 from covseg_core.files import read_json, write_json
 from covseg_core.importing import import_dataset
 from covseg_core.intensity import to_uint8
 from covseg_core.measures import MEASURES, count, overlap, surface_measures
-from covseg_core.objectives import SCORES
 from covseg_core.phantom import write_sample
 from covseg_core.runs import Run, create_run
 from covseg_core.scores import ScanScore, Scores, SliceScore, Summary, score_case, summarise
@@ -173,7 +172,7 @@ def test_own_scores_are_in_the_metric_of_the_run(
 ) -> None:
     run = make_run(metric=metric)
     own = evaluate_run(run).own
-    assert own.metric == OWN[metric] == SCORES[metric]
+    assert own.metric == SCORES[metric]
 
     def pooled(ids: list[str]) -> float:
         masks, images = [], []

@@ -84,8 +84,10 @@ def test_labels_choose_what_counts_and_are_part_of_the_fingerprint(cases: Path) 
     assert both.cases[0].warnings == ("labels 1, 2 of the mask all count as infection (--labels chooses)",)
     assert first.cases[0].warnings == ()
     assert len({dataset.fingerprint for dataset in (both, first, second)}) == 3
-    with pytest.raises(ScanError, match=r"infection_mask.nii.gz: labels 1, 2; expected at least one of 7"):
+    with pytest.raises(ScanError, match="mask.nii.gz: labels 1, 2; expected at least one of 7, or --allow-empty"):
         import_dataset("l7", [cases / "phantom_003"], labels=[7])
+    healthy = import_dataset("l7", [cases / "phantom_003"], labels=[7], allow_empty=True)
+    assert healthy.cases[0].positive_slices == 0
 
 
 def test_a_mask_of_another_patient_on_the_same_grid_is_pointed_out(cases: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from covseg_core import inference
 from covseg_core.config import PrepareConfig, RunConfig
 from covseg_core.errors import RunError
 from covseg_core.files import write_json
-from covseg_core.inference import BATCH_PIXELS, Cancelled, Segmenter, usable_cores
+from covseg_core.inference import Cancelled, Segmenter, usable_cores
 from covseg_core.runs import Run
 
 SIZE = 16
@@ -73,12 +74,34 @@ def test_slices_may_come_from_the_cache_or_a_larger_array(segmenter: Segmenter, 
     np.testing.assert_array_equal(segmenter.probabilities(images[::-2]), segmenter.probabilities(images)[::-2])
 
 
+@pytest.mark.parametrize("cores", [1, 2, 64])
 @pytest.mark.parametrize("size", [16, 128, 256, 512, 1024])
-def test_memory_does_not_grow_with_the_size_of_the_slices(tmp_path: Path, size: int) -> None:
-    """The network's activations take hundreds of bytes a pixel of a batch."""
-    model = save_model(tmp_path / "model.onnx", ("N", size, size, 1))
-    batch = Segmenter(model, PrepareConfig(size=size)).batch
-    assert batch == 1 or batch * size**2 <= BATCH_PIXELS
+def test_memory_grows_neither_with_the_slices_nor_with_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, cores: int
+) -> None:
+    """The network's activations take kilobytes a pixel of what is computed at the same time."""
+    monkeypatch.setattr(inference, "usable_cores", lambda: cores)
+    segmenter = Segmenter(save_model(tmp_path / "model.onnx", ("N", size, size, 1)), PrepareConfig(size=size))
+    assert 1 <= segmenter.workers <= cores
+    assert segmenter.workers * segmenter.batch * size**2 <= max(inference.PIXELS, size**2)
+
+
+def test_after_an_error_nothing_more_is_computed(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that was left, or Ctrl-C: the other 600 slices would keep the machine busy for minutes."""
+    answered = []
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        answered.append(len(images))
+        time.sleep(0.01)
+        return images.astype(np.float32)
+
+    def progress(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segmenter, "_answer", answer)
+    with pytest.raises(KeyboardInterrupt):
+        segmenter.probabilities(random_images(400), progress)
+    assert len(answered) < 50, "of 100 batches"
 
 
 def test_progress_ends_at_the_number_of_slices(segmenter: Segmenter) -> None:

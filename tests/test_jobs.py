@@ -12,6 +12,7 @@ import pytest
 from covseg_core import jobs
 from covseg_core.datasets import delete_dataset
 from covseg_core.errors import CovsegError, DatasetError, RunError
+from covseg_core.importing import import_dataset
 from covseg_core.runs import Run, list_runs, open_run
 
 TINY = {"size": 32, "filters": 2, "batch": 4}
@@ -106,14 +107,29 @@ def test_a_termination_signal_stops_at_the_next_batch(phantoms):
     assert run.status.reason == "the process was told to end"
 
 
-def test_a_dataset_that_changed_fails_with_the_reason(phantoms):
-    [first, second] = jobs.train(phantoms, ["dice", "iou"], epochs=2, **TINY)
-    _until(lambda: first.status.state == "running" and first.status.step)
+def test_a_dataset_that_is_gone_when_its_turn_comes_fails_with_the_reason(phantoms):
+    first, second = jobs.train(phantoms, ["dice", "iou"], epochs=500, **TINY)
+    _until(lambda: first.status.epoch >= 1)
     delete_dataset(phantoms)
+    jobs.stop(first)
     jobs.wait([first, second])
     assert second.status.state == "failed"
     assert "no such dataset" in second.status.reason
     assert "Traceback" in _log(second), "the log helps who looks for the cause"
+
+
+def test_a_dataset_that_changed_is_not_trained_on(phantoms, phantom_files):
+    """A curve whose second half saw other patients would be nobody's experiment."""
+    [run] = jobs.train(phantoms, ["dice"], epochs=500, **TINY)
+    _until(lambda: run.status.epoch >= 1)
+    jobs.stop(run)
+    jobs.wait([run])
+    delete_dataset(phantoms)
+    import_dataset(phantoms, sorted(phantom_files.iterdir())[1:], allow_empty=True)
+    jobs.resume(run)
+    jobs.wait([run])
+    assert run.status.state == "failed"
+    assert "has changed since the run was created" in run.status.reason
 
 
 def test_only_what_has_ended_resumes_and_only_what_is_active_stops(phantoms):

@@ -33,7 +33,8 @@ def test_standardisation_is_part_of_the_model():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1), dtype=np.uint8)
     standardised = (images.astype(np.float32) - 100.0) / 50.0
     after_rescaling = keras.Model(plain.get_layer("standardise").output, plain.output)
-    assert inside.predict(images, verbose=0) == pytest.approx(after_rescaling.predict(standardised, verbose=0), abs=1e-5)
+    expected = after_rescaling.predict(standardised, verbose=0)
+    assert inside.predict(images, verbose=0) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_first_weights():

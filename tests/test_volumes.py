@@ -197,10 +197,11 @@ def test_a_mask_of_255_scaled_to_1_has_the_label_1(tmp_path: Path) -> None:
     assert mask_labels(path) == (1,)
 
 
-def test_labels_that_are_not_there_are_named_with_those_that_are(tmp_path: Path) -> None:
-    path = write(tmp_path / "mask.nii.gz", labelled())
-    with pytest.raises(ScanError, match="labels 1, 2, 7; expected at least one of 3, 4"):
-        load_mask(path, [3, 4])
+def test_a_mask_with_none_of_the_chosen_labels_is_empty_and_says_which_it_has(tmp_path: Path) -> None:
+    """A patient with consolidation only is one without ground glass; whoever imports decides whether that is meant."""
+    mask = load_mask(write(tmp_path / "mask.nii.gz", labelled()), [3, 4])
+    assert not mask.voxels.any()
+    assert mask.labels == (1, 2, 7)
 
 
 def test_a_scan_given_as_a_mask_is_refused(tmp_path: Path) -> None:
