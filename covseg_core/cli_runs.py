@@ -162,9 +162,10 @@ def delete(run: str, yes: bool, as_json: bool) -> None:
 @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
 def export(run_ids: tuple[str, ...]) -> None:
     """Make model.onnx from the best weights of each RUN, where training could not (needs TensorFlow)."""
+    runs = [open_run(id) for id in run_ids]
     from covseg_core.export import export_run
 
-    for run in [open_run(id) for id in run_ids]:
+    for run in runs:
         difference = export_run(run)
         click.echo(f"{run.onnx}: differs from Keras by at most {difference:.2g}")
 

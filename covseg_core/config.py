@@ -167,9 +167,9 @@ PRESETS: dict[str, Preset] = {
     "quick": Preset(
         "Three models on 500 slices in about ten minutes on two CPU cores: to try things out.",
         PrepareConfig(size=128),
-        ModelConfig(filters=8, normalization="batch", informed_bias=True),
+        ModelConfig(filters=16, normalization="batch", informed_bias=True),
         TrainConfig(batch=8, learning_rate=2e-3, schedule="cosine", empty_share=0.5, augment=_LIGHT),
-        {"accuracy": 10, "iou": 10, "dice": 10},
+        {"accuracy": 16, "iou": 16, "dice": 16},
     ),
     "standard": Preset(
         "What to use for results: augmentation, early stopping, learning-rate schedule. Wants a GPU.",

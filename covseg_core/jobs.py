@@ -23,8 +23,9 @@ from covseg_core.split import make_split
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
 
-_children: list[subprocess.Popen[bytes]] = []
-"""Workers started by this process. They outlive it, but while it lives it must collect those that end."""
+_children: dict[Path, subprocess.Popen[bytes]] = {}
+"""Workers started by this process, by their run's folder. They outlive it, but while it lives it must collect those
+that end."""
 
 
 def train(
@@ -94,15 +95,13 @@ def start(run: Run) -> None:
     """Start the worker of a run that is in the queue, as a process in a session of its own."""
     _collect()
     with open(run.log, "ab") as log:
-        _children.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "covseg_core.worker", str(run.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=_environment(),
-            )
+        _children[run.folder] = subprocess.Popen(
+            [sys.executable, "-m", "covseg_core.worker", str(run.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(),
         )
 
 
@@ -141,8 +140,12 @@ def wait(runs: Sequence[Run], watch: Callable[[], None] = lambda: None, poll: fl
         watch()
         _collect()
         if not any(run.status.state in ACTIVE for run in runs):
-            return
+            break
         time.sleep(poll)
+    for run in runs:
+        # the last word is in the status a moment before the process is gone
+        if run.folder in _children:
+            _children.pop(run.folder).wait()
 
 
 def versions() -> dict[str, str]:
@@ -186,4 +189,6 @@ def _free_name(name: str, metrics: Sequence[Metric]) -> str:
 
 def _collect() -> None:
     """Let ended workers go, so that none stays as a zombie."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    for folder, child in list(_children.items()):
+        if child.poll() is not None:
+            del _children[folder]

@@ -28,7 +28,7 @@ def _finished(runs: list[Run]) -> list[Run]:
 def test_sample_data_to_three_models_to_the_mask_of_a_new_scan(tmp_path: Path):
     """The models must have learned something: better than nothing and than all of the lung, on unseen patients."""
     import_sample("sample", scans=8, size=64)
-    runs = _finished(jobs.train("sample", size=64, epochs=8))
+    runs = _finished(jobs.train("sample", size=64))
     comparison = evaluate_runs(runs)
     best_baseline = max(scores.pooled["dice"] for scores in comparison.baselines if scores.name != "threshold")
     dice = {evaluation.metric: evaluation.model.pooled["dice"] for evaluation in comparison.evaluations}
