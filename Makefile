@@ -39,7 +39,7 @@ bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 # The two files below are stamps: they stand for an environment that holds what the requirements name.
-$(VENV)/run: requirements.txt requirements-base.txt pyproject.toml
+$(VENV)/run: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "covseg needs Python 3.11 to 3.13; say which: PYTHON=python3.12 make test" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -39,7 +39,8 @@ def _affine(size: int, config: AugmentConfig, rng: np.random.Generator) -> np.nd
     """(2, 3) matrix: rotation and scale about the centre of the slice, then mirror, then shift."""
     centre = (size - 1) / 2
     angle = rng.uniform(-config.rotate, config.rotate)
-    matrix = cv2.getRotationMatrix2D((centre, centre), angle, 1 + rng.uniform(-config.scale, config.scale))
+    scale = 1 + rng.uniform(-config.scale, config.scale)
+    matrix = np.asarray(cv2.getRotationMatrix2D((centre, centre), angle, scale), np.float64)
     if rng.random() < 0.5 and config.flip:
         matrix[0] = -matrix[0]
         matrix[0, 2] += size - 1

@@ -62,7 +62,7 @@ def main() -> None:
         _fail(str(error))
     except BrokenPipeError:
         # the reader, such as `head`, has seen enough; nothing may be written at exit either
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(0)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from typing import Any
 
 from covseg_core.runs import Run, Status
 
@@ -31,12 +32,12 @@ class Heart:
         self._ended.set()
         self._thread.join()
 
-    def note(self, **changes) -> None:
+    def note(self, **changes: Any) -> None:
         """Change the status; it is written with the next beat."""
         with self._lock:
             self.status = dataclasses.replace(self.status, **changes)
 
-    def write(self, **changes) -> None:
+    def write(self, **changes: Any) -> None:
         """Change the status and write it now."""
         self.note(**changes, heartbeat=time.time())
         with self._lock:

@@ -72,7 +72,7 @@ def train(
             prepare=changed(base.prepare, size=size),
             split=split_config,
             model=changed(base.model, filters=filters),
-            train=changed(base.train, epochs=epochs or base.epochs[metric], batch=batch, seed=seed),
+            train=changed(base.train, epochs=base.epochs[metric] if epochs is None else epochs, batch=batch, seed=seed),
             versions=versions(),
         )
         for metric in metrics

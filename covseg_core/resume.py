@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from typing import Any
 from zipfile import BadZipFile
 
 import keras
@@ -26,7 +27,8 @@ def save_last(run: Run, model: keras.Model, epoch: int) -> None:
         model.save_weights(staging / "model.weights.h5")
         optimizer: dict[str, np.ndarray] = {}
         model.optimizer.save_own_variables(optimizer)
-        np.savez(staging / "optimizer.npz", **{name: np.asarray(value) for name, value in optimizer.items()})
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in optimizer.items()}
+        np.savez(staging / "optimizer.npz", **arrays)
         for file in staging.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())

@@ -145,7 +145,7 @@ def test_every_package_the_code_imports_is_installed_by_the_requirements() -> No
     ours = {path.stem for path in DASHBOARD.iterdir()} | {"covseg_core"}
     core = {_top(name) for names in GRAPH.values() for name in names}
     pages = {_top(name) for path in _files(DASHBOARD) for name in _imports(path)}
-    pins = (ROOT / "requirements-base.txt").read_text(encoding="utf-8")
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     pinned = set(re.findall(r"^([\w-]+)==", pins, re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]}
@@ -153,6 +153,18 @@ def test_every_package_the_code_imports_is_installed_by_the_requirements() -> No
     def packages(names: set[str]) -> set[str]:
         return {called.get(name, name) for name in names - ours - optional - sys.stdlib_module_names}
 
-    assert packages(core | pages) <= pinned, "pin it in requirements-base.txt"
+    assert packages(core | pages) <= pinned, "pin it in requirements.txt"
     assert packages(core) <= declared, "name it in pyproject.toml"
-    assert declared <= pinned, "pin it in requirements-base.txt"
+    assert declared <= pinned, "pin it in requirements.txt"
+
+
+def test_a_gpu_gets_the_same_versions_as_a_cpu() -> None:
+    """Otherwise a model trained on one machine could not be repeated on the other."""
+
+    def pins(name: str) -> list[str]:
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if "==" in line and not line.startswith(("#", "tensorflow"))]
+
+    assert pins("requirements.txt") == pins("requirements-gpu.txt")
+    tensorflow = set(re.findall(r"^tensorflow\S*==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    assert tensorflow == set(re.findall(r"^tensorflow\S*==(\S+)", (ROOT / "requirements-gpu.txt").read_text(), re.M))
