@@ -30,8 +30,8 @@ from rich.table import Table
 
 from covseg_core.config import PRESETS, RunConfig
 from covseg_core.files import write_json
-from covseg_core.inference import Segmenter, usable_cores
-from covseg_core.predicting import predict_scan
+from covseg_core.prediction.inference import Segmenter, usable_cores
+from covseg_core.prediction.predict import predict_scan
 from covseg_core.runs import Run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -64,8 +64,8 @@ def speed(run: Run, preset: str, turns: int) -> list[tuple[str, str, str]]:
     """Build a model, export it into `run`, and time both sides; rows for the table."""
     import keras
 
-    from covseg_core.export import export_onnx
-    from covseg_core.unet import build_unet
+    from covseg_core.training.export import export_onnx
+    from covseg_core.training.unet import build_unet
 
     settings = PRESETS[preset]
     size = settings.prepare.size

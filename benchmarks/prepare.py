@@ -25,13 +25,13 @@ from rich.console import Console
 from rich.table import Table
 from skimage.transform import resize
 
-from covseg_core.cache import prepare_dataset
 from covseg_core.config import PrepareConfig
-from covseg_core.datasets import Dataset, load_dataset
-from covseg_core.importing import import_dataset
-from covseg_core.phantom import write_sample
+from covseg_core.data.cache import prepare_dataset
+from covseg_core.data.datasets import Dataset, load_dataset
+from covseg_core.data.importing import import_dataset
+from covseg_core.data.phantom import write_sample
+from covseg_core.data.sliceset import load_slices
 from covseg_core.settings import data_root
-from covseg_core.sliceset import load_slices
 
 T = TypeVar("T")
 

@@ -20,17 +20,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from covseg_core.batches import PlainBatches, TrainingBatches
-from covseg_core.callbacks import Follow, Record, Session
 from covseg_core.config import PRESETS, RunConfig, SplitConfig
-from covseg_core.device import set_up
-from covseg_core.heart import Heart
-from covseg_core.phantom import make_phantom
-from covseg_core.previews import choose_previews, write_preview_slices
+from covseg_core.data.phantom import make_phantom
+from covseg_core.data.sliceset import SliceSet
+from covseg_core.data.split import Split
 from covseg_core.runs import Standardisation, create_run
-from covseg_core.sliceset import SliceSet
-from covseg_core.split import Split
-from covseg_core.training import compiled, previewer
+from covseg_core.training.batches import PlainBatches, TrainingBatches
+from covseg_core.training.callbacks import Follow, Record, Session
+from covseg_core.training.device import set_up
+from covseg_core.training.heart import Heart
+from covseg_core.training.previews import choose_previews, write_preview_slices
+from covseg_core.training.train import compiled, previewer
 
 
 def main() -> None:

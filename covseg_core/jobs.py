@@ -15,11 +15,11 @@ from pathlib import Path
 
 from covseg_core import __version__, settings
 from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, SplitKind, Target, changed, preset
-from covseg_core.datasets import load_dataset
+from covseg_core.data.datasets import load_dataset
+from covseg_core.data.split import make_split
 from covseg_core.errors import RunError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
-from covseg_core.split import make_split
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
 

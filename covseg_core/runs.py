@@ -27,9 +27,9 @@ import psutil
 
 from covseg_core import settings
 from covseg_core.config import RunConfig
+from covseg_core.data.split import Split
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.files import read_json, safe_name, write_bytes, write_json
-from covseg_core.split import Split
 
 State = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "lost"]
 

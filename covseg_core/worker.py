@@ -20,8 +20,8 @@ import psutil
 
 from covseg_core import settings
 from covseg_core.errors import CovsegError
-from covseg_core.heart import Heart, StopRequested
 from covseg_core.runs import Run, State, Status, host, list_runs, read_status
+from covseg_core.training.heart import Heart, StopRequested
 
 TURN_POLL = 0.5
 """Seconds between two looks at the queue."""
@@ -110,7 +110,7 @@ def queue_ahead(run: Run, queued: float) -> int:
 
 def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:
     """The work itself, with the device reserved."""
-    from covseg_core.training import train
+    from covseg_core.training.train import train
 
     try:
         train(run, heart, stop)
@@ -121,7 +121,7 @@ def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[S
         return "stopped", str(request)
     heart.write(reason="exporting")
     export(run)
-    from covseg_core.evaluate import evaluate_run
+    from covseg_core.evaluation.evaluate import evaluate_run
 
     heart.write(reason="evaluating")
     evaluate_run(run)
@@ -130,7 +130,7 @@ def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[S
 
 def export(run: Run) -> None:
     """Write `model.onnx` from the best weights."""
-    from covseg_core.export import export_run
+    from covseg_core.training.export import export_run
 
     difference = export_run(run)
     print(f"model.onnx: differs from Keras by at most {difference:.2g}", flush=True)

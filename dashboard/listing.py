@@ -6,9 +6,10 @@ from datetime import datetime
 
 import pandas as pd
 
-from covseg_core import datasets, runs
+from covseg_core import runs
 from covseg_core.config import Metric
-from covseg_core.datasets import Dataset
+from covseg_core.data import datasets
+from covseg_core.data.datasets import Dataset
 from covseg_core.errors import CovsegError
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}

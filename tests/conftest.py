@@ -52,7 +52,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def phantom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of six small phantom scans with masks."""
-    from covseg_core.phantom import write_sample
+    from covseg_core.data.phantom import write_sample
 
     folder = tmp_path_factory.mktemp("phantoms")
     write_sample(folder, scans=6, size=64, slices=8)
@@ -62,6 +62,6 @@ def phantom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def phantoms(phantom_files: Path, data_folder: Path) -> str:
     """Name of a dataset of the six phantoms, in the test's own data folder."""
-    from covseg_core.importing import import_dataset
+    from covseg_core.data.importing import import_dataset
 
     return import_dataset("phantoms", [phantom_files], allow_empty=True).name

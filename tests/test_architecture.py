@@ -18,19 +18,19 @@ DASHBOARD = ROOT / "dashboard"
 
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax", "tf2onnx"}
 MODEL_MODULES = {
-    "covseg_core.batches",
-    "covseg_core.callbacks",
-    "covseg_core.device",
-    "covseg_core.export",
-    "covseg_core.metrics",
-    "covseg_core.objectives",
-    "covseg_core.resume",
-    "covseg_core.training",
-    "covseg_core.unet",
+    "covseg_core.training.batches",
+    "covseg_core.training.callbacks",
+    "covseg_core.training.device",
+    "covseg_core.training.export",
+    "covseg_core.training.metrics",
+    "covseg_core.training.objectives",
+    "covseg_core.training.resume",
+    "covseg_core.training.train",
+    "covseg_core.training.unet",
     "covseg_core.worker",
 }
 """Modules that may import a framework."""
-COMMANDS = {"covseg_core.cli_runs"}
+COMMANDS = {"covseg_core.cli.runs"}
 """May import model modules, inside the function of a command that needs them."""
 
 
@@ -82,8 +82,8 @@ def _in_a_fresh_python(code: str) -> str:
 
 def test_the_graph_is_read() -> None:
     """The tests below would pass on an empty graph."""
-    assert "covseg_core.files" in GRAPH["covseg_core.datasets"]
-    assert "keras" in _reachable("covseg_core.unet")
+    assert "covseg_core.files" in GRAPH["covseg_core.data.datasets"]
+    assert "keras" in _reachable("covseg_core.training.unet")
     assert set(GRAPH) >= MODEL_MODULES | COMMANDS, "a module was renamed: change the sets above"
 
 

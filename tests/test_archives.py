@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from covseg_core.archives import Limits, extract_zip
+from covseg_core.data.archives import Limits, extract_zip
 from covseg_core.errors import DatasetError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from covseg_core.augment import augment
 from covseg_core.config import AugmentConfig
+from covseg_core.training.augment import augment
 
 SIZE = 64
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from covseg_core.cli import main
+from covseg_core.data.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, PairingError
-from covseg_core.importing import import_dataset
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from covseg_core.baselines import DESCRIPTIONS, OPACITY, baselines
-from covseg_core.intensity import Scale, to_uint8
-from covseg_core.lungs import lung_mask
-from covseg_core.measures import count, overlap
-from covseg_core.phantom import make_phantom
+from covseg_core.data.intensity import Scale, to_uint8
+from covseg_core.data.lungs import lung_mask
+from covseg_core.data.phantom import make_phantom
+from covseg_core.evaluation.baselines import DESCRIPTIONS, OPACITY, baselines
+from covseg_core.evaluation.measures import count, overlap
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from covseg_core.batches import PlainBatches, TrainingBatches
 from covseg_core.config import AugmentConfig, TrainConfig
-from covseg_core.sliceset import SliceSet
+from covseg_core.data.sliceset import SliceSet
+from covseg_core.training.batches import PlainBatches, TrainingBatches
 
 
 def _slices(positive: int = 6, empty: int = 5) -> SliceSet:

@@ -14,14 +14,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from covseg_core import cache
-from covseg_core.cache import cache_path, case_grid, prepare_dataset, prepared
 from covseg_core.config import PrepareConfig
-from covseg_core.datasets import Case, Dataset
+from covseg_core.data import cache
+from covseg_core.data.cache import cache_path, case_grid, prepare_dataset, prepared
+from covseg_core.data.datasets import Case, Dataset
+from covseg_core.data.intensity import to_uint8
+from covseg_core.data.slices import to_images, to_masks
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.files import sha256_file, write_json
-from covseg_core.intensity import to_uint8
-from covseg_core.slices import to_images, to_masks
 
 PREPARE = PrepareConfig(size=32)
 
@@ -213,9 +213,9 @@ def test_slices_in_use_survive_the_cache_being_cleared(dataset: Dataset, data_fo
 
 PREPARE_ALL = """
 import hashlib, sys, time
-from covseg_core.cache import prepare_dataset, prepared
+from covseg_core.data.cache import prepare_dataset, prepared
 from covseg_core.config import PrepareConfig
-from covseg_core.datasets import load_dataset
+from covseg_core.data.datasets import load_dataset
 dataset, config = load_dataset("chests"), PrepareConfig(size=32)
 print("ready", flush=True)
 sys.stdin.readline()

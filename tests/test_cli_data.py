@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from covseg_core import cli_data
-from covseg_core.datasets import list_datasets, load_dataset
+from covseg_core.cli import data as cli_data
+from covseg_core.data.datasets import list_datasets, load_dataset
+from covseg_core.data.phantom import write_sample
 from covseg_core.errors import CovsegError
-from covseg_core.phantom import write_sample
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +118,7 @@ def test_delete_asks_first(phantoms: Path) -> None:
 
 
 def test_download_imports_what_was_fetched(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from covseg_core import download
+    from covseg_core.data import download
 
     monkeypatch.setattr(download, "download", lambda source, progress: [phantoms / "phantom_001"])
     run("download", "zenodo", "--to", "demo")

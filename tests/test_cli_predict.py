@@ -19,10 +19,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from covseg_core.cli import main
-from covseg_core.cli_predict import predict
+from covseg_core.cli.predict import predict
 from covseg_core.config import PrepareConfig, RunConfig
+from covseg_core.data.intensity import Scale
 from covseg_core.files import write_json
-from covseg_core.intensity import Scale
 from covseg_core.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,10 +197,10 @@ def test_a_disk_that_takes_no_more_bytes_leaves_the_folder_as_it_was(
 def test_ctrl_c_leaves_nothing_behind(scan: Path, tmp_path: Path) -> None:
     """Pressed while the files are written, the last moment at which something could be left."""
     hang = (
-        "from covseg_core import predicting\n"
+        "from covseg_core.prediction import predict\n"
         "import pathlib, time\n"
         "def hang(*_): pathlib.Path('writing').touch(); time.sleep(60)\n"
-        "predicting.save_mask = hang"
+        "predict.save_mask = hang"
     )
     process = fresh("predict", scan, "--run", "a", "--output", "results/out", before=hang, folder=tmp_path)
     deadline = time.monotonic() + 60

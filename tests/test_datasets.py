@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from covseg_core.datasets import Case, Dataset, dataset_folder, delete_dataset, list_datasets, load_dataset
+from covseg_core.data.datasets import Case, Dataset, dataset_folder, delete_dataset, list_datasets, load_dataset
 from covseg_core.errors import CovsegError, DatasetError, SettingError
 from covseg_core.files import write_json
 

@@ -11,20 +11,20 @@ from pathlib import Path
 import keras
 import pytest
 
-from covseg_core.device import cpu_label, set_up
+from covseg_core.training.device import cpu_label, set_up
 
 TRAIN = """
 import sys
 import numpy as np
 import keras
 {before}
-from covseg_core.batches import PlainBatches, TrainingBatches
+from covseg_core.training.batches import PlainBatches, TrainingBatches
 from covseg_core.config import ModelConfig, TrainConfig
-from covseg_core.device import set_up
-from covseg_core.metrics import ForegroundDice, soft_dice_loss
-from covseg_core.sliceset import SliceSet
-from covseg_core.training import previewer
-from covseg_core.unet import build_unet
+from covseg_core.training.device import set_up
+from covseg_core.training.metrics import ForegroundDice, soft_dice_loss
+from covseg_core.data.sliceset import SliceSet
+from covseg_core.training.train import previewer
+from covseg_core.training.unet import build_unet
 
 device = set_up({precision!r})
 rng = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from covseg_core import download as module
-from covseg_core.download import SOURCES, Source, download
+from covseg_core.data import download as module
+from covseg_core.data.download import SOURCES, Source, download
 from covseg_core.errors import DownloadError, SettingError
 
 FILES = {"scans.zip": bytes(range(256)) * 12_000, "masks.zip": b"mask" * 1000}
@@ -192,7 +192,7 @@ PUBLISHED = SOURCES["zenodo"]
 
 CHILD = """
 import sys
-from covseg_core.download import SOURCES, Source, download
+from covseg_core.data.download import SOURCES, Source, download
 SOURCES["zenodo"] = Source("", "", "", {hashes!r})
 try:
     for file in download(base_url={url!r}):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from covseg_core import jobs
-from covseg_core.datasets import load_dataset
-from covseg_core.evaluate import evaluate_runs
-from covseg_core.importing import import_dataset, import_sample
-from covseg_core.predicting import predict_scan
+from covseg_core.data.datasets import load_dataset
+from covseg_core.data.importing import import_dataset, import_sample
+from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.prediction.predict import predict_scan
 from covseg_core.runs import Run
 
 

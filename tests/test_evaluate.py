@@ -13,22 +13,22 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from covseg_core.cache import case_grid, prepared
 from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
-from covseg_core.datasets import Case, Dataset, dataset_folder, load_dataset
+from covseg_core.data.cache import case_grid, prepared
+from covseg_core.data.datasets import Case, Dataset, dataset_folder, load_dataset
+from covseg_core.data.importing import import_dataset
+from covseg_core.data.intensity import to_uint8
+from covseg_core.data.phantom import write_sample
+from covseg_core.data.slices import to_native
+from covseg_core.data.split import make_split
+from covseg_core.data.volumes import load_mask, load_scan
 from covseg_core.errors import DatasetError, RunError, SettingError
-from covseg_core.evaluate import evaluate_run, evaluate_runs
-from covseg_core.evaluation import Evaluation, OwnScore
+from covseg_core.evaluation.evaluate import evaluate_run, evaluate_runs
+from covseg_core.evaluation.measures import MEASURES, count, overlap, surface_measures
+from covseg_core.evaluation.result import Evaluation, OwnScore
+from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Summary, score_case, summarise
 from covseg_core.files import read_json, write_json
-from covseg_core.importing import import_dataset
-from covseg_core.intensity import to_uint8
-from covseg_core.measures import MEASURES, count, overlap, surface_measures
-from covseg_core.phantom import write_sample
 from covseg_core.runs import Run, create_run
-from covseg_core.scores import ScanScore, Scores, SliceScore, Summary, score_case, summarise
-from covseg_core.slices import to_native
-from covseg_core.split import make_split
-from covseg_core.volumes import load_mask, load_scan
 
 SIZE = 32
 

@@ -8,12 +8,12 @@ import onnxruntime
 import pytest
 
 from covseg_core.config import ModelConfig, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.data.split import Split
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.export import export_onnx, export_run
 from covseg_core.files import write_json
 from covseg_core.runs import Run, Standardisation, create_run
-from covseg_core.split import Split
-from covseg_core.unet import build_unet
+from covseg_core.training.export import export_onnx, export_run
+from covseg_core.training.unet import build_unet
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the converter needs TensorFlow")
 
@@ -57,7 +57,7 @@ def test_any_number_of_slices_fits(trained):
 
 def test_a_model_that_differs_is_not_written(trained, tmp_path, monkeypatch):
     _, model = trained
-    monkeypatch.setattr("covseg_core.export.LARGEST_DIFFERENCE", -1.0)
+    monkeypatch.setattr("covseg_core.training.export.LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(CovsegError, match="differs from Keras"):
         export_onnx(model, tmp_path / "model.onnx")
     assert list(tmp_path.glob("*.onnx")) == []

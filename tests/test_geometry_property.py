@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from covseg_core.config import Resize
-from covseg_core.slices import Grid, to_images, to_masks, to_native
-from covseg_core.volumes import grid_mismatch, load_mask, load_scan, save_mask
+from covseg_core.data.slices import Grid, to_images, to_masks, to_native
+from covseg_core.data.volumes import grid_mismatch, load_mask, load_scan, save_mask
 
 AXES = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from covseg_core import importing
-from covseg_core.datasets import list_datasets, load_dataset
+from covseg_core.data import importing
+from covseg_core.data.datasets import list_datasets, load_dataset
+from covseg_core.data.importing import import_dataset
 from covseg_core.errors import DatasetError
-from covseg_core.importing import import_dataset
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_cases_left_by_a_kill_between_moving_and_listing_are_cleared_by_the_next
 IMPORT = """
 import sys
 from covseg_core.errors import CovsegError
-from covseg_core.importing import import_dataset
+from covseg_core.data.importing import import_dataset
 
 def wait(done, total):
     if done == 1:

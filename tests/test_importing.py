@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from covseg_core.datasets import list_datasets, load_dataset
+from covseg_core.data.datasets import list_datasets, load_dataset
+from covseg_core.data.importing import import_dataset, import_sample
 from covseg_core.errors import DatasetError, ScanError
-from covseg_core.importing import import_dataset, import_sample
 
 
 @pytest.fixture

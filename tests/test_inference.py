@@ -17,11 +17,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from covseg_core import inference
 from covseg_core.config import PrepareConfig, RunConfig
 from covseg_core.errors import RunError
 from covseg_core.files import write_json
-from covseg_core.inference import Cancelled, Segmenter, usable_cores
+from covseg_core.prediction import inference
+from covseg_core.prediction.inference import Cancelled, Segmenter, usable_cores
 from covseg_core.runs import Run
 
 SIZE = 16
@@ -191,7 +191,7 @@ def test_unprepared_slices_are_a_bug_of_the_caller(segmenter: Segmenter, images:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux only")
 def test_cores_that_others_were_given_are_left_alone() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from covseg_core.inference import usable_cores; print(usable_cores())"
+    code += "from covseg_core.prediction.inference import usable_cores; print(usable_cores())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 
 

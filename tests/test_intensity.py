@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from covseg_core.data.intensity import Scale, detect_scale, to_uint8
+from covseg_core.data.volumes import load_scan
 from covseg_core.errors import ScanError
-from covseg_core.intensity import Scale, detect_scale, to_uint8
-from covseg_core.volumes import load_scan
 
 
 def chest(kind: type = np.int16, padding: int | None = None) -> np.ndarray:

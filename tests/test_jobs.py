@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from covseg_core import jobs
-from covseg_core.datasets import delete_dataset
+from covseg_core.data.datasets import delete_dataset
+from covseg_core.data.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, RunError
-from covseg_core.importing import import_dataset
 from covseg_core.runs import Run, list_runs, open_run
 
 TINY = {"size": 32, "filters": 2, "batch": 4}

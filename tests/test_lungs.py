@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from covseg_core.data.intensity import Scale, detect_scale, to_uint8
+from covseg_core.data.lungs import check_chest, lung_mask, lung_shares
+from covseg_core.data.phantom import make_phantom
+from covseg_core.data.volumes import load_mask, load_scan
 from covseg_core.errors import ScanError
-from covseg_core.intensity import Scale, detect_scale, to_uint8
-from covseg_core.lungs import check_chest, lung_mask, lung_shares
-from covseg_core.measures import count, overlap
-from covseg_core.phantom import make_phantom
-from covseg_core.volumes import load_mask, load_scan
+from covseg_core.evaluation.measures import count, overlap
 
 AIR, FAT, TISSUE, LUNG = -1000, -90, 50, -850
 

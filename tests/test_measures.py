@@ -16,7 +16,7 @@ from skimage.metrics import hausdorff_distance
 
 from covseg_core.config import SCORES
 from covseg_core.errors import SettingError
-from covseg_core.measures import (
+from covseg_core.evaluation.measures import (
     MEASURES,
     Counts,
     count,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covseg_core.measures import count, overlap
-from covseg_core.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy, soft_dice_loss
+from covseg_core.evaluation.measures import count, overlap
+from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy, soft_dice_loss
 
 METRICS = {"accuracy": PixelAccuracy, "iou": ForegroundIoU, "dice": ForegroundDice}
 

@@ -13,8 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from covseg_core.data.volumes import load_scan
 from covseg_core.errors import ScanError
-from covseg_core.volumes import load_scan
 
 LPS = np.array([[-0.7, 0, 0, 120], [0, -0.7, 0, 90], [0, 0, 2.5, -300], [0, 0, 0, 1]])
 

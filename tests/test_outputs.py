@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from covseg_core import outputs
 from covseg_core.errors import CovsegError, ScanError, SettingError
 from covseg_core.files import sha256_file, write_json
-from covseg_core.outputs import REPORT, check_output, whole_folder
+from covseg_core.prediction import outputs
+from covseg_core.prediction.outputs import REPORT, check_output, whole_folder
 
 NAMES = ("mask.nii.gz", REPORT)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from covseg_core.data.pairing import Group, case_id, is_nifti, pair, patient_of, role_of
 from covseg_core.errors import PairingError
 from covseg_core.files import safe_name
-from covseg_core.pairing import Group, case_id, is_nifti, pair, patient_of, role_of
 
 
 def paired(*names: str) -> tuple[Group, ...]:

@@ -8,12 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from covseg_core.anatomy import draw_lesions, draw_patient, draw_vessels
+from covseg_core.data.anatomy import draw_lesions, draw_patient, draw_vessels
+from covseg_core.data.intensity import detect_scale
+from covseg_core.data.lungs import check_chest
+from covseg_core.data.phantom import Phantom, make_phantom, write_sample
+from covseg_core.data.volumes import grid_mismatch, load_mask, load_scan
 from covseg_core.files import sha256_file
-from covseg_core.intensity import detect_scale
-from covseg_core.lungs import check_chest
-from covseg_core.phantom import Phantom, make_phantom, write_sample
-from covseg_core.volumes import grid_mismatch, load_mask, load_scan
 
 
 @pytest.fixture(scope="module")

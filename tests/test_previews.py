@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from covseg_core.previews import choose_previews
-from covseg_core.sliceset import SliceSet
+from covseg_core.data.sliceset import SliceSet
+from covseg_core.training.previews import choose_previews
 
 
 def _slices(areas: list[int]) -> SliceSet:

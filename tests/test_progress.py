@@ -7,7 +7,7 @@ import math
 import pytest
 
 from covseg_core.config import TrainConfig
-from covseg_core.progress import best_epoch, learning_rate, should_stop
+from covseg_core.training.progress import best_epoch, learning_rate, should_stop
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from covseg_core.config import RunConfig, SplitConfig
+from covseg_core.data.split import Split
 from covseg_core.errors import RunError, SettingError
 from covseg_core.runs import PRETRAINED, Run, Status, create_run, delete_run, host, list_runs, open_run, read_status
-from covseg_core.split import Split
 
 SPLIT = Split(SplitConfig(), {"a": (0, 1)}, {"b": (0,)}, {"c": (3,)})
 

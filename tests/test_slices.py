@@ -9,7 +9,7 @@ import pytest
 from skimage.transform import resize as skimage_resize
 
 from covseg_core.config import Resize
-from covseg_core.slices import Grid, to_images, to_masks, to_native
+from covseg_core.data.slices import Grid, to_images, to_masks, to_native
 
 GRIDS = [
     Grid((512, 512), (0.7, 0.7), 128, "area"),

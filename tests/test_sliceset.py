@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
-from covseg_core.cache import prepared
 from covseg_core.config import PrepareConfig, SplitConfig
-from covseg_core.datasets import Dataset
+from covseg_core.data.cache import prepared
+from covseg_core.data.datasets import Dataset
+from covseg_core.data.importing import import_dataset
+from covseg_core.data.phantom import write_sample
+from covseg_core.data.sliceset import load_slices, mean_std
+from covseg_core.data.split import PARTS, make_split
 from covseg_core.errors import DatasetError
-from covseg_core.importing import import_dataset
-from covseg_core.phantom import write_sample
-from covseg_core.sliceset import load_slices, mean_std
-from covseg_core.split import PARTS, make_split
 
 PREPARE = PrepareConfig(size=32)
 

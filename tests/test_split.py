@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covseg_core.config import SplitConfig
-from covseg_core.datasets import Case, Dataset
+from covseg_core.data.datasets import Case, Dataset
+from covseg_core.data.split import PARTS, Split, make_split, split_report
 from covseg_core.errors import DatasetError
 from covseg_core.files import read_json, to_json, write_json
-from covseg_core.split import PARTS, Split, make_split, split_report
 
 
 def make_case(id: str, patient: str, voxels: list[int], stacked: bool = False, lung: bool = True) -> Case:

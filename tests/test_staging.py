@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from covseg_core.data.staging import staging
 from covseg_core.errors import DatasetError
-from covseg_core.staging import staging
 
 HOLD = """
 import sys
 from pathlib import Path
-from covseg_core.staging import staging
+from covseg_core.data.staging import staging
 with staging(Path(sys.argv[1]), sys.argv[2]) as folder:
     (folder / "scan").write_bytes(b"half")
     print("ready", flush=True)

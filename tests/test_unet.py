@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from covseg_core.config import ModelConfig
-from covseg_core.unet import build_unet
+from covseg_core.training.unet import build_unet
 
 
 def test_the_paper_model_has_the_parameters_of_the_thesis():

@@ -12,8 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from covseg_core.errors import ScanError
-from covseg_core.volumes import (
+from covseg_core.data.volumes import (
     Geometry,
     grid_mismatch,
     grid_warning,
@@ -23,6 +22,7 @@ from covseg_core.volumes import (
     mask_labels,
     save_mask,
 )
+from covseg_core.errors import ScanError
 
 LPS = np.array([[-0.7, 0, 0, 120], [0, -0.7, 0, 90], [0, 0, 2.5, -300], [0, 0, 0, 1]])
 OBLIQUE = np.array([[-0.68, 0.1, 0.3, 120], [-0.12, -0.69, 0.1, 90], [0.1, 0.02, 2.4, -300], [0, 0, 0, 1]])

@@ -3,8 +3,8 @@
 import listing
 import streamlit as st
 
-from covseg_core import importing
-from covseg_core.datasets import Dataset
+from covseg_core.data import importing
+from covseg_core.data.datasets import Dataset
 from covseg_core.errors import CovsegError
 
 SAMPLE = "sample"

@@ -9,10 +9,11 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from covseg_core import datasets, importing, runs
+from covseg_core import runs
 from covseg_core.config import RunConfig, SplitConfig
+from covseg_core.data import datasets, importing
+from covseg_core.data.split import Split
 from covseg_core.errors import DatasetError
-from covseg_core.split import Split
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 

@@ -1,0 +1,73 @@
+"""The command line: `covseg`, also `python -m covseg_core`.
+
+Exit code 0 on success, 2 with one line on stderr for what the user can mend, 1 if a training failed. Commands are
+imported when they are called, so that `covseg predict` does not pay for the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from covseg_core import __version__
+from covseg_core.errors import CovsegError
+
+COMMANDS = {
+    "data": "covseg_core.cli.data:data",
+    "train": "covseg_core.cli.runs:train",
+    "runs": "covseg_core.cli.runs:runs",
+    "export": "covseg_core.cli.runs:export",
+    "evaluate": "covseg_core.cli.evaluate:evaluate",
+    "predict": "covseg_core.cli.predict:predict",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        return getattr(importlib.import_module(module), name)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="covseg")
+def cli() -> None:
+    """Train U-Nets that outline COVID-19 lesions on chest CT, compare them, and predict new scans.
+
+    Research use only, not for diagnosis. Data are kept in COVSEG_DATA, runs in COVSEG_CHECKPOINTS.
+    """
+
+
+def main() -> None:
+    """Entry point of `covseg`."""
+    try:
+        sys.exit(cli.main(prog_name="covseg", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except CovsegError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # the reader, such as `head`, has seen enough; nothing may be written at exit either
+        sys.stdout = None
+        sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    click.echo(f"covseg: {message}", err=True)
+    sys.exit(2)

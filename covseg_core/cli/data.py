@@ -1,0 +1,214 @@
+"""`covseg data`: make, list, show and delete datasets."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from covseg_core.data.datasets import Case, Dataset, delete_dataset, list_datasets, load_dataset
+from covseg_core.data.importing import import_dataset, import_sample
+from covseg_core.data.intensity import Scale
+from covseg_core.errors import SettingError
+from covseg_core.files import to_json
+
+NARROW = 100
+"""Below this many columns, patients share a table column with their cases."""
+_PIPED = 160
+"""Columns of a table that goes to a file or another program."""
+
+
+@click.group()
+def data() -> None:
+    """Import, list and show datasets."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--scans", default=6, show_default=True, type=click.IntRange(1, 1000), help="How many patients.")
+@click.option("--size", default=128, show_default=True, type=click.IntRange(32, 512), help="Pixels a side.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which patients.")
+def sample(name: str, scans: int, size: int, seed: int) -> None:
+    """Make a dataset of synthetic chest phantoms with lesions and masks, offline."""
+    with _progress("Drawing and importing") as progress:
+        dataset = import_sample(name, scans, size, seed, progress)
+    _print_dataset(dataset)
+
+
+@data.command()
+@click.argument("name")
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--labels", metavar="1,2", help="Labels of the infection masks that count; all above 0 by default.")
+@click.option("--scale", type=click.Choice(get_args(Scale)), help="Of the grey values, where it cannot be detected.")
+@click.option("--allow-empty", is_flag=True, help="Take infection masks without infection, as of healthy people.")
+def add(name: str, paths: Sequence[str], labels: str | None, scale: Scale | None, allow_empty: bool) -> None:
+    """Import scans and masks: files, folders or zips. Adds to NAME if it exists.
+
+    Understands <case>/{ct,infection_mask,lung_mask}.nii.gz, folders of scans and folders of masks paired by the ids in
+    their names, and stacked slices (tr_im, tr_mask).
+    """
+    chosen = None if labels is None else _parse_labels(labels)
+    before = len(load_dataset(name).cases) if name in list_datasets() else 0
+    with _progress("Reading") as progress:
+        dataset = import_dataset(name, paths, chosen, scale, allow_empty, progress=progress)
+    if before:
+        click.echo(f"{_count(len(dataset.cases) - before, 'case')} added to {before}.")
+    _print_dataset(dataset)
+
+
+@data.command()
+@click.argument("source", type=click.Choice(["zenodo"]))
+@click.option("--to", "name", help="Name of the dataset; the source's by default.")
+def download(source: str, name: str | None) -> None:
+    """Download a public dataset, check it by SHA-256 and import it."""
+    from covseg_core.data import download as downloads
+
+    with _progress("Downloading") as progress:
+        archives = downloads.download(source, progress)
+    with _progress("Reading") as progress:
+        dataset = import_dataset(name or source, archives, source=f"{source} download", progress=progress)
+    _print_dataset(dataset)
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_(as_json: bool) -> None:
+    """List the datasets."""
+    rows = [_summary(load_dataset(name)) for name in list_datasets()]
+    if as_json:
+        click.echo(to_json(rows), nl=False)
+    elif not rows:
+        click.echo("No datasets yet: covseg data add NAME PATH..., or covseg data sample NAME.")
+    else:
+        table = _table("name", "cases", "patients", "slices", "with infection", "created", "source")
+        for row in rows:
+            created = row["created"][:10]
+            counts = [str(row[key]) for key in ("cases", "patients", "slices", "positive_slices")]
+            table.add_row(row["name"], *counts, created, Text(row["source"]))
+        _console().print(table)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def show(name: str, as_json: bool) -> None:
+    """Show the cases of a dataset."""
+    dataset = load_dataset(name)
+    if as_json:
+        cases = [{**dataclasses.asdict(case), "positive_slices": case.positive_slices} for case in dataset.cases]
+        click.echo(to_json({**_summary(dataset), "folder": dataset.folder, "cases": cases}), nl=False)
+    else:
+        _print_dataset(dataset)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(name: str, yes: bool) -> None:
+    """Delete a dataset and its copies of the files. Runs trained on it cannot be evaluated any more."""
+    dataset = load_dataset(name)
+    if not yes:
+        click.confirm(f"Delete {name} with {len(dataset.cases)} cases?", abort=True)
+    delete_dataset(name)
+    click.echo(f"Deleted {name}.")
+
+
+def case_table(cases: Sequence[Case], width: int) -> tuple[Table, list[str]]:
+    """A row for each case, and the warnings that the last column refers to by number, each once."""
+    narrow = width < NARROW
+    columns = ("case", "patient", "x, y, z", "mm", "axes", "scale", "positive", "warnings")
+    table = _table(*(column for column in columns if not (narrow and column == "patient")))
+    warnings = list(dict.fromkeys(warning for case in cases for warning in case.warnings))
+    for case in cases:
+        patient = "one a slice" if case.stacked else case.patient
+        names = [case.id, patient]
+        if narrow:
+            names = [case.id if patient == case.id else f"{case.id}\n  of {patient}"]
+        positive = "no mask" if case.positive_slices is None else f"{case.positive_slices} of {case.slices}"
+        spacing = "x".join(f"{size:.3g}" for size in reversed(case.spacing)) if case.spacing_known else "unknown"
+        numbers = " ".join(str(number) for number in sorted(1 + warnings.index(warning) for warning in case.warnings))
+        shape = "x".join(map(str, reversed(case.shape)))
+        table.add_row(*names, shape, spacing, case.orientation, case.scale, positive, numbers)
+    return table, warnings
+
+
+def _print_dataset(dataset: Dataset) -> None:
+    console = _console()
+    table, warnings = case_table(dataset.cases, console.width)
+    console.print(table)
+    notes = Table.grid(padding=(0, 1))
+    for number, warning in enumerate(warnings, start=1):
+        notes.add_row(str(number), Text(warning))
+    if warnings:
+        console.print("Warnings")
+        console.print(notes)
+    summary = _summary(dataset)
+    lungs = sum(case.lung is not None for case in dataset.cases)
+    click.echo(
+        f"{dataset.name}: {_count(summary['cases'], 'case')}, {_count(summary['patients'], 'patient')}, "
+        f"{_count(summary['slices'], 'slice')} ({summary['positive_slices']} with infection), "
+        f"{_count(lungs, 'lung mask')}"
+    )
+
+
+def _summary(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "cases": len(dataset.cases),
+        "patients": len(dataset.patients),
+        "slices": sum(case.slices for case in dataset.cases),
+        "positive_slices": sum(case.positive_slices or 0 for case in dataset.cases),
+        "created": dataset.created,
+        "source": dataset.source,
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _parse_labels(text: str) -> tuple[int, ...]:
+    try:
+        labels = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        labels = ()
+    if not labels or min(labels) < 1:
+        raise SettingError("--labels", repr(text), "whole numbers above 0 with commas, such as 1,2")
+    return labels
+
+
+def _table(*columns: str) -> Table:
+    """A plain table whose names may be folded and whose numbers may not."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(
+            column, no_wrap=column not in {"case", "patient", "name", "source", "warnings"}, overflow="fold"
+        )
+    return table
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPED
+    return console
+
+
+@contextmanager
+def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while somebody is watching."""
+    console = Console(stderr=True)
+    columns = (TextColumn(words), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(words, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)

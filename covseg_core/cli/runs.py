@@ -1,0 +1,213 @@
+"""`covseg train`, `covseg runs ...` and `covseg export`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import click
+
+from covseg_core.cli.output import console, json_option, print_json, table
+from covseg_core.config import METRICS, PRESETS, SCORES, SplitKind, Target
+from covseg_core.runs import Run, delete_run, list_runs, open_run
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--metric", type=click.Choice([*METRICS, "all"]), required=True, help="What the model is compiled with.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)
+@click.option("--split", type=click.Choice(get_args(SplitKind)), default="patient", show_default=True)
+@click.option("--target", type=click.Choice(get_args(Target)), default="infection", show_default=True)
+@click.option("--epochs", type=int, help="In place of the preset's.")
+@click.option("--size", type=int, help="Side of the slices in pixels, a multiple of 16.")
+@click.option("--filters", type=int, help="Channels of the first block.")
+@click.option("--batch", type=int, help="Slices a step.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
+@json_option
+def train(dataset: str, metric: str, preset: str, wait: bool, as_json: bool, **settings: Any) -> int:
+    """Train U-Nets on DATASET, in processes of their own, one after another."""
+    from covseg_core import jobs
+
+    metrics = METRICS if metric == "all" else (metric,)
+    runs = jobs.train(dataset, metrics, preset, **settings)  # type: ignore[arg-type]
+    if not as_json:
+        for run in runs:
+            click.echo(f"queued {run.id}")
+    if wait:
+        try:
+            jobs.wait(runs, EpochLines(runs, quiet=as_json).show)
+        except KeyboardInterrupt:
+            click.echo("The trainings go on; `covseg runs list` shows them, `covseg runs stop` ends one.", err=True)
+            raise
+    elif not as_json:
+        click.echo("The trainings go on in the background: `covseg runs list`.")
+    if as_json:
+        print_json([row(run) for run in runs])
+    return int(wait and any(run.status.state != "finished" for run in runs))
+
+
+class EpochLines:
+    """A line for each epoch and each change of state, as they come."""
+
+    def __init__(self, runs: Sequence[Run], quiet: bool) -> None:
+        self.runs, self.quiet = runs, quiet
+        self.seen: dict[str, tuple[str, int]] = {}
+
+    def show(self) -> None:
+        """Print what is new since the last call."""
+        if self.quiet:
+            return
+        for run in self.runs:
+            status = run.status
+            state = ": ".join(filter(None, [status.state, status.reason or status.device]))
+            seen_state, seen_epoch = self.seen.get(run.id, ("queued", status.epoch if status.state == "queued" else 0))
+            self.seen[run.id] = (state, status.epoch)
+            for epoch in run.history()[seen_epoch : status.epoch]:
+                click.echo(f"{run.id}: {epoch_line(epoch, status.epochs)}")
+            if state != seen_state:
+                click.echo(f"{run.id}: {state}")
+
+
+def epoch_line(epoch: dict[str, float], epochs: int) -> str:
+    """One epoch of a history in one line."""
+    scores = [f"{name} {epoch[name]:.4f}" for name in epoch if name.startswith("val_")]
+    start = f"epoch {epoch['epoch']:.0f} of {epochs}, {epoch['seconds']:.1f} s, loss {epoch['loss']:.4f}"
+    return ", ".join([start, *scores])
+
+
+@click.group()
+def runs() -> None:
+    """List, show, stop, resume and delete runs."""
+
+
+@runs.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """All runs, oldest first."""
+    rows = [row(run) for run in list_runs()]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("No runs yet: `covseg train DATASET --metric all` starts three.")
+        return
+    _print_table(rows)
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+def show(run: str, as_json: bool) -> None:
+    """Settings, status and curves of a RUN."""
+    found = open_run(run)
+    whole = {"status": found.status, "config": found.config, "history": found.history()}
+    if as_json:
+        print_json(whole)
+        return
+    summary = row(found)
+    for name, value in summary.items():
+        click.echo(f"{name:>12}  {value}")
+    for epoch in found.history():
+        click.echo(epoch_line(epoch, summary["epochs"]))
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+def stop(run: str, as_json: bool) -> None:
+    """End the training of a RUN at its next batch; it can be resumed."""
+    from covseg_core import jobs
+
+    found = open_run(run)
+    jobs.stop(found)
+    print_json(row(found)) if as_json else click.echo(f"{run}: asked to stop")
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--wait", is_flag=True, help="Return when the training has ended.")
+@json_option
+def resume(run: str, wait: bool, as_json: bool) -> int:
+    """Put a RUN that ended early back into the queue; it goes on from its last complete epoch."""
+    from covseg_core import jobs
+
+    found = open_run(run)
+    jobs.resume(found)
+    if not as_json:
+        click.echo(f"{run}: queued after epoch {found.status.epoch}")
+    if wait:
+        jobs.wait([found], EpochLines([found], quiet=as_json).show)
+    if as_json:
+        print_json(row(found))
+    return int(wait and found.status.state != "finished")
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def delete(run: str, yes: bool, as_json: bool) -> None:
+    """Remove a RUN with its weights, curves and evaluation."""
+    found = open_run(run)
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {found.folder}?", abort=True)
+    delete_run(found)
+    print_json({"id": run, "deleted": True}) if as_json else click.echo(f"{run}: deleted")
+
+
+@click.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+def export(run_ids: tuple[str, ...]) -> None:
+    """Make model.onnx from the best weights of each RUN, where training could not (needs TensorFlow)."""
+    runs = [open_run(id) for id in run_ids]
+    from covseg_core.training.export import export_run
+
+    for run in runs:
+        difference = export_run(run)
+        click.echo(f"{run.onnx}: differs from Keras by at most {difference:.2g}")
+
+
+def row(run: Run) -> dict[str, Any]:
+    """What a list shows of a run."""
+    from covseg_core.training.progress import best_epoch
+
+    config, status = run.config, run.status
+    score = f"val_{SCORES[config.metric]}"
+    scores = [epoch[score] for epoch in run.history()]
+    best = best_epoch(scores)
+    return {
+        "id": run.id,
+        "state": status.state,
+        "dataset": config.dataset,
+        "metric": config.metric,
+        "target": config.target,
+        "preset": config.preset,
+        "split": config.split.kind,
+        "epoch": status.epoch,
+        "epochs": config.train.epochs,
+        "best_epoch": best,
+        "score": score,
+        "best_score": scores[best - 1] if best else None,
+        "seconds": round(status.seconds, 1),
+        "device": status.device,
+        "reason": status.reason,
+        "folder": str(run.folder),
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    runs = table("run", "state", "epoch", "best", "score", "time", "reason", folded=["run", "reason"], right=["epoch"])
+    for row in rows:
+        runs.add_row(
+            row["id"],
+            row["state"],
+            f"{row['epoch']}/{row['epochs']}",
+            row["score"].removeprefix("val_") if row["best_epoch"] else "",
+            f"{row['best_score']:.4f}" if row["best_epoch"] else "",
+            time.strftime("%H:%M:%S", time.gmtime(row["seconds"])),
+            row["reason"],
+        )
+    console().print(runs)

@@ -1,0 +1,1 @@
+"""From files to slices: reading, checking, pairing, splitting and caching scans and masks. Imports no framework."""

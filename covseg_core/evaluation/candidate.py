@@ -1,0 +1,140 @@
+"""A run under evaluation: what it predicts, its score in its own metric, and whom it has seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from covseg_core.config import SCORES
+from covseg_core.data.cache import case_grid, prepared
+from covseg_core.data.datasets import Case, Dataset, load_dataset
+from covseg_core.data.slices import to_native
+from covseg_core.data.split import Selection
+from covseg_core.errors import CovsegError, RunError
+from covseg_core.evaluation.measures import Counts, count, overlap
+from covseg_core.evaluation.result import THRESHOLD, Evaluation, OwnScore
+from covseg_core.files import atomic_path, read_json, sha256_file, write_json
+from covseg_core.prediction.inference import Segmenter
+from covseg_core.runs import Run
+
+_CHUNK = 32
+"""Slices that are resampled at a time."""
+
+
+class Candidate:
+    """One run, faced with the cases of a dataset one after another.
+
+    Parameters
+    ----------
+    run : with a `model.onnx`
+    dataset : the one to evaluate on
+
+    Raises
+    ------
+    RunError : the run has no usable `model.onnx`
+    """
+
+    def __init__(self, run: Run, dataset: Dataset) -> None:
+        self.run, self.config, self.split, self.dataset = run, run.config, run.split, dataset
+        self.segmenter = Segmenter(run)
+        self.sha256 = sha256_file(run.onnx)
+        self.own = self.config.dataset == dataset.name and self.config.fingerprint == dataset.fingerprint
+        """Whether the dataset is the very one that the run was made from."""
+        self._probabilities: list[np.ndarray] = []
+        self._counts = Counts()
+
+    def predict(self, case: Case, chosen: Sequence[int]) -> np.ndarray:
+        """Masks on the scan's own grid, (len(chosen), Y, X) bool; the probabilities are remembered."""
+        probabilities = self._segment(self.dataset, case, chosen)
+        self._counts += self._agreement(self.dataset, case, chosen, probabilities)
+        self._probabilities.append(probabilities.astype(np.float16))
+        grid = case_grid(case, self.config.prepare)
+        native = np.empty((len(chosen), *case.shape[1:]), bool)
+        for start in range(0, len(chosen), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            native[part] = to_native(probabilities[part], grid) >= THRESHOLD
+        return native
+
+    def own_score(self) -> OwnScore:
+        """In the run's own metric: on what was predicted, and on training and validation slices together."""
+        return OwnScore(SCORES[self.config.metric], self._train_validation(), self._own_metric(self._counts))
+
+    def keep(self, evaluation: Evaluation) -> None:
+        """Write predictions and evaluation into the run's folder."""
+        with atomic_path(self.run.test_predictions) as temporary:
+            np.save(temporary, np.concatenate(self._probabilities), allow_pickle=False)
+        write_json(self.run.evaluation, evaluation)
+
+    def check_own(self) -> None:
+        """Raise `RunError` unless the dataset is as it was when the run was made."""
+        if not self.own:
+            found = f"dataset {self.dataset.name} has changed since the run was made"
+            raise RunError(self.run.id, found, "the same scans, masks and labels")
+
+    def seen(self, selection: Selection) -> tuple[set[str], list[str]]:
+        """Patients of the selection that training or validation has seen, and a note on those who may be."""
+        parts = (self.split.train, self.split.validation)
+        learned = {(id, z) for part in parts for id, chosen in part.items() for z in chosen}
+        if self.own:
+            known = {self.dataset.case(id).patient_of(z) for id, z in learned}
+            return {self.dataset.case(id).patient_of(z) for id, zs in selection.items() for z in zs} & known, []
+        ids = {id for id, _ in learned}
+        cases = [self.dataset.case(id) for id in selection]
+        trained = self._own_dataset()
+        if trained is not None:
+            known = {case.sha256["scan"] for case in trained.cases if case.id in ids}
+            seen = {case.patient for case in cases if case.sha256["scan"] in known}
+            names = {case.patient for case in trained.cases if case.id in ids}
+            doubtful = {case.patient for case in cases} & names - seen
+        else:
+            same = (
+                self.config.dataset == self.dataset.name
+            )  # changed since: cases of the same id are taken for the same
+            seen = {case.patient for case in cases if case.id in ids} if same else set()
+            doubtful = {case.patient for case in cases if case.id in ids} - seen
+        if not doubtful:
+            return seen, []
+        listed = ", ".join(sorted(doubtful))
+        return seen, [
+            f"{self.run.id} has learned from patients of the same name: {listed}. If so, scores are too good."
+        ]
+
+    def _train_validation(self) -> float | None:
+        """Computed once for these weights, since it takes longer than the test."""
+        try:
+            last = read_json(self.run.evaluation, Evaluation)
+            if last.model_sha256 == self.sha256 and last.own.train_validation is not None:
+                return last.own.train_validation
+        except CovsegError:
+            pass
+        dataset = self._own_dataset()
+        if dataset is None:
+            return None
+        counts = Counts()
+        for part in (self.split.train, self.split.validation):
+            for id, chosen in part.items():
+                case = dataset.case(id)
+                counts += self._agreement(dataset, case, chosen, self._segment(dataset, case, chosen))
+        return self._own_metric(counts)
+
+    def _own_dataset(self) -> Dataset | None:
+        """The dataset that the run was made from, if it is still there and the same."""
+        if self.own:
+            return self.dataset
+        try:
+            dataset = load_dataset(self.config.dataset)
+        except CovsegError:
+            return None
+        return dataset if dataset.fingerprint == self.config.fingerprint else None
+
+    def _segment(self, dataset: Dataset, case: Case, chosen: Sequence[int]) -> np.ndarray:
+        images = prepared(dataset, case, self.config.prepare, "images")
+        return self.segmenter.probabilities(images[list(chosen)])
+
+    def _agreement(self, dataset: Dataset, case: Case, chosen: Sequence[int], probabilities: np.ndarray) -> Counts:
+        masks = prepared(dataset, case, self.config.prepare, self.config.target)
+        return count(masks[list(chosen)], probabilities >= THRESHOLD)
+
+    def _own_metric(self, counts: Counts) -> float:
+        return overlap(counts, "one")[self.config.metric]

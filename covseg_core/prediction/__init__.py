@@ -1,0 +1,1 @@
+"""The mask of a new scan through ONNX Runtime, and its report."""

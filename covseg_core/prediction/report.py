@@ -1,0 +1,131 @@
+"""What `report.json` says about a prediction. No file name and no header text: both can hold a patient's name."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from covseg_core import __version__
+from covseg_core.config import Metric, PrepareConfig, Target
+from covseg_core.data.inspecting import PLACEHOLDER_SPACING
+from covseg_core.data.intensity import Scale
+from covseg_core.data.volumes import Volume
+from covseg_core.files import sha256_file
+from covseg_core.runs import Run
+
+NOTICE = "For research use only. Not a medical device: not for diagnosis or treatment."
+
+_PACKAGES = ("nibabel", "numpy", "onnxruntime", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class MaskReport:
+    """Size and place of one mask."""
+
+    file: str | None
+    """Its name in the output folder."""
+    voxels: int
+    volume_ml: float | None
+    """None where the voxel size is not known."""
+    positive_slices: tuple[int, ...]
+    """Slices with at least one voxel; 0 is the most inferior one."""
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """One model, and its own mask."""
+
+    run: str
+    metric: Metric
+    preset: str
+    dataset: str
+    """The one it was trained on."""
+    prepare: PrepareConfig
+    sha256: str
+    """Of `model.onnx`."""
+    mask: MaskReport
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What was predicted on."""
+
+    sha256: str
+    """Of the file: how to tell which scan this report is about."""
+    shape: tuple[int, int, int]
+    """(Z, Y, X): slices, rows, columns."""
+    spacing_mm: tuple[float, float, float]
+    """(z, y, x)."""
+    voxel_ml: float | None
+    """None where the spacing is 1 mm in all three directions, which writers put if they do not know it."""
+    orientation: str
+    """Of the file's axes, e.g. `LPS`."""
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Report:
+    """A prediction, without the masks themselves."""
+
+    notice: str
+    created: str
+    """ISO 8601, UTC."""
+    seconds: float
+    """From opening the scan to the last mask."""
+    target: Target
+    threshold: float
+    """Probability, on the scan's own grid, from which a voxel is in a model's mask."""
+    vote: str
+    """How the masks of several models became one."""
+    tied_voxels: int
+    """Voxels with as many models for as against: not in the mask."""
+    scan: ScanReport
+    mask: MaskReport
+    models: tuple[ModelReport, ...]
+    warnings: tuple[str, ...]
+    versions: dict[str, str]
+    files: dict[str, str]
+    """SHA-256 of the masks, by file name."""
+
+
+def report_scan(scan: Volume, scale: Scale, sha256: str) -> ScanReport:
+    """Describe a scan."""
+    z, y, x = scan.voxels.shape
+    return ScanReport(sha256, (z, y, x), scan.spacing, voxel_ml(scan), scan.geometry.orientation, scale)
+
+
+def report_mask(mask: np.ndarray, scan: Volume, file: str | None) -> MaskReport:
+    """Measure a mask (Z, Y, X) uint8 0/1 of a scan."""
+    counts = [int(np.count_nonzero(plane)) for plane in mask]
+    voxels, ml = sum(counts), voxel_ml(scan)
+    positive = tuple(z for z, count in enumerate(counts) if count)
+    return MaskReport(file, voxels, None if ml is None else voxels * ml, positive)
+
+
+def report_model(run: Run, mask: MaskReport) -> ModelReport:
+    """Describe a model."""
+    config = run.config
+    sha256 = sha256_file(run.onnx)
+    return ModelReport(run.id, config.metric, config.preset, config.dataset, config.prepare, sha256, mask)
+
+
+def voxel_ml(scan: Volume) -> float | None:
+    """Volume of a voxel, also on a sheared grid (gantry tilt); None where the spacing is a placeholder."""
+    if scan.spacing == PLACEHOLDER_SPACING:
+        return None
+    return float(abs(np.linalg.det(scan.affine[:3, :3]))) / 1000
+
+
+def now() -> str:
+    """ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Of covseg, Python and the packages that change a mask."""
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"covseg": __version__, "python": platform.python_version(), **packages}

@@ -1,0 +1,92 @@
+"""Batches for `keras.Model.fit`, from slices that stay in memory as bytes.
+
+What an epoch holds follows from (seed, epoch) alone: a resumed run sees the slices, in the order and with the
+augmentation, that the uninterrupted run would have seen, on every Keras backend.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from covseg_core.config import AugmentConfig, TrainConfig
+from covseg_core.data.sliceset import SliceSet
+from covseg_core.training.augment import augment
+
+Batch = tuple[np.ndarray, ...]
+"""Images (B, S, S, 1) uint8, masks (B, S, S, 1) uint8, and weights (B,) float32 where slices were repeated."""
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Shuffled, augmented batches of one epoch at a time; for `fit(..., shuffle=False)`.
+
+    Parameters
+    ----------
+    multiple : batches are filled up to a multiple of this, the number of devices that share one
+    """
+
+    def __init__(self, slices: SliceSet, config: TrainConfig, multiple: int = 1) -> None:
+        super().__init__()
+        self.slices = slices
+        self.config = config
+        self.multiple = multiple
+        positive = slices.masks.any(axis=(1, 2))
+        self._positive, self._empty = np.flatnonzero(positive), np.flatnonzero(~positive)
+        # a data set without any lesion still has to give a batch
+        kept = round(config.empty_share * len(self._empty))
+        self._kept_empty = kept if len(self._positive) else max(1, kept)
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Choose and shuffle the slices of an epoch, from 0.
+
+        Keras calls `on_epoch_end` also before the first epoch, so that counting its calls would not do.
+        """
+        self.epoch = epoch
+        self._order = self._shuffled()
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self.config.batch)
+
+    def __getitem__(self, index: int) -> Batch:
+        chosen = self._order[index * self.config.batch : (index + 1) * self.config.batch]
+        images, masks = self.slices.images[chosen], self.slices.masks[chosen]
+        if self.config.augment != AugmentConfig():
+            for place, number in enumerate(chosen):
+                rng = np.random.default_rng((self.config.seed, self.epoch, int(number)))
+                images[place], masks[place] = augment(images[place], masks[place], self.config.augment, rng)
+        return _filled(images, masks, self.multiple)
+
+    def _shuffled(self) -> np.ndarray:
+        """Numbers of the slices of this epoch: all with the target, a new choice of the empty ones."""
+        rng = np.random.default_rng((self.config.seed, self.epoch))
+        empty = rng.choice(self._empty, self._kept_empty, replace=False)
+        return rng.permutation(np.concatenate([self._positive, empty]))
+
+
+class PlainBatches(keras.utils.PyDataset):
+    """All slices in their order, unchanged: for validation."""
+
+    def __init__(self, slices: SliceSet, batch: int, multiple: int = 1) -> None:
+        super().__init__()
+        self.slices = slices
+        self.batch = batch
+        self.multiple = multiple
+
+    def __len__(self) -> int:
+        return -(-len(self.slices.images) // self.batch)
+
+    def __getitem__(self, index: int) -> Batch:
+        chosen = slice(index * self.batch, (index + 1) * self.batch)
+        return _filled(self.slices.images[chosen], self.slices.masks[chosen], self.multiple)
+
+
+def _filled(images: np.ndarray, masks: np.ndarray, multiple: int) -> Batch:
+    """Add the channel axis; repeat slices, with weight 0, until the devices can share the batch equally."""
+    count = len(images)
+    if multiple == 1:
+        return images[..., None], masks[..., None]
+    places = np.arange(-(-count // multiple) * multiple)
+    weights = (places < count).astype(np.float32)
+    places %= count
+    return images[places][..., None], masks[places][..., None], weights
