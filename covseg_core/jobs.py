@@ -23,8 +23,8 @@ from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
 
-_children: dict[Path, subprocess.Popen[bytes]] = {}
-"""Workers started by this process, by their run's folder. They outlive it, but while it lives it must collect those
+_children: list[tuple[Path, subprocess.Popen[bytes]]] = []
+"""Workers started by this process, and their runs' folders. They outlive it, but while it lives it must collect those
 that end."""
 
 
@@ -95,7 +95,7 @@ def start(run: Run) -> None:
     """Start the worker of a run that is in the queue, as a process in a session of its own."""
     _collect()
     with open(run.log, "ab") as log:
-        _children[run.folder] = subprocess.Popen(
+        worker = subprocess.Popen(
             [sys.executable, "-m", "covseg_core.worker", str(run.folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -103,6 +103,7 @@ def start(run: Run) -> None:
             start_new_session=True,
             env=_environment(),
         )
+    _children.append((run.folder, worker))
 
 
 def stop(run: Run) -> None:
@@ -142,10 +143,12 @@ def wait(runs: Sequence[Run], watch: Callable[[], None] = lambda: None, poll: fl
         if not any(run.status.state in ACTIVE for run in runs):
             break
         time.sleep(poll)
-    for run in runs:
+    folders = {run.folder for run in runs}
+    for folder, worker in _children:
         # the last word is in the status a moment before the process is gone
-        if run.folder in _children:
-            _children.pop(run.folder).wait()
+        if folder in folders:
+            worker.wait()
+    _collect()
 
 
 def versions() -> dict[str, str]:
@@ -189,6 +192,4 @@ def _free_name(name: str, metrics: Sequence[Metric]) -> str:
 
 def _collect() -> None:
     """Let ended workers go, so that none stays as a zombie."""
-    for folder, child in list(_children.items()):
-        if child.poll() is not None:
-            del _children[folder]
+    _children[:] = [(folder, worker) for folder, worker in _children if worker.poll() is None]
