@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import time
@@ -166,3 +167,16 @@ def test_a_second_worker_leaves_a_run_alone(phantoms):
     jobs.stop(run)
     jobs.wait([run])
     assert open_run(run.id).status.state == "stopped"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_a_training_with_jax_ends_with_a_model_that_predicts(phantoms, monkeypatch):
+    """On a GPU machine with JAX: same run folder, exported with TensorFlow's help, compared with the others."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    [run] = jobs.train(phantoms, ["dice"], epochs=2, **TINY)
+    jobs.wait([run])
+    assert run.status.state == "finished", _log(run)
+    assert run.config.versions["backend"] == "jax"
+    assert ", jax, " in run.status.device
+    assert run.onnx.exists()
+    assert "differs from Keras by at most" in _log(run)
