@@ -15,6 +15,9 @@ st.set_page_config(
 page = st.navigation(
     [
         st.Page("app_pages/train.py", title="Data and training", icon=":material/database:", default=True),
+        st.Page("app_pages/monitor.py", title="Live curves", icon=":material/monitoring:", url_path="monitor"),
+        st.Page("app_pages/compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
+        st.Page("app_pages/predict.py", title="Quick prediction", icon=":material/bolt:", url_path="predict"),
     ]
 )
 page.run()

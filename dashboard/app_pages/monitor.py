@@ -1,0 +1,5 @@
+"""Live curves."""
+
+import streamlit as st
+
+st.title("Live curves")

@@ -1,0 +1,5 @@
+"""Quick prediction."""
+
+import streamlit as st
+
+st.title("Quick prediction")
