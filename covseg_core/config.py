@@ -19,6 +19,8 @@ Resize = Literal["area", "thesis"]
 METRICS: tuple[Metric, ...] = ("accuracy", "iou", "dice")
 SCORES: dict[Metric, str] = {"accuracy": "pixel_accuracy", "iou": "iou_foreground", "dice": "dice_foreground"}
 """What a model of each metric is scored by while it trains, as the curves name it; see docs/metrics.md."""
+LOSSES: dict[Metric, str] = {"accuracy": "binary_crossentropy", "iou": "binary_crossentropy", "dice": "soft_dice_loss"}
+"""What a model of each metric minimises."""
 
 
 def _check(name: str, value: object, fits: bool, expected: str) -> None:

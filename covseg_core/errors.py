@@ -34,6 +34,10 @@ class ScanError(CovsegError):
     """A file cannot be used as a CT scan or as a mask."""
 
 
+class UnknownScale(ScanError):
+    """The values of a scan fit neither HU nor 0-255: somebody has to say which of them they are."""
+
+
 class PairingError(CovsegError):
     """Scans and masks do not belong together."""
 

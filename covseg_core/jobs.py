@@ -101,7 +101,7 @@ def start(run: Run) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=_environment(),
+            env=environment(),
         )
     _children.append((run.folder, worker))
 
@@ -151,10 +151,15 @@ def wait(runs: Sequence[Run], watch: Callable[[], None] = lambda: None, poll: fl
     _collect()
 
 
+def backend() -> str:
+    """The Keras backend that workers use."""
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
 def versions() -> dict[str, str]:
     """Versions of covseg, Python and the installed packages that can change a result, and the Keras backend."""
     found = {"covseg": __version__, "python": platform.python_version()}
-    found["backend"] = os.environ.get("KERAS_BACKEND", "tensorflow")
+    found["backend"] = backend()
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
@@ -163,8 +168,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _environment() -> dict[str, str]:
-    """The worker's: the same folders wherever it starts, and a log without TensorFlow's start-up notices."""
+def environment() -> dict[str, str]:
+    """A worker's: the same folders wherever it starts, and a log without TensorFlow's start-up notices."""
     package = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     return (

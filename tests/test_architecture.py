@@ -19,6 +19,7 @@ DASHBOARD = ROOT / "dashboard"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax", "tf2onnx"}
 MODEL_MODULES = {
     "covseg_core.training.batches",
+    "covseg_core.training.calibrate",
     "covseg_core.training.callbacks",
     "covseg_core.training.device",
     "covseg_core.training.export",

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from covseg_core.errors import ScanError
+from covseg_core.errors import UnknownScale
 
 Scale = Literal["HU", "0-255"]
 
@@ -32,7 +32,7 @@ def detect_scale(voxels: np.ndarray, path: str | os.PathLike[str] = "scan") -> S
 
     Raises
     ------
-    ScanError : neither fits
+    UnknownScale : neither fits
     """
     sample = _sample(voxels)
     low, high = float(sample.min()), float(sample.max())
@@ -47,7 +47,7 @@ def detect_scale(voxels: np.ndarray, path: str | os.PathLike[str] = "scan") -> S
     if low >= 0 and 1000 < high <= 5120:
         found += ", perhaps HU + 1024"
     expected = f"HU (lung below -200) or 0 to 255; if it is one of them, say so: scale {' or '.join(get_args(Scale))}"
-    raise ScanError(path, found, expected)
+    raise UnknownScale(path, found, expected)
 
 
 def to_uint8(voxels: np.ndarray, scale: Scale, window: tuple[float, float] = (-1250.0, 250.0)) -> np.ndarray:

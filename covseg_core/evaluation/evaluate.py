@@ -196,7 +196,7 @@ class _Table:
         return notes
 
     def _names(self, ids: Sequence[str]) -> str:
-        if len(ids) == len(self.cases):
+        if len(ids) == len(self.cases) > 1:
             return f"all {len(ids)} scans"
         return ", ".join(ids) if len(ids) <= _FEW else f"{len(ids)} of {len(self.cases)} scans"
 

@@ -9,39 +9,39 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from covseg_core.config import Target
-from covseg_core.data.datasets import load_dataset
-from covseg_core.data.intensity import Scale, detect_scale, to_uint8
-from covseg_core.data.lungs import check_chest
-from covseg_core.data.slices import Grid, to_images, to_native
-from covseg_core.data.volumes import Volume, load_scan, save_mask
-from covseg_core.errors import CovsegError, SettingError
+from covseg_core.data.intensity import Scale
+from covseg_core.data.slices import to_native
+from covseg_core.data.volumes import Volume, save_mask
+from covseg_core.errors import SettingError
 from covseg_core.files import sha256_file, write_json
+from covseg_core.prediction.checking import CheckedScan, check_scan, training_warning
 from covseg_core.prediction.inference import Cancel, Progress, Segmenter, stop_if
 from covseg_core.prediction.outputs import REPORT, check_output, whole_folder
+from covseg_core.prediction.probabilities import Probabilities, counter, grid_of, segment
 from covseg_core.prediction.report import (
     NOTICE,
+    ModelReport,
     Report,
     now,
     report_mask,
     report_model,
     report_scan,
     versions,
-    voxel_ml,
 )
 from covseg_core.runs import Run
 
 MASK = "mask.nii.gz"
 MAX_MODELS = 100
 
-_PLANES = 16
-"""Planes brought back to the scan's grid at a time: as float32, all of a 512 x 512 x 600 scan take 630 MB."""
+_Answer = tuple[ModelReport, Iterable[tuple[slice, np.ndarray]]]
+"""A model, and its probabilities on the scan's own grid, a few planes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,128 +95,144 @@ def predict_scan(
     CovsegError : writing failed
     Cancelled : `cancel` was set; nothing is written
     """
-    path, folder = Path(path), None if output is None else Path(output)
     started = time.perf_counter()
-    target = _check_request(runs, threshold)
-    names = {run.id: f"mask_{run.id}.nii.gz" for run in runs} if folder and len(runs) > 1 else {}
-    replaced = check_output(folder, [MASK, *names.values(), REPORT]) if folder else ()
+    target = _check_request([(run.id, run.config.target) for run in runs], threshold)
+    files = _checked_files([run.id for run in runs], output)
     segmenters = [Segmenter(run) for run in runs]
+    scan = check_scan(path, scale)
+    warnings = [*scan.warnings, *(warning for run in runs for warning in training_warning(run, scan.sha256))]
+    advance = counter(progress, cancel, len(scan.volume.voxels) * len(runs))
 
-    scan = load_scan(path)
-    scale = scale or detect_scale(scan.voxels, path)
-    sha256 = sha256_file(path)
-    warnings = [*check_chest(scan.voxels, scale, path), *_spacing_warning(scan)]
-    warnings += [warning for run in runs for warning in _training_warning(run, sha256)]
-    votes = np.zeros(scan.voxels.shape, np.uint8)
-    packed, models = {}, []
-    advance = _counter(progress, cancel, len(votes) * len(runs))
-    for run in runs:
-        # popped, since a session keeps the memory of its largest batch
-        mask = _segment(scan, scale, segmenters.pop(0), threshold, advance, cancel)
-        votes += mask
-        packed[run.id] = np.packbits(mask)
-        models.append(report_model(run, report_mask(mask, scan, names.get(run.id))))
-        del mask
-    tied = sum(int(np.count_nonzero(plane == len(runs) / 2)) for plane in votes)
-    mask = np.greater(votes, len(runs) // 2, out=votes.view(bool)).view(np.uint8)
+    def answers() -> Iterator[_Answer]:
+        for run in runs:
+            # popped, since a session keeps the memory of its largest batch
+            segmenter = segmenters.pop(0)
+            grid = grid_of(scan, segmenter.prepare)
+            blocks = segment(scan, segmenter, advance, cancel)
+            yield report_model(run), ((part, to_native(values, grid)) for part, values in blocks)
 
-    report = Report(
-        notice=NOTICE,
-        created=now(),
-        seconds=round(time.perf_counter() - started, 3),
-        target=target,
-        threshold=threshold,
-        vote="more than half of the models; a tie is left out" if len(runs) > 1 else "one model, no vote",
-        tied_voxels=tied,
-        scan=report_scan(scan, scale, sha256),
-        mask=report_mask(mask, scan, MASK if folder else None),
-        models=tuple(models),
-        warnings=tuple(warnings),
-        versions=versions(),
-        files={},
-    )
-    prediction = Prediction(scan, mask, report, folder, replaced, packed)
-    return _written(prediction, folder, names, cancel) if folder else prediction
+    prediction = _decide(scan, target, answers(), len(runs), threshold, warnings, started, files)
+    return _written(prediction, files, cancel) if files else prediction
 
 
-def _check_request(runs: Sequence[Run], threshold: float) -> Target:
-    """The models' common target."""
+def predict_at(
+    scan: CheckedScan,
+    answers: Sequence[Probabilities],
+    threshold: float = 0.5,
+    output: str | os.PathLike[str] | None = None,
+    cancel: Cancel | None = None,
+) -> Prediction:
+    """The prediction that `predict_scan` makes, from probabilities that are there already.
+
+    Parameters
+    ----------
+    scan : the one that the models were asked about
+    answers : of models of one target
+    threshold : probability from which a voxel is in a mask, above 0 and below 1
+    output : as for `predict_scan`
+
+    Raises
+    ------
+    SettingError : as for `predict_scan`
+    CovsegError : writing failed
+    Cancelled : `cancel` was set; nothing is written
+    """
+    started = time.perf_counter() - sum(answer.seconds for answer in answers)
+    target = _check_request([(answer.model.run, answer.target) for answer in answers], threshold)
+    files = _checked_files([answer.model.run for answer in answers], output)
+    warnings = [*scan.warnings, *(warning for answer in answers for warning in answer.warnings)]
+    planes = ((answer.model, answer.planes()) for answer in answers)
+    prediction = _decide(scan, target, planes, len(answers), threshold, warnings, started, files)
+    return _written(prediction, files, cancel) if files else prediction
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where a prediction goes."""
+
+    folder: Path
+    models: dict[str, str]
+    """Names of the models' own masks by run id; none for a single model."""
+    replaced: tuple[str, ...]
+
+
+def _checked_files(ids: Sequence[str], output: str | os.PathLike[str] | None) -> _Files | None:
+    """None without an output folder; raises `SettingError` if it cannot be used."""
+    if output is None:
+        return None
+    models = {id: f"mask_{id}.nii.gz" for id in ids} if len(ids) > 1 else {}
+    folder = Path(output)
+    return _Files(folder, models, check_output(folder, [MASK, *models.values(), REPORT]))
+
+
+def _check_request(models: Sequence[tuple[str, Target]], threshold: float) -> Target:
+    """The common target of models, given by id and target."""
     if not 0 < threshold < 1:
         raise SettingError("threshold", f"{threshold:g}", "above 0 and below 1")
-    ids = [run.id for run in runs]
+    ids = [id for id, _ in models]
     if not 1 <= len(ids) <= MAX_MODELS:
         raise SettingError("runs", f"{len(ids)} of them", f"1 to {MAX_MODELS}")
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
         raise SettingError("runs", f"{twice[0]} more than once", "each run once: it has one vote")
-    targets = {run.config.target: run.id for run in runs}
+    targets = {target: id for id, target in models}
     if len(targets) > 1:
         found = " and ".join(f"{target} ({id})" for target, id in sorted(targets.items()))
         raise SettingError("runs", f"models of different targets: {found}", "models of one target")
     return next(iter(targets))
 
 
-def _segment(
-    scan: Volume,
-    scale: Scale,
-    segmenter: Segmenter,
+def _decide(
+    scan: CheckedScan,
+    target: Target,
+    answers: Iterable[_Answer],
+    number: int,
     threshold: float,
-    advance: Callable[[int], None],
-    cancel: Cancel | None,
-) -> np.ndarray:
-    """(Z, Y, X) uint8 0/1: the mask of one model, a few planes at a time."""
-    prepare = segmenter.prepare
-    grid = Grid(scan.voxels.shape[1:], scan.spacing[1:], prepare.size, prepare.resize)
-    mask = np.empty(scan.voxels.shape, np.uint8)
-    for start in range(0, len(mask), _PLANES):
-        part = slice(start, start + _PLANES)
-        images = to_images(to_uint8(scan.voxels[part], scale, prepare.window), grid)
-        probabilities = to_native(segmenter.probabilities(images, cancel=cancel), grid)
-        np.greater_equal(probabilities, threshold, out=mask[part].view(bool))
-        advance(len(images))
-    return mask
+    warnings: Sequence[str],
+    started: float,
+    files: _Files | None,
+) -> Prediction:
+    """Threshold the answers of `number` models one after another, let them vote, and report."""
+    volume = scan.volume
+    votes = np.zeros(volume.voxels.shape, np.uint8)
+    packed, models = {}, []
+    for model, planes in answers:
+        mask = np.empty(votes.shape, np.uint8)
+        for part, probabilities in planes:
+            np.greater_equal(probabilities, threshold, out=mask[part].view(bool))
+        votes += mask
+        packed[model.run] = np.packbits(mask)
+        own = files.models.get(model.run) if files else None
+        models.append(dataclasses.replace(model, mask=report_mask(mask, volume, own)))
+        del mask
+    tied = sum(int(np.count_nonzero(plane == number / 2)) for plane in votes)
+    mask = np.greater(votes, number // 2, out=votes.view(bool)).view(np.uint8)
+    report = Report(
+        notice=NOTICE,
+        created=now(),
+        seconds=round(time.perf_counter() - started, 3),
+        target=target,
+        threshold=threshold,
+        vote="more than half of the models; a tie is left out" if number > 1 else "one model, no vote",
+        tied_voxels=tied,
+        scan=report_scan(volume, scan.scale, scan.sha256),
+        mask=report_mask(mask, volume, MASK if files else None),
+        models=tuple(models),
+        warnings=tuple(warnings),
+        versions=versions(),
+        files={},
+    )
+    return Prediction(volume, mask, report, None, (), packed)
 
 
-def _counter(progress: Progress | None, cancel: Cancel | None, total: int) -> Callable[[int], None]:
-    """A function to call with the number of slices just done; it tells `progress`, and raises if `cancel` is set."""
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        stop_if(cancel)
-        if progress is not None:
-            progress(done, total)
-
-    advance(0)
-    return advance
-
-
-def _spacing_warning(scan: Volume) -> list[str]:
-    if voxel_ml(scan) is not None:
-        return []
-    return ["spacing of 1 mm in all three directions is taken as unknown: no mL"]
-
-
-def _training_warning(run: Run, sha256: str) -> list[str]:
-    """A warning where the model has learned from this very scan: it says little about the model then."""
-    try:
-        split = run.split
-        cases = {case.id for case in load_dataset(run.config.dataset).cases if case.sha256.get("scan") == sha256}
-    except CovsegError:  # a shipped model, or its dataset was deleted
-        return []
-    known = [name for name in ("train", "validation") if cases & set(getattr(split, name))]
-    return [f"{run.id} was trained with this scan: no measure of how it does on new ones"] if known else []
-
-
-def _written(prediction: Prediction, folder: Path, names: dict[str, str], cancel: Cancel | None) -> Prediction:
-    """Write masks and report into `folder`, and return the prediction with the report as written."""
+def _written(prediction: Prediction, files: _Files, cancel: Cancel | None) -> Prediction:
+    """Write masks and report, and return the prediction with the report as written."""
     geometry = prediction.scan.geometry
-    with whole_folder(folder) as staging:
+    with whole_folder(files.folder) as staging:
         save_mask(prediction.mask, geometry, staging / MASK)
-        for run, name in names.items():
+        for run, name in files.models.items():
             save_mask(prediction.mask_of(run), geometry, staging / name)
-        files = {name: sha256_file(staging / name) for name in (MASK, *names.values())}
-        report = dataclasses.replace(prediction.report, files=files)
+        written = {name: sha256_file(staging / name) for name in (MASK, *files.models.values())}
+        report = dataclasses.replace(prediction.report, files=written)
         write_json(staging / REPORT, report)
         stop_if(cancel)
-    return dataclasses.replace(prediction, report=report)
+    return dataclasses.replace(prediction, report=report, output=files.folder, replaced=files.replaced)

@@ -35,6 +35,9 @@ class MaskReport:
     """Slices with at least one voxel; 0 is the most inferior one."""
 
 
+NO_MASK = MaskReport(None, 0, None, ())
+
+
 @dataclass(frozen=True)
 class ModelReport:
     """One model, and its own mask."""
@@ -106,11 +109,11 @@ def report_mask(mask: np.ndarray, scan: Volume, file: str | None) -> MaskReport:
     return MaskReport(file, voxels, None if ml is None else voxels * ml, positive)
 
 
-def report_model(run: Run, mask: MaskReport) -> ModelReport:
-    """Describe a model."""
+def report_model(run: Run) -> ModelReport:
+    """Describe a model, which has no mask yet."""
     config = run.config
     sha256 = sha256_file(run.onnx)
-    return ModelReport(run.id, config.metric, config.preset, config.dataset, config.prepare, sha256, mask)
+    return ModelReport(run.id, config.metric, config.preset, config.dataset, config.prepare, sha256, NO_MASK)
 
 
 def voxel_ml(scan: Volume) -> float | None:

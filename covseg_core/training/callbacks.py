@@ -19,7 +19,7 @@ from covseg_core.runs import Run
 from covseg_core.training.batches import TrainingBatches
 from covseg_core.training.heart import Heart, StopRequested
 from covseg_core.training.progress import best_epoch, learning_rate, should_stop
-from covseg_core.training.resume import save_last
+from covseg_core.training.resume import saving_last
 
 _TRAINING = ("loss", *SCORES.values())
 COLUMNS = (*_TRAINING, *(f"val_{name}" for name in _TRAINING))
@@ -80,7 +80,7 @@ class Follow(keras.callbacks.Callback):
 
 
 class Record(keras.callbacks.Callback):
-    """Best weights, previews, a row of history and the state to resume from, in this order, every epoch.
+    """Best weights, previews, a row of history and, last, the state to resume from, every epoch.
 
     After a crash between two of them, resuming repeats the epoch from the last complete state and writes the same.
     """
@@ -96,13 +96,13 @@ class Record(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         run, rows = self.session.run, self.session.rows
         rows.append(self._row(epoch + 1, logs or {}))
-        if best_epoch(self.session.scores) == epoch + 1:
-            with atomic_path(run.best_weights) as temporary:
-                self.model.save_weights(temporary)
-        with atomic_path(run.previews / f"epoch_{epoch + 1:04d}.npy") as temporary:
-            np.save(temporary, self.preview())
-        run.write_history(rows)
-        save_last(run, self.model, epoch + 1)
+        with saving_last(run, self.model, epoch + 1) as weights:
+            if best_epoch(self.session.scores) == epoch + 1:
+                with atomic_path(run.best_weights) as temporary:
+                    shutil.copyfile(weights, temporary)
+            with atomic_path(run.previews / f"epoch_{epoch + 1:04d}.npy") as temporary:
+                np.save(temporary, self.preview())
+            run.write_history(rows)
         self.session.heart.write(epoch=epoch + 1, step=0, seconds=rows[-1]["total_seconds"])
         if should_stop(self.session.config.train, self.session.scores):
             self.model.stop_training = True

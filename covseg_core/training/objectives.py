@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from covseg_core.config import SCORES, Metric
+from covseg_core.config import LOSSES, SCORES, Metric
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,5 @@ def objective(metric: Metric) -> Objective:
     """The row of a metric (imports Keras)."""
     from covseg_core.training.metrics import soft_dice_loss
 
-    rows = {
-        "accuracy": Objective(SCORES["accuracy"], "binary_crossentropy"),
-        "iou": Objective(SCORES["iou"], "binary_crossentropy"),
-        "dice": Objective(SCORES["dice"], soft_dice_loss),
-    }
-    return rows[metric]
+    loss = LOSSES[metric]
+    return Objective(SCORES[metric], soft_dice_loss if loss == soft_dice_loss.__name__ else loss)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -19,12 +22,17 @@ from covseg_core.errors import RunError
 from covseg_core.runs import Run
 
 
-def save_last(run: Run, model: keras.Model, epoch: int) -> None:
-    """Save the state after `epoch` (from 1) and forget the one before."""
+@contextmanager
+def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[Path]:
+    """Save the state after `epoch` (from 1); it counts, and the one before is forgotten, when the block has ended.
+
+    Yields the file of the weights, in Keras's `.weights.h5`, for who needs a copy.
+    """
     staging = run.last / f".new-{uuid.uuid4().hex[:8]}"
     staging.mkdir(parents=True)
     try:
-        model.save_weights(staging / "model.weights.h5")
+        weights = staging / "model.weights.h5"
+        model.save_weights(weights)
         optimizer: dict[str, np.ndarray] = {}
         model.optimizer.save_own_variables(optimizer)
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in optimizer.items()}
@@ -32,6 +40,7 @@ def save_last(run: Run, model: keras.Model, epoch: int) -> None:
         for file in staging.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
+        yield weights
         staging.rename(run.last / f"epoch_{epoch:04d}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)

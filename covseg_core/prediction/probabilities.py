@@ -1,0 +1,142 @@
+"""What models say about a scan before any threshold, on the models' own grids, and read a plane at a time.
+
+Kept as they are, probabilities let a threshold be chosen while one looks at the result. They need not fit into memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from covseg_core.config import PrepareConfig, Target
+from covseg_core.data.intensity import to_uint8
+from covseg_core.data.slices import Grid, to_images, to_native
+from covseg_core.prediction.checking import CheckedScan, training_warning
+from covseg_core.prediction.inference import Cancel, Progress, Segmenter, stop_if
+from covseg_core.prediction.report import ModelReport, report_model
+from covseg_core.runs import Run
+
+_PLANES = 16
+"""Planes dealt with at a time: as float32 on the scan's own grid, all of a 512 x 512 x 600 scan take 630 MB."""
+
+Advance = Callable[[int], None]
+"""Called with the number of slices just done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probabilities:
+    """The answer of one model about one scan."""
+
+    model: ModelReport
+    """Which model it was; its `mask` is that of no threshold, empty."""
+    target: Target
+    grid: Grid
+    """From the scan's planes to the model's slices."""
+    values: np.ndarray
+    """(Z, S, S) float32, 0..1, radiological view, as the model gave them; can be a memory map."""
+    warnings: tuple[str, ...]
+    seconds: float
+    """What it took to compute them."""
+
+    def plane(self, z: int) -> np.ndarray:
+        """(Y, X) float32, RAS+: one plane on the scan's own grid."""
+        return to_native(self.values[z : z + 1], self.grid)[0]
+
+    def planes(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """All planes on the scan's own grid, a few at a time: where they belong, and (n, Y, X) float32, RAS+."""
+        for start in range(0, len(self.values), _PLANES):
+            part = slice(start, min(start + _PLANES, len(self.values)))
+            yield part, to_native(self.values[part], self.grid)
+
+
+def predict_probabilities(
+    scan: CheckedScan,
+    run: Run,
+    values: np.ndarray | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Probabilities:
+    """Ask one model about every slice of a scan.
+
+    Parameters
+    ----------
+    values : (Z, S, S) float32 to write the answer to, a memory map for instance; None for an array in memory
+    progress : called with the slices done, and those there are
+    cancel : looked at before each batch
+
+    Raises
+    ------
+    RunError : a run without `model.onnx`, or with one that cannot be used
+    Cancelled : `cancel` was set
+    """
+    started = time.perf_counter()
+    segmenter = Segmenter(run)
+    size, total = segmenter.prepare.size, len(scan.volume.voxels)
+    if values is None:
+        values = np.empty((total, size, size), np.float32)
+    model, target, warnings = report_model(run), run.config.target, tuple(training_warning(run, scan.sha256))
+    advance = counter(progress, cancel, total)
+    for part, answer in segment(scan, segmenter, advance, cancel):
+        values[part] = answer
+    grid, seconds = grid_of(scan, segmenter.prepare), time.perf_counter() - started
+    return Probabilities(model, target, grid, values, warnings, seconds)
+
+
+def segment(
+    scan: CheckedScan, segmenter: Segmenter, advance: Advance, cancel: Cancel | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """A model's answer, a few slices at a time: where they belong, and (n, S, S) float32."""
+    prepare, voxels = segmenter.prepare, scan.volume.voxels
+    grid = grid_of(scan, prepare)
+    for start in range(0, len(voxels), _PLANES):
+        part = slice(start, min(start + _PLANES, len(voxels)))
+        images = to_images(to_uint8(voxels[part], scan.scale, prepare.window), grid)
+        yield part, segmenter.probabilities(images, cancel=cancel)
+        advance(len(images))
+
+
+def grid_of(scan: CheckedScan, prepare: PrepareConfig) -> Grid:
+    """How a scan's planes map to slices that are prepared in this way."""
+    return Grid(scan.volume.voxels.shape[1:], scan.volume.spacing[1:], prepare.size, prepare.resize)
+
+
+def counter(progress: Progress | None, cancel: Cancel | None, total: int) -> Advance:
+    """A function to call with the number of slices just done; it tells `progress`, and raises if `cancel` is set."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        stop_if(cancel)
+        if progress is not None:
+            progress(done, total)
+
+    advance(0)
+    return advance
+
+
+def consensus(answers: Sequence[np.ndarray]) -> np.ndarray:
+    """The probability that more than half of the models reach, pixel by pixel.
+
+    A threshold turns it into the vote's mask: the median of an odd number of models, the lower of two.
+
+    Parameters
+    ----------
+    answers : a plane of each model, all (Y, X) float32
+
+    >>> consensus([np.array([0.1, 0.9]), np.array([0.4, 0.6])])
+    array([0.1, 0.6])
+    """
+    return ranked(answers, len(answers) // 2)
+
+
+def ranked(answers: Sequence[np.ndarray], rank: int) -> np.ndarray:
+    """The largest value at rank 0, and so on down, pixel by pixel."""
+    if len(answers) == 1:
+        return answers[0]
+    if len(answers) == 2:
+        return np.minimum(*answers) if rank else np.maximum(*answers)
+    return np.sort(np.stack(answers), axis=0)[len(answers) - 1 - rank]

@@ -1,0 +1,131 @@
+"""Scans, masks, models and files of runs, kept in memory within bounds and shared by all sessions.
+
+Ids go in, arrays come out. Streamlit computes each entry once, however many sessions ask at the same time, and drops
+the oldest above the bound. Errors are not kept. Arrays are shared: nobody may write to them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from covseg_core import runs
+from covseg_core.config import Target
+from covseg_core.data import datasets, volumes
+from covseg_core.data.volumes import Volume
+from covseg_core.errors import RunError
+from covseg_core.evaluation.result import Evaluation
+from covseg_core.files import read_json
+from covseg_core.prediction.inference import Segmenter
+
+SCANS = 4
+"""Volumes in memory, and as many masks: 512 x 512 x 300 voxels are 157 MB and 79 MB."""
+MODELS = 6
+FILES = 64
+
+
+class TestProbabilities(NamedTuple):
+    """What a run predicts on its test part."""
+
+    values: np.ndarray
+    """(N, S, S) float16, memory-mapped."""
+    rows: dict[str, dict[int, int]]
+    """Case id -> z -> row of `values`."""
+
+
+def volume(dataset: str, fingerprint: str, case_id: str) -> Volume:
+    """A scan, RAS+; raises `DatasetError` or `ScanError`. The dataset's `fingerprint` keeps it from being out of date."""
+    return _volume(str(datasets.dataset_folder(dataset)), fingerprint, case_id)
+
+
+def truth(dataset: str, fingerprint: str, case_id: str, target: Target = "infection") -> np.ndarray:
+    """A case's mask, (Z, Y, X) uint8 0/1, RAS+; raises as `volume`."""
+    return _truth(str(datasets.dataset_folder(dataset)), fingerprint, case_id, target)
+
+
+def history(run_id: str) -> list[dict[str, float]]:
+    """A run's epochs, as `Run.history`; read again only when the file has changed."""
+    run = runs.open_run(run_id)
+    stamp = _stamp(run.history_csv)
+    return _history(str(run.folder), stamp) if stamp else []
+
+
+def evaluation(run_id: str) -> Evaluation | None:
+    """A run's scores on its test part; None if it was not evaluated yet."""
+    run = runs.open_run(run_id)
+    stamp = _stamp(run.evaluation)
+    return _evaluation(str(run.folder), stamp) if stamp else None
+
+
+def segmenter(run_id: str) -> Segmenter:
+    """A run's model, loaded; raises `RunError` if there is none."""
+    run = runs.open_run(run_id)
+    return _segmenter(str(run.folder), _stamp(run.onnx))
+
+
+def test_probabilities(run_id: str) -> TestProbabilities:
+    """What a run predicts on its test part; raises `RunError` if it was not evaluated yet."""
+    run = runs.open_run(run_id)
+    stamp = _stamp(run.test_predictions), _stamp(run.evaluation)
+    if not all(stamp):
+        raise RunError(run_id, "has no test predictions", f"`covseg evaluate {run_id}` writes them")
+    return _test_probabilities(str(run.folder), stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written anew: time [ns] and size [bytes]; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+@st.cache_resource(max_entries=SCANS, show_spinner="Reading the scan")
+def _volume(folder: str, fingerprint: str, case_id: str) -> Volume:
+    dataset = datasets.load_dataset(Path(folder).name)
+    return volumes.load_scan(dataset.path(dataset.case(case_id), "scan"))
+
+
+@st.cache_resource(max_entries=SCANS, show_spinner="Reading the mask")
+def _truth(folder: str, fingerprint: str, case_id: str, target: Target) -> np.ndarray:
+    dataset = datasets.load_dataset(Path(folder).name)
+    case = dataset.case(case_id)
+    labels = case.labels if target == "infection" else None
+    like = volumes.load_geometry(dataset.path(case, "scan"))
+    return volumes.load_mask(dataset.path(case, target), labels, like).voxels
+
+
+@st.cache_resource(max_entries=FILES, show_spinner=False)
+def _history(folder: str, stamp: tuple[int, int]) -> list[dict[str, float]]:
+    return runs.Run(Path(folder)).history()
+
+
+@st.cache_resource(max_entries=FILES, show_spinner=False)
+def _evaluation(folder: str, stamp: tuple[int, int]) -> Evaluation:
+    return read_json(runs.Run(Path(folder)).evaluation, Evaluation)
+
+
+@st.cache_resource(max_entries=MODELS, show_spinner="Loading the model")
+def _segmenter(folder: str, stamp: tuple[int, int] | None) -> Segmenter:
+    return Segmenter(runs.Run(Path(folder)))
+
+
+@st.cache_resource(max_entries=FILES, show_spinner=False)
+def _test_probabilities(folder: str, stamp: tuple[tuple[int, int] | None, ...]) -> TestProbabilities:
+    run = runs.Run(Path(folder))
+    scores = read_json(run.evaluation, Evaluation).model.slices
+    try:
+        values = np.load(run.test_predictions, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        raise RunError(run.test_predictions, "cannot be read", f"`covseg evaluate {run.id}` writes it again") from None
+    if len(values) != len(scores):
+        found = f"{len(values)} slices, but {len(scores)} scores in {run.evaluation.name}"
+        raise RunError(run.test_predictions, found, f"`covseg evaluate {run.id}` writes both again")
+    rows: dict[str, dict[int, int]] = {}
+    for row, score in enumerate(scores):
+        rows.setdefault(score.case, {})[score.z] = row
+    return TestProbabilities(values, rows)

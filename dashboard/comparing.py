@@ -1,0 +1,276 @@
+"""What the Compare page shows: which runs, their stored scores, and these as tables. Plain functions, no Streamlit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from covseg_core import runs
+from covseg_core.config import LOSSES, SCORES, Metric, RunConfig
+from covseg_core.errors import CovsegError
+from covseg_core.evaluation import tables
+from covseg_core.evaluation.measures import MEASURES
+from covseg_core.evaluation.result import VERSION, Comparison, Evaluation
+from covseg_core.evaluation.scores import Scores
+from covseg_core.files import sha256_file
+from covseg_core.runs import Run
+
+Level = Literal["pooled", "scans", "slices"]
+
+METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
+NAMES = {
+    "binary_crossentropy": "Binary cross-entropy",
+    "soft_dice_loss": "Soft Dice",
+    "pixel_accuracy": "Pixel accuracy",
+    "iou_foreground": "IoU (foreground)",
+    "dice_foreground": "Dice (foreground)",
+}
+"""Losses and scores as the tables call them."""
+NOT_A_RANKING = (
+    "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
+    "be the same prediction. The next table can, since there every model has every metric."
+)
+UNDEFINED = "none"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that can be compared."""
+
+    run: Run
+    config: RunConfig
+
+    @property
+    def label(self) -> str:
+        """As the list of models shows it."""
+        config = self.config
+        return f"{METRIC_NAMES[config.metric]} · {config.dataset} · {config.preset} · {when(config.created)}"
+
+
+def finished_runs() -> list[Finished]:
+    """Finished runs, newest first; within an experiment in the order accuracy, IoU, Dice."""
+    found = []
+    for run in runs.list_runs():
+        status = runs.read_status(run)
+        if status is None or status.state != "finished":
+            continue
+        try:
+            found.append(Finished(run, run.config))
+        except CovsegError:
+            continue  # the first page tells of broken runs
+    newest = {one.config.experiment: one.config.created for one in sorted(found, key=lambda one: one.config.created)}
+    order = list(METRIC_NAMES)
+    found.sort(key=lambda one: (order.index(one.config.metric), one.config.created))
+    return sorted(found, key=lambda one: (newest[one.config.experiment], one.config.experiment), reverse=True)
+
+
+def preselected(finished: Sequence[Finished]) -> list[str]:
+    """Ids of the models of the newest experiment that is finished whole; if none is, of what there is of the newest."""
+    if not finished:
+        return []
+    unfinished = set()
+    for run in runs.list_runs():
+        status = runs.read_status(run)
+        if status is not None and status.state != "finished":
+            try:
+                unfinished.add(run.config.experiment)
+            except CovsegError:
+                continue
+    whole = [one for one in finished if one.config.experiment not in unfinished] or list(finished)
+    return [one.run.id for one in finished if one.config.experiment == whole[0].config.experiment]
+
+
+def when(iso: str) -> str:
+    """A stored time, to the minute."""
+    try:
+        return datetime.fromisoformat(iso).astimezone().strftime("%-d %b %Y, %H:%M")
+    except ValueError:
+        return iso
+
+
+def stored_comparison(
+    chosen: Sequence[Run], stored: Callable[[str], Evaluation | None]
+) -> tuple[Comparison | None, str]:
+    """The evaluations in the runs' folders, if they can stand side by side; else None and the reason, one sentence.
+
+    They can if each belongs to the run's present model, and all were made on the same slices of the same dataset, with
+    one policy and threshold.
+
+    Parameters
+    ----------
+    stored : run id -> its evaluation, None if there is none; may raise `CovsegError`
+    """
+    evaluations = []
+    for run in chosen:
+        try:
+            evaluation = stored(run.id)
+        except CovsegError:
+            evaluation = None  # of another version, or damaged
+        if evaluation is None:
+            return None, f"{run.id} has not been scored yet."
+        if evaluation.version != VERSION or evaluation.model_sha256 != model_sha256(run):
+            return None, f"The scores of {run.id} belong to an earlier model of this run."
+        evaluations.append(evaluation)
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        if _conditions(other) != _conditions(first):
+            return None, f"{first.run} and {other.run} were not scored under the same conditions."
+    leaky = any(evaluation.leaky for evaluation in evaluations)
+    return Comparison(first.dataset, first.part, leaky, tuple(evaluations)), ""
+
+
+def model_sha256(run: Run) -> str:
+    """Of the run's `model.onnx`; empty if it has none."""
+    try:
+        stat = run.onnx.stat()
+    except OSError:
+        return ""
+    return _sha256(run.onnx, stat.st_mtime_ns, stat.st_size)
+
+
+def model_names(comparison: Comparison) -> list[str]:
+    """`A · Accuracy`, `B · IoU`, ...: heads of columns and legends."""
+    return [
+        f"{letter} · {METRIC_NAMES[evaluation.metric]}"
+        for letter, evaluation in zip(tables.letters(), comparison.evaluations, strict=False)
+    ]
+
+
+def predictors(comparison: Comparison) -> dict[str, Scores]:
+    """Models and baselines, by the name their column has."""
+    models = zip(model_names(comparison), comparison.evaluations, strict=True)
+    return {name: evaluation.model for name, evaluation in models} | {
+        scores.name.capitalize(): scores for scores in comparison.baselines
+    }
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """What has to be known before any number is believed, a sentence or two each, as Markdown."""
+    found = []
+    if comparison.leaky:
+        seen = sorted({patient for evaluation in comparison.evaluations for patient in evaluation.seen_patients})
+        of = comparison.evaluations[0].patients
+        found.append(
+            f"**LEAKY**: {len(seen)} of {tables.plural(of, 'test patient')} were seen in training or validation, so "
+            "the scores are too good. Split by patient to know how the models do on new people."
+        )
+    if same := tables.same_models(comparison.evaluations):
+        found.append(same)
+    return found
+
+
+def notes(comparison: Comparison, level: Level) -> list[str]:
+    """What stands under the table of scores."""
+    first = comparison.evaluations[0]
+    baselines = "; ".join(f"*{scores.name.capitalize()}*: {scores.description}" for scores in comparison.baselines)
+    own = [f"Baselines, which need no learning: {baselines}."]
+    if level == "pooled":
+        own.append("All voxels of all slices count alike. HD95 and NSD have no pooled value.")
+    else:
+        empty = "left out of means" if first.policy == "nan" else "counted as perfect"
+        own.append(
+            f"Slices or scans where truth and prediction are both empty are {empty} of overlap and distance measures; "
+            "n is the number of values behind a mean."
+        )
+    return own + list(dict.fromkeys(note for evaluation in comparison.evaluations for note in evaluation.notes))
+
+
+def own_table(comparison: Comparison) -> pd.DataFrame:
+    """The thesis's table: each model in its own metric."""
+    return pd.DataFrame(
+        [
+            {
+                "Model": name,
+                "Loss": NAMES[LOSSES[evaluation.metric]],
+                "Score": NAMES[SCORES[evaluation.metric]],
+                "Epochs": evaluation.epochs,
+                "Training [min]": evaluation.training_seconds / 60,
+                "Train + validation": evaluation.own.train_validation,
+                "Test": evaluation.own.test,
+                "Run": evaluation.run,
+            }
+            for name, evaluation in zip(model_names(comparison), comparison.evaluations, strict=True)
+        ]
+    )
+
+
+def level_names(comparison: Comparison) -> dict[Level, str]:
+    """How scores can be taken together, with n."""
+    first = comparison.evaluations[0]
+    scans, slices = tables.plural(first.scans, "scan"), tables.plural(first.slices, "slice")
+    return {
+        "pooled": f"Pooled over {slices}",
+        "scans": f"Mean over {scans} ± SD",
+        "slices": f"Mean over {slices} ± SD",
+    }
+
+
+def score_table(comparison: Comparison, level: Level) -> pd.DataFrame:
+    """A row for each measure that has a value anywhere, a column for each model and baseline, as text.
+
+    `Best` names who is best, baselines included, unless the means are over different n. `n` is the number of values
+    behind a mean; a cell with another one says so.
+    """
+    first, columns = comparison.evaluations[0], predictors(comparison)
+    rows = []
+    for measure in MEASURES:
+        values = {name: _value(scores, measure, level) for name, scores in columns.items()}
+        if not any(text for text, _, _ in values.values()):
+            continue
+        counts = [n for _, _, n in values.values()]
+        n = max(set(counts), key=counts.count) if level != "pooled" else first.slices
+        cells = {
+            name: (text or UNDEFINED) + (f" (n {own})" if level != "pooled" and own != n else "")
+            for name, (text, _, own) in values.items()
+        }
+        best = _best(measure, {name: value for name, (_, value, _) in values.items()})
+        if len({count for count in counts if count}) > 1:
+            best = "n differs"  # means over different slices do not compare
+        rows.append({"Measure": tables.label(measure, first.units), **cells, "Best": best, "n": n})
+    return pd.DataFrame(rows, columns=["Measure", *columns, "Best", "n"])
+
+
+def _value(scores: Scores, measure: str, level: Level) -> tuple[str, float | None, int]:
+    """Text, number and n of a cell."""
+    if level == "pooled":
+        value = scores.pooled[measure]
+        return tables.number(value, measure, digits=4), value, len(scores.slices)
+    summary = (scores.over_scans if level == "scans" else scores.over_slices).get(measure)
+    return tables.spread(summary, measure), None if summary is None else summary.mean, summary.n if summary else 0
+
+
+def _best(measure: str, values: dict[str, float | None]) -> str:
+    """Short names of who is best; `all` if nobody differs."""
+    key: dict[str, Callable[[float], float]] = {
+        "higher": lambda value: -value,
+        "lower": lambda value: value,
+        "zero": abs,
+    }
+    costs = {name: key[MEASURES[measure].better](value) for name, value in values.items() if value is not None}
+    best = [name.partition(" · ")[0] for name, cost in costs.items() if cost == min(costs.values())]
+    return "all" if len(best) == len(costs) > 1 else ", ".join(best)
+
+
+def _conditions(evaluation: Evaluation) -> tuple[object, ...]:
+    """What has to be equal for two evaluations to stand in one table."""
+    return (
+        evaluation.dataset,
+        evaluation.fingerprint,
+        evaluation.part,
+        evaluation.target,
+        evaluation.policy,
+        evaluation.threshold,
+        evaluation.units,
+        tuple((score.case, score.z) for score in evaluation.model.slices),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, changed: int, size: int) -> str:
+    return sha256_file(path)

@@ -1,0 +1,194 @@
+"""Scans that somebody wants a mask of, each with all that is made from it in a folder of its own, for an hour.
+
+The ids are secrets of one browser session: they stand in no URL and in no list. Arrays lie on disk and are mapped into
+memory, so that sessions cost disk, not memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+import tasks
+import uploads
+
+from covseg_core.data.datasets import Case, Dataset
+from covseg_core.data.intensity import Scale
+from covseg_core.errors import CovsegError
+from covseg_core.prediction.checking import CheckedScan, check_scan
+from covseg_core.prediction.probabilities import Probabilities
+from covseg_core.prediction.sizes import Sizes
+from covseg_core.settings import data_root
+
+KEPT_SECONDS = 3600.0
+"""How long a desk is kept after somebody has last looked at it."""
+SWEEP_SECONDS = 300.0
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What the chosen models say."""
+
+    answers: tuple[Probabilities, ...]
+    sizes: Sizes
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Ids of the models."""
+        return tuple(answer.model.run for answer in self.answers)
+
+
+@dataclass(eq=False)
+class Desk:
+    """One scan, its passport once it was read, and what models say about it."""
+
+    name: str
+    """As the user calls it."""
+    file: Path
+    scale: Scale | None = None
+    """None to detect it."""
+    source: tuple[str, str] | None = None
+    """Dataset and case, if it is of a dataset."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    checked: CheckedScan | None = None
+    problem: str = ""
+    """Why it could not be read without help: its scale is unknown."""
+    answers: dict[str, Probabilities] = field(default_factory=dict)
+    """By run id, of all models that were ever asked."""
+    result: Result | None = None
+    task: str | None = None
+    used: float = field(default_factory=time.time)
+    written: tuple[float, tuple[str, ...], dict[str, str]] | None = None
+    """Threshold and models of the files in `output`, and their SHA-256 by name."""
+    writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is kept."""
+        return desks_root() / self.id
+
+    @property
+    def output(self) -> Path:
+        """What is downloaded."""
+        return self.folder / "out"
+
+    def touch(self) -> None:
+        """Somebody looks at it: it stays for another hour."""
+        self.used = time.time()
+        try:
+            os.utime(self.folder)
+        except OSError:
+            pass  # the disk was tidied by hand; what needs a file will say so
+
+
+def desks_root() -> Path:
+    """Folder of all desks."""
+    return data_root() / "predictions"
+
+
+def take_upload(sent: uploads.Sent) -> Desk:
+    """Put a file from the browser on a desk; raises `CovsegError` if there is no room for it, or nothing in it."""
+    upload = uploads.new_upload()
+    try:
+        upload.add([sent])
+        [file] = upload.files
+        desk = Desk(file.name, Path())
+        desk.folder.mkdir(parents=True)
+        desk.file = desk.folder / "scan"
+        os.replace(file, desk.file)
+    finally:
+        upload.discard()
+    return _desks().add(desk)
+
+
+def take_case(dataset: Dataset, case: Case) -> Desk:
+    """Put a scan of a dataset on a desk; its file stays where it is."""
+    desk = Desk(f"{dataset.name} / {case.id}", dataset.path(case, "scan"), case.scale, (dataset.name, case.id))
+    desk.folder.mkdir(parents=True)
+    return _desks().add(desk)
+
+
+def check(desk: Desk, scale: Scale | None = None) -> None:
+    """Read the scan; raises `UnknownScale` or `ScanError`, which call it by the name that the user knows."""
+    path = desk.folder / "voxels.npy"
+    try:
+        checked = check_scan(desk.file, scale or desk.scale)
+        uploads.check_room(checked.volume.voxels.nbytes)
+        np.save(path, checked.volume.voxels, allow_pickle=False)
+    except CovsegError as error:
+        raise type(error)(desk.name, error.found, error.expected) from None
+    voxels = np.load(path, mmap_mode="r", allow_pickle=False)
+    desk.checked = replace(checked, volume=replace(checked.volume, voxels=voxels))
+
+
+def find(id: str | None) -> Desk | None:
+    """The desk, if it is still there; it stays for another hour then."""
+    return _desks().find(id)
+
+
+def clear(desk: Desk) -> None:
+    """Remove the scan and everything made from it, and stop what is being made."""
+    _desks().remove(desk)
+
+
+class _Desks:
+    """All desks of this process."""
+
+    def __init__(self) -> None:
+        self._desks: dict[str, Desk] = {}
+        self._lock = threading.Lock()
+
+    def add(self, desk: Desk) -> Desk:
+        self.sweep()
+        with self._lock:
+            self._desks[desk.id] = desk
+        return desk
+
+    def find(self, id: str | None) -> Desk | None:
+        with self._lock:
+            desk = self._desks.get(id or "")
+        if desk is None or time.time() - desk.used > KEPT_SECONDS:
+            return None
+        desk.touch()
+        return desk
+
+    def remove(self, desk: Desk) -> None:
+        with self._lock:
+            self._desks.pop(desk.id, None)
+        if task := tasks.get(desk.task):
+            task.cancel()
+        shutil.rmtree(desk.folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what nobody has looked at for an hour, also what an earlier dashboard has left on disk."""
+        oldest = time.time() - KEPT_SECONDS
+        with self._lock:
+            left = [desk for desk in self._desks.values() if desk.used < oldest]
+        for desk in left:
+            self.remove(desk)
+        for folder in desks_root().glob("*"):
+            try:
+                if folder.stat().st_mtime < oldest and folder.name not in self._desks:
+                    shutil.rmtree(folder)
+            except OSError:
+                continue
+
+
+@st.cache_resource(show_spinner=False)
+def _desks() -> _Desks:
+    desks = _Desks()
+
+    def tidy() -> None:
+        while True:
+            desks.sweep()
+            time.sleep(SWEEP_SECONDS)
+
+    threading.Thread(target=tidy, name="covseg-desks", daemon=True).start()
+    return desks

@@ -1,0 +1,138 @@
+"""Runs and their curves, read again only when a file has changed, and shared by all who watch.
+
+What is kept ends with its run: a deleted run's curves are forgotten at the next look.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from covseg_core import runs
+from covseg_core.config import RunConfig
+from covseg_core.errors import CovsegError
+from covseg_core.runs import Run, Status
+
+Columns = Mapping[str, np.ndarray]
+"""Column of `history.csv` -> (epochs,) float64."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run whose configuration can be read."""
+
+    run: Run
+    config: RunConfig
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run as it stands at this moment."""
+
+    run: Run
+    config: RunConfig
+    status: Status
+    history: Columns
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.history.get("epoch", ()))
+
+
+class Shelf:
+    """Values read from files, each with what the file looked like then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[Path, tuple[tuple[int, ...] | None, Any]] = {}
+
+    def read(self, path: Path, reader: Callable[[], Any]) -> Any:
+        """What `reader` returned for the file as it is now."""
+        stamp = _stamp(path)
+        with self._lock:
+            kept = self._kept.get(path)
+        if kept and kept[0] == stamp:
+            return kept[1]
+        value = reader()
+        with self._lock:
+            self._kept[path] = (stamp, value)
+        return value
+
+    def keep_only(self, folders: Iterable[Path]) -> None:
+        """Forget files of folders that are not there any more."""
+        wanted = set(folders)
+        with self._lock:
+            self._kept = {path: kept for path, kept in self._kept.items() if path.parent in wanted}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+@st.cache_resource(show_spinner=False)
+def shelf() -> Shelf:
+    """The one of this process."""
+    return Shelf()
+
+
+def known_runs() -> tuple[list[Known], list[str]]:
+    """All runs, newest first, and one line for each that cannot be read."""
+    known, problems = [], []
+    listed = runs.list_runs()
+    shelf().keep_only(run.folder for run in listed)
+    for run in listed:
+        try:
+            known.append(Known(run, shelf().read(run.folder / "config.json", lambda run=run: run.config)))
+        except CovsegError as error:
+            problems.append(str(error))
+    return sorted(known, key=lambda item: item.config.created, reverse=True), problems
+
+
+def look(known: Known) -> Seen:
+    """Status and curves of a run at this moment.
+
+    Raises
+    ------
+    CovsegError : its status or history cannot be read, or it is being deleted
+    """
+    return Seen(known.run, known.config, known.run.status, history(known.run))
+
+
+def history(run: Run) -> Columns:
+    """Curves of a run; without a first epoch there are none.
+
+    Raises
+    ------
+    CovsegError : `history.csv` is not a table of numbers
+    """
+    return shelf().read(run.history_csv, lambda: _columns(run))
+
+
+def _columns(run: Run) -> Columns:
+    try:
+        rows = run.history()
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    except (TypeError, ValueError, KeyError):
+        raise CovsegError(run.history_csv, "cannot be read", "a table of numbers, a row an epoch") from None
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Changes whenever the file does: it is replaced as a whole, so its number on the disk changes as well."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

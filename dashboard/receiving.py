@@ -1,0 +1,203 @@
+"""Uploads go to disk while they arrive, in pieces of 1 MiB: Streamlit alone would hold each file in memory as a whole.
+
+`Receiver` stands before Streamlit's upload route. It writes the file below `<data>/uploads/` and hands Streamlit the same
+request with a short ticket in place of the content, so that sessions, cookies and the widget work as ever. `find` turns
+the ticket back into the file. Tickets are random, so that nobody can name another's file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from streamlit import config
+
+from covseg_core.errors import DatasetError
+from covseg_core.settings import data_root
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ROOM = 200 * 2**20
+"""Bytes on disk that an upload leaves free."""
+
+_ROUTE = "/_stcore/upload_file/"
+_TICKET = re.compile(rb"covseg upload ([0-9a-f]{32})")
+_PIECE = 2**20
+
+
+class Content(Protocol):
+    """What `st.file_uploader` returns for a file, as far as it matters here."""
+
+    name: str
+
+    def getvalue(self) -> bytes: ...
+
+
+def uploads_root() -> Path:
+    """Folder of everything that was uploaded and not yet imported."""
+    return data_root() / "uploads"
+
+
+def find(file: Content) -> Path | None:
+    """Where the content of an uploaded file was put; None if the file itself holds it.
+
+    Raises
+    ------
+    DatasetError : it was removed since
+    """
+    value = file.getvalue()
+    ticket = _TICKET.fullmatch(value) if len(value) < 100 else None
+    if ticket is None:
+        return None
+    path = uploads_root() / ticket[1].decode()
+    if not path.is_file():
+        raise DatasetError(file.name, "the upload is gone", "the file again")
+    return path
+
+
+class Receiver:
+    """ASGI middleware; see the top of this module."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "PUT" and _ROUTE in scope["path"]:
+            headers = {name.lower(): value for name, value in scope["headers"]}
+            kind, options = parse_options_header(headers.get(b"content-type"))
+            length = int(headers.get(b"content-length", b"0"))
+            if kind == b"multipart/form-data" and b"boundary" in options and length <= _limit():
+                await self._receive(scope, receive, send, options[b"boundary"], length)
+                return
+        await self.app(scope, receive, send)
+
+    async def _receive(self, scope: Scope, receive: Receive, send: Send, boundary: bytes, length: int) -> None:
+        name = uuid.uuid4().hex
+        path = uploads_root() / name
+        kept = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if length + ROOM > shutil.disk_usage(path.parent).free:
+                await _answer(send, 507, "No room on the disk of the dashboard")
+                return
+            part = _Part(path, boundary)
+            try:
+                whole = await _pour(receive, part)
+            finally:
+                part.close()
+            if not whole:
+                return
+            body = part.with_content(f"covseg upload {name}".encode())
+            kept = await self._hand_over(scope, send, body)
+        except (FormParserError, ValueError) as error:
+            await _answer(send, 400, str(error))
+        except _TooLarge:
+            await _answer(send, 413, "File too large")
+        except OSError as error:
+            await _answer(send, 507, error.strerror or str(error))
+        finally:
+            if not kept:
+                path.unlink(missing_ok=True)
+
+    async def _hand_over(self, scope: Scope, send: Send, body: bytes) -> bool:
+        """Give Streamlit the request with the ticket; returns whether it took it."""
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
+        scope = {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
+        taken = False
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def watch(message: Message) -> None:
+            nonlocal taken
+            if message["type"] == "http.response.start":
+                taken = message["status"] < 300
+            await send(message)
+
+        await self.app(scope, receive, watch)
+        return taken
+
+
+class _TooLarge(Exception):
+    """More came than was announced or is allowed."""
+
+
+class _Part:
+    """The one part of the form: its headers in memory, its content in a file."""
+
+    def __init__(self, path: Path, boundary: bytes) -> None:
+        self._boundary = boundary
+        self._headers = b""
+        self._parts = 0
+        self._file = open(path, "xb")  # noqa: SIM115 - closed by `close`
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": lambda data, start, end: self._header(b"\r\n" + data[start:end] + b": "),
+                "on_header_value": lambda data, start, end: self._header(data[start:end]),
+                "on_part_data": lambda data, start, end: self._file.write(data[start:end]),
+            },
+        )
+
+    def write(self, data: bytes) -> None:
+        self._parser.write(data)
+
+    def finish(self) -> None:
+        self._parser.finalize()
+        if self._parts != 1:
+            raise ValueError(f"Expected 1 file, but got {self._parts}")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def with_content(self, content: bytes) -> bytes:
+        """The form again, with other content."""
+        return b"--%b%b\r\n\r\n%b\r\n--%b--\r\n" % (self._boundary, self._headers, content, self._boundary)
+
+    def _begin(self) -> None:
+        self._parts += 1
+
+    def _header(self, text: bytes) -> None:
+        self._headers += text
+
+
+async def _pour(receive: Receive, part: _Part) -> bool:
+    """The request's body into the file; False if the browser went away."""
+    waiting, total, more = bytearray(), 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return False
+        waiting += message.get("body", b"")
+        total += len(message.get("body", b""))
+        more = message.get("more_body", False)
+        if total > _limit():
+            raise _TooLarge
+        if len(waiting) >= _PIECE or not more:
+            await asyncio.to_thread(part.write, bytes(waiting))  # a slow disk must not keep other browsers waiting
+            waiting.clear()
+    await asyncio.to_thread(part.finish)
+    return True
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+def _limit() -> int:
+    """Largest request [bytes]: Streamlit's limit of a file, and room for the form around it."""
+    return int(config.get_option("server.maxUploadSize")) * 2**20 + 2**16

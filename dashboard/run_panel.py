@@ -1,0 +1,209 @@
+"""A run on the page: where it stands, how long it still takes, why it ended, and the buttons stop, resume, delete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import streamlit as st
+from histories import Known, Seen
+from listing import METRIC_NAMES
+
+from covseg_core import jobs, runs
+from covseg_core.errors import CovsegError
+from covseg_core.runs import ACTIVE, RESUMABLE, Run, State
+
+LOG_LINES = 30
+RECENT = 5
+"""Epochs from which the time left is told."""
+
+BADGES: dict[State, tuple[str, str]] = {
+    "queued": ("gray", "schedule"),
+    "running": ("blue", "play_arrow"),
+    "stopping": ("orange", "hourglass_top"),
+    "stopped": ("orange", "stop_circle"),
+    "finished": ("green", "check_circle"),
+    "failed": ("red", "error"),
+    "lost": ("red", "link_off"),
+}
+
+
+def show_runs(seen: Sequence[Seen], names: dict[str, str]) -> None:
+    """A row a run, in a fragment that looks again by itself."""
+    if trouble := st.session_state.get("monitor_trouble"):
+        st.error(trouble, icon=":material/error:")
+    for item in seen:
+        show_run(item, names[item.id])
+
+
+def show_run(seen: Seen, name: str) -> None:
+    """One row: name and state, progress, buttons; below it what went wrong, if something did."""
+    status = seen.status
+    colour, icon = BADGES[status.state]
+    with st.container(border=True):
+        left, middle, right = st.columns([4, 6, 2], vertical_alignment="center")
+        left.markdown(f"**{name}** :{colour}-badge[:material/{icon}: {status.state.capitalize()}]")
+        left.caption(f"{seen.id}" + (f"  \n{status.device}" if status.device else ""))
+        done = seen.epochs_done
+        middle.progress(min(1.0, done / status.epochs) if status.epochs else 0.0, text=progress_text(seen))
+        with right.container(horizontal=True, horizontal_alignment="right"):
+            show_buttons(seen, name)
+        if status.state in ("failed", "lost"):
+            show_trouble(seen)
+
+
+def show_buttons(seen: Seen, name: str) -> None:
+    state = seen.status.state
+    if state in ACTIVE:
+        help = f"Stop {name}; it can be resumed"
+        stop = lambda: attempt(jobs.stop, seen.run)  # noqa: E731
+        st.button("", key=f"stop-{seen.id}", icon=":material/stop:", help=help, on_click=stop, disabled=state == "stopping")
+    if state in RESUMABLE:
+        resume = lambda: attempt(jobs.resume, seen.run)  # noqa: E731
+        help = f"Resume {name} from its last complete epoch"
+        st.button("", key=f"resume-{seen.id}", icon=":material/resume:", help=help, on_click=resume)
+    if state not in ACTIVE and st.button(
+        "", key=f"delete-{seen.id}", icon=":material/delete:", help=f"Delete {name} and its model"
+    ):
+        # the question belongs to the page: in here the next look would close it
+        st.session_state.monitor_delete = seen.id
+        st.rerun()
+
+
+def show_trouble(seen: Seen) -> None:
+    status = seen.status
+    if status.state == "failed":
+        st.error(status.reason or "It failed without a reason.", icon=":material/error:")
+    else:
+        st.warning(
+            f"{status.reason.capitalize()}. Resume goes on from the last complete epoch.", icon=":material/link_off:"
+        )
+    with st.expander(f"Last {LOG_LINES} lines of worker.log", icon=":material/article:"):
+        st.code(log_tail(seen.run.log) or "The log is empty.", language=None)
+
+
+def attempt(action: Callable[[Run], None], run: Run) -> None:
+    """Do it, or keep what went wrong for the page to show."""
+    st.session_state.monitor_trouble = None
+    try:
+        action(run)
+    except (CovsegError, OSError) as error:
+        st.session_state.monitor_trouble = str(error)
+
+
+def ask_before_deleting(known: Sequence[Known]) -> None:
+    """The question, for as long as it is open; called by the page, outside of fragments."""
+    id = st.session_state.get("monitor_delete")
+    found = next((item for item in known if item.id == id), None)
+    if found is None:
+        st.session_state.monitor_delete = None
+        return
+
+    @st.dialog("Delete this run?", icon=":material/delete:", on_dismiss=_close)
+    def ask() -> None:
+        st.markdown(f"**{found.id}**")
+        st.write("Its curves, weights, model and predictions are removed from the disk. This cannot be undone.")
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            if st.button("Cancel", key="delete-no"):
+                _close()
+                st.rerun()
+            if st.button("Delete", key="delete-yes", type="primary", icon=":material/delete:"):
+                attempt(runs.delete_run, found.run)
+                _close()
+                st.rerun()
+
+    ask()
+
+
+def _close() -> None:
+    st.session_state.monitor_delete = None
+
+
+def progress_text(seen: Seen) -> str:
+    """Epoch n of N, and what follows from it."""
+    status, done = seen.status, seen.epochs_done
+    parts = [f"Epoch {done} of {status.epochs}"]
+    if status.state in ACTIVE:
+        if left := time_left(seen):
+            parts.append(f"about {duration(left)} left")
+        parts.append(status.reason)
+    elif done:
+        parts.append(f"{duration(float(seen.history['total_seconds'][-1]))} of training")
+        if status.state == "stopped":
+            parts.append(status.reason)
+    return " · ".join(filter(None, parts))
+
+
+def time_left(seen: Seen) -> float | None:
+    """Seconds until the last epoch ends, from the mean of the last few; None if nothing is known yet.
+
+    Early stopping may end it sooner. The first epoch, which loads and compiles, counts only while it is the only one.
+    """
+    done, status = seen.epochs_done, seen.status
+    if status.state != "running" or not done:
+        return None
+    recent = seen.history["seconds"][min(1, done - 1) :][-RECENT:]
+    of_this_one = status.step / status.steps if status.steps and status.epoch == done else 0.0
+    return max(0.0, float(np.mean(recent)) * (status.epochs - done - of_this_one)) or None
+
+
+def duration(seconds: float) -> str:
+    """A time as somebody would say it.
+
+    >>> duration(42.4), duration(200), duration(3 * 3600 + 300)
+    ('42 s', '3 min 20 s', '3 h 05 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60:02d} s" if whole % 60 else f"{whole // 60} min"
+    if whole < 3600:
+        return f"{round(whole / 60)} min"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
+    """A short name for each run: its metric, and what else tells it from the others.
+
+    Within one experiment the metric is enough.
+    """
+    zone = _zone(timezone)
+    alone = len({item.config.experiment for item in known}) == 1
+    found = {}
+    for item in known:
+        parts = [METRIC_NAMES[item.config.metric]]
+        if not alone:
+            parts += [item.config.dataset, _when(item.config.created, zone)]
+        found[item.id] = " · ".join(filter(None, parts))
+    return found
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> str:
+    """The last lines of a log, of which only the end is read."""
+    try:
+        with open(path, "rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - 32 * 1024))
+            text = log.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _zone(name: str | None) -> tzinfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
+
+
+def _when(iso: str, zone: tzinfo | None) -> str:
+    try:
+        return f"{datetime.fromisoformat(iso).astimezone(zone):%-d %b %H:%M}"
+    except ValueError:
+        return ""

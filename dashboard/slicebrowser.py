@@ -1,0 +1,113 @@
+"""The lower half of the Compare page: choose a test scan, jump to telling slices, look at them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import comparing
+import jumps
+import pandas as pd
+import state
+import streamlit as st
+import viewer
+
+from covseg_core.data.datasets import Dataset, load_dataset
+from covseg_core.errors import CovsegError
+from covseg_core.evaluation.result import Comparison
+from covseg_core.runs import Run, open_run
+
+VIEWER = "compare-viewer"
+CASE, JUMP = "compare-case", "compare-jump"
+JUMPS: dict[jumps.Kind, tuple[str, str, str]] = {
+    "worst": ("Worst slice", ":material/trending_down:", "Lowest mean Dice over the models"),
+    "best": ("Best slice", ":material/trending_up:", "Highest mean Dice over the models, among slices with a lesion"),
+    "disagreed": ("Most disagreed", ":material/call_split:", "Most pixels that some models mark and others do not"),
+}
+
+
+def show(comparison: Comparison, chosen: Sequence[Run]) -> str | None:
+    """Draw it; returns the scan that is shown, None if there is none to show."""
+    st.subheader("Slices")
+    try:
+        dataset = load_dataset(comparison.dataset)
+        if dataset.fingerprint != comparison.evaluations[0].fingerprint:
+            found = "has changed since the models were scored, so that its slices cannot be shown"
+            raise CovsegError(f"dataset {dataset.name}", found)
+        case = _choose(comparison, chosen)
+        scene = viewer.scene_of_case(dataset, dataset.case(case), chosen)
+        names = comparing.model_names(comparison)
+        layers = [dataclasses.replace(layer, name=name) for layer, name in zip(scene.layers, names, strict=True)]
+        viewer.show(dataclasses.replace(scene, layers=layers), VIEWER)
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+        return None
+    return case
+
+
+def _choose(comparison: Comparison, chosen: Sequence[Run]) -> str:
+    """The scan, and buttons that go to a slice of any scan."""
+    slices = jumps.slice_table(comparison)
+    cases = list(dict.fromkeys(slices["Scan"]))
+    if st.session_state.get(CASE) not in cases:
+        st.session_state[CASE] = state.read("case", cases[0], cases)
+        if "z" not in st.query_params:
+            _go_to_largest(slices)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        case = st.selectbox("Test scan", cases, key=CASE, on_change=_go_to_largest, args=(slices,), width=340)
+        for kind, (label, icon, help) in JUMPS.items():
+            st.button(
+                label,
+                icon=icon,
+                help=f"{help}, in any test scan; press again for the next one",
+                key=f"compare-{kind}",
+                on_click=_jump,
+                args=(kind, slices, comparison, [run.id for run in chosen]),
+                disabled=kind == "disagreed" and len(chosen) < 2,
+            )
+    state.write(case=case)
+    if jumped := st.session_state.get(JUMP):
+        st.caption(jumped["text"])
+    return case
+
+
+def _go_to_largest(slices: pd.DataFrame) -> None:
+    """The slice of the chosen scan with most of the target, where there is something to see."""
+    st.session_state.pop(JUMP, None)
+    own = slices[slices["Scan"] == st.session_state[CASE]]
+    viewer.go_to(VIEWER, int(own.loc[own[jumps.size_column(slices)].idxmax(), "Slice"]))
+
+
+def _jump(kind: jumps.Kind, slices: pd.DataFrame, comparison: Comparison, ids: list[str]) -> None:
+    """To the first slice of this kind; the next one if the last jump was of the same kind."""
+    if kind == "disagreed":
+        try:
+            slices = slices.assign(**{jumps.DIFFERING: _disagreement(ids, _stamps(comparison), comparison)})
+        except CovsegError as error:
+            st.session_state[JUMP] = {"kind": kind, "rank": -1, "text": str(error)}
+            return
+    found = jumps.ranked(slices, kind)
+    if not found:
+        text = "All models mark the same pixels on every slice." if kind == "disagreed" else "No slice has a Dice."
+        st.session_state[JUMP] = {"kind": kind, "rank": -1, "text": text}
+        return
+    last = st.session_state.get(JUMP, {})
+    rank = (last["rank"] + 1) % len(found) if last.get("kind") == kind else 0
+    case, z = found[rank]
+    row = slices[(slices["Scan"] == case) & (slices["Slice"] == z)].iloc[0]
+    why = f"{row[jumps.DIFFERING]:,} px differ" if kind == "disagreed" else f"mean Dice {row[jumps.MEAN]:.3f}"
+    text = f"{JUMPS[kind][0]}, {rank + 1} of {len(found)}: slice {z} of {case}, {why}."
+    st.session_state[JUMP] = {"kind": kind, "rank": rank, "text": text}
+    st.session_state[CASE] = case
+    viewer.go_to(VIEWER, z)
+
+
+def _stamps(comparison: Comparison) -> tuple[str, ...]:
+    """Changes with every evaluation."""
+    return tuple(evaluation.created + evaluation.model_sha256 for evaluation in comparison.evaluations)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _disagreement(ids: list[str], stamps: tuple[str, ...], _comparison: Comparison) -> list[int]:
+    dataset: Dataset = load_dataset(_comparison.dataset)
+    return list(jumps.disagreement(_comparison, dataset, [open_run(id) for id in ids]))
