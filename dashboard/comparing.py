@@ -150,35 +150,38 @@ def predictors(comparison: Comparison) -> dict[str, Scores]:
     }
 
 
-def warnings(comparison: Comparison) -> list[str]:
-    """What has to be known before any number is believed, a sentence or two each, as Markdown."""
-    found = []
-    if comparison.leaky:
-        seen = sorted({patient for evaluation in comparison.evaluations for patient in evaluation.seen_patients})
-        of = comparison.evaluations[0].patients
-        found.append(
-            f"**LEAKY**: {len(seen)} of {tables.plural(of, 'test patient')} were seen in training or validation, so "
-            "the scores are too good. Split by patient to know how the models do on new people."
-        )
-    if same := tables.same_models(comparison.evaluations):
-        found.append(same)
-    return found
+def leak(comparison: Comparison) -> str:
+    """What LEAKY means here, as Markdown; empty if no patient of the test was seen before."""
+    seen = {patient for evaluation in comparison.evaluations for patient in evaluation.seen_patients}
+    if not comparison.leaky:
+        return ""
+    of = tables.plural(comparison.evaluations[0].patients, "test patient")
+    return (
+        f"**LEAKY**: {len(seen)} of {of} were seen in training or validation, so these scores are too good. Split by "
+        "patient to know how the models do on new people."
+    )
 
 
-def notes(comparison: Comparison, level: Level) -> list[str]:
-    """What stands under the table of scores."""
-    first = comparison.evaluations[0]
-    baselines = "; ".join(f"*{scores.name.capitalize()}*: {scores.description}" for scores in comparison.baselines)
-    own = [f"Baselines, which need no learning: {baselines}."]
+def notes(comparison: Comparison) -> list[str]:
+    """What has to be known before the numbers are believed, a sentence each."""
+    same = tables.same_models(comparison.evaluations)
+    found = [same] if same else []
+    return found + list(dict.fromkeys(note for evaluation in comparison.evaluations for note in evaluation.notes))
+
+
+def legend(comparison: Comparison, level: Level) -> list[str]:
+    """How to read the table of scores, a sentence each, as Markdown."""
+    baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
+    found = [f"Baselines, which need no learning: {baselines}. *Best* counts them in."]
     if level == "pooled":
-        own.append("All voxels of all slices count alike. HD95 and NSD have no pooled value.")
-    else:
-        empty = "left out of means" if first.policy == "nan" else "counted as perfect"
-        own.append(
-            f"Slices or scans where truth and prediction are both empty are {empty} of overlap and distance measures; "
-            "n is the number of values behind a mean."
-        )
-    return own + list(dict.fromkeys(note for evaluation in comparison.evaluations for note in evaluation.notes))
+        return [*found, "All voxels of all slices count alike. HD95 and NSD have no pooled value."]
+    empty = "undefined and left out" if comparison.evaluations[0].policy == "nan" else "counted as perfect"
+    found.append(
+        f"*n* is the number of values behind a mean. Where truth and prediction are both empty, Dice is {empty}."
+    )
+    if level == "slices":
+        found.append("Slices of one scan are not independent: their n is not a sample size.")
+    return found
 
 
 def own_table(comparison: Comparison) -> pd.DataFrame:
@@ -187,12 +190,12 @@ def own_table(comparison: Comparison) -> pd.DataFrame:
         [
             {
                 "Model": name,
-                "Loss": NAMES[LOSSES[evaluation.metric]],
                 "Score": NAMES[SCORES[evaluation.metric]],
-                "Epochs": evaluation.epochs,
                 "Training [min]": evaluation.training_seconds / 60,
                 "Train + validation": evaluation.own.train_validation,
                 "Test": evaluation.own.test,
+                "Epochs": evaluation.epochs,
+                "Loss": NAMES[LOSSES[evaluation.metric]],
                 "Run": evaluation.run,
             }
             for name, evaluation in zip(model_names(comparison), comparison.evaluations, strict=True)

@@ -6,6 +6,7 @@ memory, so that sessions cost disk, not memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -18,6 +19,7 @@ import numpy as np
 import streamlit as st
 import tasks
 import uploads
+from streamlit.typing import UploadedFile
 
 from covseg_core.data.datasets import Case, Dataset
 from covseg_core.data.intensity import Scale
@@ -63,6 +65,8 @@ class Desk:
     answers: dict[str, Probabilities] = field(default_factory=dict)
     """By run id, of all models that were ever asked."""
     result: Result | None = None
+    opened: bool = False
+    """Whether the result was shown before: the first time, the viewer goes to the largest slice."""
     task: str | None = None
     used: float = field(default_factory=time.time)
     written: tuple[float, tuple[str, ...], dict[str, str]] | None = None
@@ -82,10 +86,8 @@ class Desk:
     def touch(self) -> None:
         """Somebody looks at it: it stays for another hour."""
         self.used = time.time()
-        try:
+        with contextlib.suppress(OSError):  # the disk was tidied by hand; what needs a file will say so
             os.utime(self.folder)
-        except OSError:
-            pass  # the disk was tidied by hand; what needs a file will say so
 
 
 def desks_root() -> Path:
@@ -93,7 +95,7 @@ def desks_root() -> Path:
     return data_root() / "predictions"
 
 
-def take_upload(sent: uploads.Sent) -> Desk:
+def take_upload(sent: UploadedFile) -> Desk:
     """Put a file from the browser on a desk; raises `CovsegError` if there is no room for it, or nothing in it."""
     upload = uploads.new_upload()
     try:

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import comparing
 import numpy as np
@@ -16,7 +17,7 @@ from covseg_core.data.cache import case_grid
 from covseg_core.data.datasets import Dataset
 from covseg_core.data.slices import to_native
 from covseg_core.data.volumes import load_geometry, save_mask
-from covseg_core.errors import DatasetError, RunError
+from covseg_core.errors import DatasetError
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
 from covseg_core.files import to_json
@@ -83,21 +84,24 @@ def values_long(comparison: Comparison, level: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> bytes:
-    """`test_predictions.npy` of every model as it is, (N, S, S) float16, and `rows.csv` that names each row's slice."""
+def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> BinaryIO:
+    """`test_predictions.npy` of every model as it is, (N, S, S) float16, and `rows.csv` that names each row's slice.
+
+    On disk, since all together can be larger than memory is meant for.
+    """
     slices = comparison.evaluations[0].model.slices
     rows = pd.DataFrame({"row": range(len(slices)), "scan": [s.case for s in slices], "slice": [s.z for s in slices]})
-    files = {"rows.csv": _csv(rows)}
-    for run in chosen:
-        try:
-            files[f"{run.id}.npy"] = run.test_predictions.read_bytes()
-        except OSError:
-            raise RunError(run.id, "has no test_predictions.npy", "an evaluated run") from None
-    return _zip(files)
+    file = tempfile.TemporaryFile(prefix="covseg-")  # noqa: SIM115 - read and closed by who asked for it
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("rows.csv", _csv(rows))
+        for run in chosen:
+            archive.write(run.test_predictions, f"{run.id}.npy")
+    file.seek(0)
+    return cast(BinaryIO, file)
 
 
-def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, case_id: str, threshold: float) -> bytes:
-    """The masks of one scan by every model, `mask_<run>.nii.gz` in the scan's own geometry.
+def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, case_id: str) -> bytes:
+    """The masks of one scan by every model, `mask_<run>.nii.gz` in the scan's own geometry, as they were scored.
 
     Only test slices were predicted. If the scan has others, those are empty, and `about.json` lists what counts.
 
@@ -114,7 +118,7 @@ def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, c
     about = {
         "dataset": dataset.name,
         "scan": case_id,
-        "threshold": threshold,
+        "threshold": first.threshold,
         "predicted_slices": list(rows.values()),
         "whole_scan": len(rows) == case.shape[0],
         "slices_are_counted": "from 0, the lowest",
@@ -126,7 +130,7 @@ def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, c
             mask = np.zeros(case.shape, np.uint8)
             grid = case_grid(case, run.config.prepare)
             for row, z in rows.items():
-                mask[z] = to_native(stored[row : row + 1], grid)[0] >= threshold
+                mask[z] = to_native(stored[row : row + 1], grid)[0] >= first.threshold
             path = Path(folder) / f"mask_{run.id}.nii.gz"
             save_mask(mask, geometry, path)
             files[path.name] = path.read_bytes()

@@ -9,7 +9,7 @@ import pandas as pd
 from covseg_core import runs
 from covseg_core.config import Metric
 from covseg_core.data import datasets
-from covseg_core.data.datasets import Dataset
+from covseg_core.data.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
@@ -26,34 +26,51 @@ def load_datasets() -> tuple[list[Dataset], list[str]]:
     return loaded, problems
 
 
-def dataset_table(loaded: list[Dataset]) -> pd.DataFrame:
-    """A row a dataset. `Positive slices` are those with infection; it is missing where no case has infection masks."""
+def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
+    """Label, value and explanation of what there is in a dataset."""
+    positive = _positive_slices(dataset)
+    return [
+        ("Cases", len(dataset.cases), "Scans with their masks"),
+        ("Patients", len(dataset.patients), "Of stacked scans, every slice is another one"),
+        ("Slices", sum(case.slices for case in dataset.cases), None),
+        ("Positive slices", "none" if positive is None else positive, "Slices on which infection is outlined"),
+        ("Lung masks", sum(case.lung is not None for case in dataset.cases), None),
+    ]
+
+
+def case_table(dataset: Dataset) -> pd.DataFrame:
+    """A row a case."""
     return pd.DataFrame(
         [
             {
-                "Dataset": dataset.name,
-                "Cases": len(dataset.cases),
-                "Patients": len(dataset.patients),
-                "Slices": sum(case.slices for case in dataset.cases),
-                "Positive slices": _positive_slices(dataset),
-                "Lung masks": sum(case.lung is not None for case in dataset.cases),
-                "Warnings": sum(len(case.warnings) for case in dataset.cases),
-                "Added": _time(dataset.created),
+                "Case": case.id,
+                "Patient": "one a slice" if case.stacked else case.patient,
+                "Slices": case.slices,
+                "Positive slices": case.positive_slices,
+                "Masks": " and ".join(role for role in ("infection", "lung") if role in case.files) or "none",
+                "Matrix": " x ".join(map(str, reversed(case.shape[1:]))),
+                "Spacing (mm)": _spacing(case),
+                "Axes": case.orientation,
+                "Scale": case.scale,
+                "Warnings": "; ".join(case.warnings),
             }
-            for dataset in loaded
-        ],
-        columns=["Dataset", "Cases", "Patients", "Slices", "Positive slices", "Lung masks", "Warnings", "Added"],
+            for case in dataset.cases
+        ]
     )
 
 
-def warnings(loaded: list[Dataset]) -> list[dict[str, str]]:
-    """What the import found odd, a row a warning."""
-    return [
-        {"Dataset": dataset.name, "Case": case.id, "Warning": warning}
-        for dataset in loaded
-        for case in dataset.cases
-        for warning in case.warnings
-    ]
+def runs_of(dataset: str) -> tuple[int, int]:
+    """How many runs train on a dataset or wait to, and how many have ended."""
+    active = ended = 0
+    for run in runs.list_runs():
+        try:
+            if run.config.dataset != dataset:
+                continue
+            is_active = run.status.state in runs.ACTIVE
+        except CovsegError:
+            continue
+        active, ended = active + is_active, ended + (not is_active)
+    return active, ended
 
 
 def run_table() -> tuple[pd.DataFrame, list[str]]:
@@ -84,10 +101,9 @@ def run_table() -> tuple[pd.DataFrame, list[str]]:
     return table.sort_values("Created", ascending=False, ignore_index=True, kind="stable"), problems
 
 
-def comparable(table: pd.DataFrame) -> list[str]:
-    """Runs of the newest experiment, once all of them have finished; of a run table."""
-    newest = table[table["Experiment"] == table["Experiment"].iloc[0]]
-    return list(newest["Run"]) if (newest["State"] == "Finished").all() else []
+def newest_experiment(table: pd.DataFrame) -> list[str]:
+    """Runs of the newest experiment, of a run table that is not empty."""
+    return list(table[table["Experiment"] == table["Experiment"].iloc[0]]["Run"])
 
 
 def _positive_slices(dataset: Dataset) -> int | None:
@@ -101,3 +117,7 @@ def _time(iso: str) -> datetime | None:
         return datetime.fromisoformat(iso)
     except ValueError:
         return None
+
+
+def _spacing(case: Case) -> str:
+    return " x ".join(f"{size:.3g}" for size in reversed(case.spacing)) if case.spacing_known else "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ from typing import Any
 
 import access
 import comparing
-import desks
 import numpy as np
 import pandas as pd
 import tasks
@@ -33,6 +33,7 @@ from covseg_core.prediction.report import ModelReport, voxel_ml
 from covseg_core.prediction.sizes import THRESHOLDS, measure
 from covseg_core.runs import Run
 
+VOTE = "A voxel is in the mask when more than half of the models say so; a tie is left out."
 TARGETS: dict[Target, str] = {"infection": "Infection", "lung": "Lungs"}
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -51,7 +52,7 @@ def models() -> list[Finished]:
 
 
 def preselected(models: Sequence[Finished]) -> list[str]:
-    """Of the newest experiment, models that differ, if their number is odd, since a tie is no mask; else a single one."""
+    """Of the newest experiment, the models that differ, if their number is odd, so that no vote is tied; else one."""
     newest = [one for one in models if one.config.experiment == models[0].config.experiment] if models else []
     different = {comparing.model_sha256(one.run): one.run.id for one in newest}
     if len(different) % 2:
@@ -93,7 +94,7 @@ def _work(desk: Desk, chosen: list[Run], label: str, progress: tasks.Progress, c
 
             desk.answers[run.id] = _ask(desk, scan, run, count, cancelled)
         answers = tuple(desk.answers[run.id] for run in chosen)
-        desk.result = Result(answers, measure(answers, cancelled))
+        desk.result, desk.opened = Result(answers, measure(answers, cancelled)), False
     except Cancelled:
         progress.check()  # raises what tasks take for an end that was wanted
         raise
@@ -115,9 +116,7 @@ def _ask(desk: Desk, scan: CheckedScan, run: Run, count: Any, cancelled: threadi
         if (other.model.sha256, other.model.prepare) == (digest, prepare):
             count(len(other.values), 0)
             config = run.config
-            model = ModelReport(
-                run.id, config.metric, config.preset, config.dataset, prepare, digest, other.model.mask
-            )
+            model = ModelReport(run.id, config.metric, config.preset, config.dataset, prepare, digest, other.model.mask)
             return replace(other, model=model, warnings=tuple(training_warning(run, scan.sha256)), seconds=0.0)
     path, shape = desk.folder / f"{run.id}.npy", (len(scan.volume.voxels), prepare.size, prepare.size)
     try:
@@ -130,6 +129,28 @@ def _ask(desk: Desk, scan: CheckedScan, run: Run, count: Any, cancelled: threadi
 
 
 # --- what is shown
+
+
+def passport(scan: CheckedScan) -> dict[str, str]:
+    """What the scan is, by label."""
+    z, y, x = scan.volume.voxels.shape
+    dz, dy, dx = scan.volume.spacing
+    known = voxel_ml(scan.volume) is not None
+    return {
+        "Matrix": f"{x} x {y} x {z} voxels",
+        "Spacing": f"{dx:.2f} x {dy:.2f} x {dz:.2f} mm" if known else "not known",
+        "Orientation": scan.volume.geometry.orientation,
+        "Scale": scan.scale,
+    }
+
+
+def plain(text: str) -> str:
+    """Text, such as a file's name, that Markdown is to leave as it is.
+
+    >>> print(plain("a_b*.nii"))
+    a\\_b\\*.nii
+    """
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:])", r"\\\1", text)
 
 
 def names(result: Result) -> list[str]:

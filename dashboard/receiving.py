@@ -1,8 +1,8 @@
 """Uploads go to disk while they arrive, in pieces of 1 MiB: Streamlit alone would hold each file in memory as a whole.
 
-`Receiver` stands before Streamlit's upload route. It writes the file below `<data>/uploads/` and hands Streamlit the same
-request with a short ticket in place of the content, so that sessions, cookies and the widget work as ever. `find` turns
-the ticket back into the file. Tickets are random, so that nobody can name another's file.
+`Receiver` stands before Streamlit's upload route. It writes the file below `<data>/uploads/` and hands Streamlit the
+same request with a short ticket in place of the content, so that sessions, cookies and the widget work as ever. `find`
+turns the ticket back into the file. Tickets are random, so that nobody can name another's file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -21,6 +21,9 @@ from streamlit import config
 
 from covseg_core.errors import DatasetError
 from covseg_core.settings import data_root
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,12 +39,15 @@ _TICKET = re.compile(rb"covseg upload ([0-9a-f]{32})")
 _PIECE = 2**20
 
 
-class Content(Protocol):
-    """What `st.file_uploader` returns for a file, as far as it matters here."""
+class Sent(Protocol):
+    """A file as `st.file_uploader` hands it over."""
 
     name: str
+    size: int
 
     def getvalue(self) -> bytes: ...
+
+    def read(self, size: int | None = -1, /) -> bytes: ...
 
 
 def uploads_root() -> Path:
@@ -49,7 +55,7 @@ def uploads_root() -> Path:
     return data_root() / "uploads"
 
 
-def find(file: Content) -> Path | None:
+def find(file: Sent) -> Path | None:
     """Where the content of an uploaded file was put; None if the file itself holds it.
 
     Raises
@@ -138,23 +144,24 @@ class _Part:
 
     def __init__(self, path: Path, boundary: bytes) -> None:
         self._boundary = boundary
-        self._headers = b""
+        self._headers: list[list[bytes]] = []
         self._parts = 0
         self._file = open(path, "xb")  # noqa: SIM115 - closed by `close`
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._header(b"\r\n" + data[start:end] + b": "),
-                "on_header_value": lambda data, start, end: self._header(data[start:end]),
-                "on_part_data": lambda data, start, end: self._file.write(data[start:end]),
-            },
-        )
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self._begin_part,
+            "on_header_begin": self._begin_header,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_part_data": self._content,
+        }
+        self._parser = MultipartParser(boundary, callbacks)
 
     def write(self, data: bytes) -> None:
+        """The next piece of the form."""
         self._parser.write(data)
 
     def finish(self) -> None:
+        """Raises unless the form was whole and held one file."""
         self._parser.finalize()
         if self._parts != 1:
             raise ValueError(f"Expected 1 file, but got {self._parts}")
@@ -164,13 +171,23 @@ class _Part:
 
     def with_content(self, content: bytes) -> bytes:
         """The form again, with other content."""
-        return b"--%b%b\r\n\r\n%b\r\n--%b--\r\n" % (self._boundary, self._headers, content, self._boundary)
+        lines = [b"--" + self._boundary, *(b": ".join(header) for header in self._headers), b"", content]
+        return b"\r\n".join([*lines, b"--" + self._boundary + b"--", b""])
 
-    def _begin(self) -> None:
+    def _begin_part(self) -> None:
         self._parts += 1
 
-    def _header(self, text: bytes) -> None:
-        self._headers += text
+    def _begin_header(self) -> None:
+        self._headers.append([b"", b""])
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._headers[-1][0] += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._headers[-1][1] += data[start:end]
+
+    def _content(self, data: bytes, start: int, end: int) -> None:
+        self._file.write(memoryview(data)[start:end])
 
 
 async def _pour(receive: Receive, part: _Part) -> bool:

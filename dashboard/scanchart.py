@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 import comparing
 import plotly.graph_objects as go
+from charts import COLOURS, NEUTRAL
 
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
 from covseg_core.evaluation.scores import ScanScore, Scores
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
-"""Okabe and Ito: told apart by colour-blind people, and on light and dark ground."""
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross")
-GREY = "#8a8f98"
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 DASHES = ("dot", "dash", "solid", "dashdot")
 ROW = 64
 """Height of a scan [px]."""
@@ -29,14 +27,14 @@ def figure(comparison: Comparison, measure: str = "dice") -> go.Figure:
     models = dict(list(comparing.predictors(comparison).items())[: len(comparison.evaluations)])
     chart = go.Figure()
     for number, scores in enumerate(comparison.baselines):
-        chart.add_trace(_reference(scores, measure, DASHES[number % len(DASHES)]))
+        chart.add_trace(_reference(scores, measure, DASHES[number % len(DASHES)]))  # first, so that points lie above
     for number, (name, scores) in enumerate(models.items()):
         offset = 0.5 * ((number + 0.5) / len(models) - 0.5)
         chart.add_trace(_points(name, scores, measure, offset, number))
     chart.update_layout(
         height=110 + ROW * len(rows),
         margin={"l": 8, "r": 8, "t": 40, "b": 48},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0, "traceorder": "reversed"},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
         xaxis={"title": tables.label(measure, first.units) + " of the scan", "zeroline": False},
         yaxis={
             "tickvals": list(range(len(rows))),
@@ -90,6 +88,7 @@ def _points(name: str, scores: Scores, measure: str, offset: float, number: int)
         error_x={"type": "data", "array": errors, "thickness": 1.5, "width": 4},
         mode="markers",
         name=name,
+        legendrank=number,
         marker={
             "color": COLOURS[number % len(COLOURS)],
             "symbol": SYMBOLS[number % len(SYMBOLS)],
@@ -115,6 +114,6 @@ def _reference(scores: Scores, measure: str, dash: str) -> go.Scatter:
         y=y,
         mode="lines",
         name=scores.name.capitalize(),
-        line={"color": GREY, "width": 2, "dash": dash},
+        line={"color": NEUTRAL, "width": 2, "dash": dash},
         hovertemplate="%{x:.4f}<extra>" + f"{scores.name.capitalize()}: {scores.description}" + "</extra>",
     )

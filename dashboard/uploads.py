@@ -13,17 +13,17 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import receiving
-from receiving import ROOM, uploads_root
-from streamlit.typing import UploadedFile
+from receiving import ROOM, Sent, uploads_root
 
 from covseg_core.data import importing
+from covseg_core.data.datasets import list_datasets
 from covseg_core.data.intensity import Scale
-from covseg_core.data.pairing import is_nifti
-from covseg_core.errors import CovsegError, DatasetError
+from covseg_core.data.pairing import is_nifti, pair
+from covseg_core.errors import CovsegError, DatasetError, PairingError, SettingError
 from covseg_core.files import safe_name
 from covseg_core.settings import data_root
 
@@ -63,7 +63,32 @@ class Upload:
         folders = [path for path in top if path.is_dir() and any(is_nifti(file) for file in path.rglob("*"))]
         return zips + folders + [path for path in top if path.is_file() and path not in zips]
 
-    def add(self, sent: Sequence[UploadedFile]) -> None:
+    def summary(self) -> tuple[str, str]:
+        """What there is, in words, and what does not fit together, as far as names tell."""
+        niftis = {path: self._name(path) for path in self.files if is_nifti(path)}
+        zips = sum(path.suffix.lower() == ".zip" for path in self.files)
+        words, problem = [f"{zips} zip{'s' * (zips > 1)}"] if zips else [], ""
+        try:
+            groups = pair(niftis)
+            counts = {
+                "scan": len(groups),
+                "infection mask": sum(group.infection is not None for group in groups),
+                "lung mask": sum(group.lung is not None for group in groups),
+            }
+            words += [f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items() if niftis]
+            if niftis and not zips and not counts["infection mask"] + counts["lung mask"]:
+                problem = "There is no mask"
+        except PairingError as error:
+            words.append(f"{len(niftis)} NIfTI files")
+            problem = str(error)
+        return ", ".join(words) or f"{len(self.files)} files", problem
+
+    def _name(self, path: Path) -> PurePath:
+        """As `import_dataset` will see it."""
+        inside = path.relative_to(self.folder)
+        return inside if len(inside.parts) > 1 else PurePath(self.folder.name, inside)
+
+    def add(self, sent: Sequence[Sent]) -> None:
         """Take files over from the browser; all or none.
 
         Raises
@@ -139,6 +164,33 @@ def find_upload(id: str | None) -> Upload | None:
     return upload if upload.folder.is_dir() else None
 
 
+def free_name(upload: Upload) -> str:
+    """A name for the dataset: that of the folder or zip that was sent, with a number if it is taken."""
+    sources = upload.sources
+    stem = sources[0].name.partition(".")[0] if len(sources) == 1 and not is_nifti(sources[0]) else "my-scans"
+    name = re.sub("[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:60] or "my-scans"
+    taken, number, candidate = {one.lower() for one in list_datasets()}, 1, name
+    while candidate.lower() in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def parse_labels(text: str) -> tuple[int, ...] | None:
+    """`1, 2` as numbers; None for nothing.
+
+    Raises
+    ------
+    SettingError : anything else than numbers above 0
+    """
+    if not text.strip():
+        return None
+    parts = re.split(r"[,;\s]+", text.strip())
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise SettingError("labels", repr(text), "whole numbers above 0 with commas, such as 1, 2")
+    return tuple(int(part) for part in parts)
+
+
 def remove_old(hours: float = KEPT_HOURS) -> None:
     """Remove uploads that were never imported."""
     for path in uploads_root().glob("*"):
@@ -178,7 +230,7 @@ def _inside(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def _take(file: UploadedFile, target: Path) -> None:
+def _take(file: Sent, target: Path) -> None:
     """One file to its place: moved if the server has put it on disk already, else copied piece by piece."""
     target.parent.mkdir(parents=True, exist_ok=True)
     received = receiving.find(file)

@@ -93,3 +93,13 @@ def test_help_names_every_command_without_loading_a_framework():
     assert frameworks == "[]"
     for command in ("data", "train", "runs", "export", "evaluate", "predict"):
         assert any(line.strip().startswith(command) for line in text)
+
+
+def test_training_says_who_stands_on_which_side(phantoms):
+    """A split by slice is leaky, and the user must read it before believing a score."""
+    honest = _covseg("train", phantoms, "--metric", "dice", *TINY, "--wait")
+    assert "Split by patient, seed 0" in honest.stdout
+    assert "LEAKY" not in honest.stdout
+    leaky = _covseg("train", phantoms, "--metric", "dice", *TINY, "--split", "slice", "--wait")
+    assert "LEAKY: 6 patients on more than one side" in leaky.stdout
+    assert "epoch 2 of 2" in leaky.stdout

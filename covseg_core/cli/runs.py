@@ -34,6 +34,7 @@ def train(dataset: str, metric: str, preset: str, wait: bool, as_json: bool, **s
     metrics = METRICS if metric == "all" else (metric,)
     runs = jobs.train(dataset, metrics, preset, **settings)  # type: ignore[arg-type]
     if not as_json:
+        _print_split(runs[0])
         for run in runs:
             click.echo(f"queued {run.id}")
     if wait:
@@ -47,6 +48,26 @@ def train(dataset: str, metric: str, preset: str, wait: bool, as_json: bool, **s
     if as_json:
         print_json([row(run) for run in runs])
     return int(wait and any(run.status.state != "finished" for run in runs))
+
+
+def _print_split(run: Run) -> None:
+    """What is trained, validated and tested on, and who stands on more than one side."""
+    from covseg_core.data.datasets import load_dataset
+    from covseg_core.data.split import split_report
+
+    config = run.config
+    report = split_report(run.split, load_dataset(config.dataset), config.target)
+    columns = ("part", "patients", "scans", "slices", f"with {config.target}")
+    parts = table(*columns, right=columns[1:])
+    for part in report.parts:
+        parts.add_row(part.part, *map(str, (part.patients, part.scans, part.slices, part.positive)))
+    click.echo(f"Split by {config.split.kind}, seed {config.split.seed}:")
+    console().print(parts)
+    if report.leaky:
+        shared = ", ".join(list(report.shared_patients)[:5]) + (", ..." if len(report.shared_patients) > 5 else "")
+        click.echo(
+            f"LEAKY: {len(report.shared_patients)} patients on more than one side, so scores are too good: {shared}"
+        )
 
 
 class EpochLines:

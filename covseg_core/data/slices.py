@@ -173,6 +173,9 @@ def _thesis(plane: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _each(work: Callable[[int], None], count: int) -> None:
     """Do independent slices in a few threads; OpenCV and SciPy let go of the interpreter while they compute."""
+    if count == 1:  # a viewer asks for single slices, and threads take longer to start than one slice does
+        work(0)
+        return
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(work, range(count)):
             pass

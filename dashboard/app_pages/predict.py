@@ -1,5 +1,152 @@
-"""Quick prediction."""
+"""Quick prediction: a scan in, its mask out, in three steps: scan, models, mask."""
 
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import picking
+import predicting
+import state
 import streamlit as st
+import tasks
+import viewer
+from comparing import Finished
+from desks import Desk, Result
+from predicting import plain
+from streamlit.delta_generator import DeltaGenerator
 
-st.title("Quick prediction")
+from covseg_core import runs
+from covseg_core.prediction.outputs import REPORT
+from covseg_core.prediction.predict import MASK
+from covseg_core.prediction.report import NOTICE
+
+PAGES = Path(__file__).parent
+
+
+def main() -> None:
+    st.title("Quick prediction")
+    st.caption(f"A chest CT in, its mask out. {NOTICE}")
+    models = predicting.models()
+    if not models:
+        show_no_model()
+        return
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        desk = picking.show_scan()
+    with right:
+        chosen = choose_models(models, desk)
+        go = st.button("Predict", icon=":material/bolt:", type="primary", disabled=desk is None or not chosen)
+        if desk is None:
+            st.caption("Choose a scan first.")
+    if desk:
+        if go:
+            predicting.start(desk, [one.run for one in chosen])
+        show_prediction(desk)
+
+
+def show_no_model() -> None:
+    statuses = [runs.read_status(run) for run in runs.list_runs()]
+    with st.container(border=True):
+        if any(status and status.state in runs.ACTIVE for status in statuses):
+            st.subheader("A model is being trained")
+            st.markdown("As soon as it has finished, it can be used here.")
+            st.page_link(PAGES / "monitor.py", label="Watch it learn", icon=":material/monitoring:")
+        else:
+            st.subheader("No model yet")
+            st.markdown("Masks are drawn by models that were trained before. Train one first: sample data will do.")
+            st.page_link(PAGES / "train.py", label="Go to Data and training", icon=":material/database:")
+
+
+def choose_models(models: list[Finished], desk: Desk | None) -> list[Finished]:
+    """Step 2; something sensible is chosen already."""
+    st.subheader("2. Models")
+    targets = [target for target in predicting.TARGETS if any(one.config.target == target for one in models)]
+    target = targets[0]
+    if len(targets) > 1:
+        target = st.segmented_control(
+            "What to outline", targets, default=target, format_func=predicting.TARGETS.__getitem__, required=True
+        )
+    offered = {one.run.id: one for one in models if one.config.target == target}
+    shown = [run for run in (desk.result.runs if desk and desk.result else ()) if run in offered]
+    default = state.read("runs", shown or predicting.preselected(list(offered.values())), offered)
+    ids = st.multiselect(
+        "Models",
+        list(offered),
+        default,
+        format_func=lambda id: offered[id].label,
+        key=f"models-{target}",
+        placeholder="Choose at least one",
+        help="Several models vote: a voxel is in the mask when more than half of them say so.",
+    )
+    state.write(runs=ids)
+    chosen = [offered[id] for id in ids]
+    if twins := predicting.same_models(chosen):
+        st.warning(twins, icon=":material/warning:")
+    elif len(chosen) == 1 and len(offered) > 1:
+        st.caption("Add models to see how far they agree.")
+    return chosen
+
+
+def show_prediction(desk: Desk) -> None:
+    """Step 3: how far the task is, then what came out."""
+    task = tasks.show(desk.task)
+    if task is None and tasks.get(desk.task):
+        return
+    if task and task.state == "failed":
+        st.error(plain(task.error), icon=":material/error:")
+    if task and task.state == "cancelled":
+        st.info("The prediction was cancelled.", icon=":material/cancel:")
+    if desk.result:
+        if not desk.opened:
+            viewer.go_to("predict", predicting.largest_slice(desk.result, 0.5))
+            desk.opened = True
+        show_result(desk)
+
+
+@st.fragment
+def show_result(desk: Desk) -> None:
+    """The threshold and all that hangs on it: moving it reruns only this."""
+    scan, result = desk.checked, desk.result
+    if scan is None or result is None:
+        return
+    st.subheader("3. Mask")
+    columns = st.columns([2, 2, 2, 3], vertical_alignment="center", gap="medium")
+    threshold = columns[3].slider(
+        "Threshold", 0.05, 0.95, 0.5, 0.05, key="threshold", bind="query-params",
+        help="Probability from which a voxel is in the mask. Figures and downloads follow it.",
+    )  # fmt: skip
+    figures = predicting.figures(scan, result, threshold)
+    columns[0].metric(predicting.TARGETS[result.answers[0].target], figures.size)
+    columns[1].metric("Slices with a mask", f"{figures.positive} of {len(figures.slices)}")
+    if figures.range:
+        columns[2].metric(f"Range over {len(result.answers)} models", figures.range)
+    for warning in dict.fromkeys(warning for answer in result.answers for warning in answer.warnings):
+        st.warning(plain(f"{warning}."), icon=":material/warning:")
+    show_downloads(desk, result, threshold)
+    viewer.show(predicting.scene(desk, scan, result, threshold), "predict")
+    if len(result.answers) > 1:
+        volumes = st.column_config.NumberColumn(format="%.1f")
+        st.dataframe(figures.table, hide_index=True, column_config={"Volume [mL]": volumes})
+        st.caption(f"{predicting.VOTE} {figures.tied:,} voxels are tied.")
+
+
+def show_downloads(desk: Desk, result: Result, threshold: float) -> None:
+    """The mask, one of each model, and the report, at the threshold as it is set."""
+
+    def button(place: DeltaGenerator, label: str, name: str, kind: Literal["primary", "secondary"]) -> None:
+        make = partial(predicting.download, desk, threshold, name)
+        place.download_button(
+            label, make, name, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
+        )
+
+    row = st.container(horizontal=True, vertical_alignment="center")
+    button(row, "Download mask", MASK, "primary")
+    if len(result.answers) > 1:
+        popover = row.popover("Masks of the models", icon=":material/stacks:")
+        for name, run in zip(predicting.names(result), result.runs, strict=True):
+            button(popover, name, f"mask_{run}.nii.gz", "secondary")
+    button(row, "Report", REPORT, "secondary")
+    row.caption("NIfTI in the scan's own geometry; the report is JSON. Both at the threshold that is set.")
+
+
+main()

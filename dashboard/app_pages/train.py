@@ -1,27 +1,29 @@
-"""Data and training: the datasets there are, sample data with one click, and the runs with their states."""
+"""Data and training: bring scans, look at them, choose settings, start."""
 
+import adding
+import dataset_view
 import listing
+import state
 import streamlit as st
+import training_form
 
-from covseg_core.data import importing
 from covseg_core.data.datasets import Dataset
-from covseg_core.errors import CovsegError
-
-SAMPLE = "sample"
 
 
 def main() -> None:
     st.title("Data and training")
     st.caption("U-Nets that outline COVID-19 lesions on chest CT. For research; not for diagnosis.")
+    adding.finish()
     show_news()
     datasets, problems = listing.load_datasets()
     for problem in problems:
         st.warning(problem, icon=":material/warning:")
-    if datasets:
-        show_datasets(datasets)
-        show_next_step(max(datasets, key=lambda dataset: dataset.created).name)
+    if not datasets:
+        adding.show_first()
     else:
-        show_empty_state()
+        dataset = choose(datasets)
+        dataset_view.show(dataset)
+        training_form.show(dataset)
     st.subheader("Runs")
     show_runs()
 
@@ -34,56 +36,19 @@ def show_news() -> None:
         st.error(trouble, icon=":material/error:")
 
 
-def show_empty_state() -> None:
-    with st.container(border=True):
-        st.subheader("Start with some data")
-        st.markdown(
-            "There is no dataset yet. covseg learns from chest CT scans in which somebody has outlined the infection. "
-            "To try everything out first, take **sample data**: six synthetic chest scans with lesions and their "
-            "masks, made on this computer in a few seconds."
-        )
-        sample_button(primary=True)
-    with st.expander("I have scans and masks", icon=":material/folder_open:"):
-        st.markdown(
-            "NIfTI files (`.nii`, `.nii.gz`), in a folder per case with `ct.nii.gz`, `infection_mask.nii.gz` and, if "
-            "there is one, `lung_mask.nii.gz`; or scans and masks side by side, matched by the case number in their "
-            "names. In a terminal, where covseg is installed:"
-        )
-        st.code("covseg data add my-scans FOLDER", language="bash")
-    with st.expander("I want the public data set", icon=":material/download:"):
-        st.markdown(
-            "20 CT scans of COVID-19 patients with infection and lung masks, outlined by radiologists "
-            "([Zenodo 3757476](https://zenodo.org/records/3757476), for non-commercial use). In a terminal:"
-        )
-        st.code("covseg data download zenodo", language="bash")
-
-
-def show_datasets(datasets: list[Dataset]) -> None:
-    st.subheader("Datasets")
-    st.dataframe(
-        listing.dataset_table(datasets),
-        hide_index=True,
-        column_config={
-            "Positive slices": st.column_config.NumberColumn(help="Slices on which some infection is outlined"),
-            "Warnings": st.column_config.NumberColumn(help="Oddities found on import; listed below"),
-            "Added": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
-        },
-    )
-    if warnings := listing.warnings(datasets):
-        with st.expander(f"Warnings ({len(warnings)})", icon=":material/warning:"):
-            st.dataframe(warnings, hide_index=True)
-    if all(dataset.name != SAMPLE for dataset in datasets):
-        sample_button(primary=False)
-
-
-def show_next_step(dataset: str) -> None:
-    with st.container(border=True):
-        st.markdown(
-            "**Next:** train a U-Net three times on the same split, once for each metric: accuracy, IoU, Dice. "
-            "In a terminal, where covseg is installed:"
-        )
-        st.code(f"covseg train {dataset} --metric all --preset quick", language="bash")
-        st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
+def choose(datasets: list[Dataset]) -> Dataset:
+    """The dataset of the URL, else the newest; beside it, how to bring more and how to delete it."""
+    by_name = {dataset.name: dataset for dataset in sorted(datasets, key=lambda one: one.created, reverse=True)}
+    newest = next(iter(by_name))
+    if st.session_state.get("dataset") not in by_name:
+        st.session_state.dataset = state.read("dataset", newest, by_name)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox("Dataset", list(by_name), key="dataset", width=400)
+        if st.button("Delete", icon=":material/delete:", help="Asks first"):
+            dataset_view.confirm_delete(by_name[name])
+    state.write(dataset=name)
+    adding.show_more()
+    return by_name[name]
 
 
 @st.fragment(run_every=5)
@@ -104,22 +69,13 @@ def show_runs() -> None:
             "Experiment": None,
         },
     )
-    if ids := listing.comparable(table):
-        st.markdown("The newest experiment is finished. To score its models on the same test scans:")
-        st.code(f"covseg evaluate {' '.join(ids)}", language="bash")
-
-
-def sample_button(primary: bool) -> None:
-    """One click: what `covseg data sample sample` does."""
-    if not st.button("Use sample data", icon=":material/science:", type="primary" if primary else "secondary"):
-        return
-    with st.spinner("Making six synthetic chest scans with lesions and masks", show_time=True):
-        try:
-            dataset = importing.import_sample(SAMPLE)
-            st.session_state.news = f"Dataset {dataset.name} is ready: {len(dataset.cases)} cases."
-        except CovsegError as error:
-            st.session_state.trouble = str(error)
-    st.rerun()
+    runs = ",".join(listing.newest_experiment(table))
+    st.page_link(
+        "app_pages/monitor.py",
+        label="Live curves of the newest experiment",
+        icon=":material/monitoring:",
+        query_params={"runs": runs},
+    )
 
 
 main()

@@ -1,0 +1,103 @@
+"""One dataset: its cases, a slice with its mask, and how to be rid of it."""
+
+from __future__ import annotations
+
+import access
+import listing
+import numpy as np
+import streamlit as st
+import viewer
+
+from covseg_core.data import datasets
+from covseg_core.data.datasets import Case, Dataset
+from covseg_core.errors import CovsegError
+
+
+def show(dataset: Dataset) -> None:
+    """Counts, and below them cases and preview; a scan is read only when somebody looks."""
+    for column, (label, value, help) in zip(st.columns(5), listing.counts(dataset), strict=True):
+        column.metric(label, value, help=help)
+    cases, preview = st.tabs(["Cases", "Preview"], key="dataset-tabs", on_change="rerun")
+    if cases.open:
+        with cases:
+            show_cases(dataset)
+    if preview.open:
+        with preview:
+            show_preview(dataset)
+
+
+def show_cases(dataset: Dataset) -> None:
+    st.dataframe(
+        listing.case_table(dataset),
+        hide_index=True,
+        column_config={
+            "Positive slices": st.column_config.NumberColumn(help="Slices on which infection is outlined"),
+            "Matrix": st.column_config.TextColumn(help="Columns x rows of a slice, in pixels"),
+            "Spacing (mm)": st.column_config.TextColumn(help="Between columns x rows x slices"),
+            "Scale": st.column_config.TextColumn(help="HU, or windowed to 0..255 already; both are understood"),
+            "Warnings": st.column_config.TextColumn(width="large", help="What the import found odd"),
+        },
+    )
+
+
+def show_preview(dataset: Dataset) -> None:
+    """A case in the viewer, first at the slice with most infection."""
+    names = [case.id for case in dataset.cases]
+    case = dataset.case(st.selectbox("Case", names, key=f"preview-{dataset.name}", width=400))
+    target = next((target for target in ("infection", "lung") if target in case.files), None)
+    fingerprint = dataset.fingerprint
+    if st.session_state.get("previewed") != (dataset.name, case.id):
+        st.session_state.previewed = dataset.name, case.id
+        viewer.go_to("preview", _fullest(case, target))
+    try:
+        scan = access.volume(dataset.name, fingerprint, case.id)
+        mask = None if target is None else access.truth(dataset.name, fingerprint, case.id, target)
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    viewer.show(
+        viewer.Scene(
+            id=f"{dataset.name}/{case.id}",
+            zs=range(case.slices),
+            scale=case.scale,
+            spacing=case.spacing[1:],
+            ct=lambda z: scan.voxels[z, ::-1, ::-1],
+            truth=None if mask is None else lambda z: mask[z, ::-1, ::-1],
+            layers=[],
+        ),
+        key="preview",
+    )
+
+
+def _fullest(case: Case, target: str | None) -> int:
+    voxels = case.voxels(target) if target else None
+    return int(np.argmax(voxels)) if voxels and any(voxels) else case.slices // 2
+
+
+@st.dialog("Delete dataset", icon=":material/delete:")
+def confirm_delete(dataset: Dataset) -> None:
+    """Ask, say what is lost, and refuse while a run trains on it."""
+    active, ended = listing.runs_of(dataset.name)
+    st.markdown(
+        f"Delete **{dataset.name}** with its {len(dataset.cases)} cases? The files you uploaded from stay as they are."
+    )
+    if ended:
+        st.markdown(f"{ended} of its runs stay, with their scores; they cannot be resumed or evaluated again.")
+    if active:
+        st.error(f"{active} runs are training on it, or waiting to. Stop them first.", icon=":material/block:")
+    with st.container(horizontal=True):
+        if st.button("Delete it", type="primary", icon=":material/delete:", disabled=bool(active)):
+            _delete(dataset.name)
+        if st.button("Keep it"):
+            st.rerun()
+
+
+def _delete(name: str) -> None:
+    try:
+        datasets.delete_dataset(name)
+        st.session_state.news = f"Dataset {name} is deleted."
+        st.session_state.pop("dataset", None)
+        st.query_params.pop("dataset", None)
+    except CovsegError as error:
+        st.session_state.trouble = str(error)
+    st.rerun()

@@ -1,0 +1,161 @@
+"""Settings of a training, what they will come to, and the button that starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import listing
+import streamlit as st
+import training_time
+
+from covseg_core import jobs
+from covseg_core.config import METRICS, PRESETS, Metric, SplitConfig, SplitKind, Target, changed
+from covseg_core.data.datasets import Dataset
+from covseg_core.data.split import SplitReport, make_split, split_report
+from covseg_core.errors import CovsegError
+from covseg_core.estimate import Network
+
+_METRICS: dict[str, tuple[Metric, ...]] = {
+    "All three": METRICS,
+    **{listing.METRIC_NAMES[metric]: (metric,) for metric in METRICS},
+}
+_SPLITS: dict[SplitKind, str] = {"patient": "By patient", "slice": "By slice (leaks)"}
+_PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is passed to `jobs.train`; None stands for the preset's value."""
+
+    metrics: tuple[Metric, ...]
+    preset: str
+    split: SplitKind
+    target: Target
+    epochs: int | None
+    size: int | None
+    filters: int | None
+    batch: int | None
+    seed: int
+
+    @property
+    def network(self) -> Network:
+        """Raises `SettingError`."""
+        base = PRESETS[self.preset]
+        train = changed(base.train, batch=self.batch)
+        return Network(changed(base.prepare, size=self.size), changed(base.model, filters=self.filters), train)
+
+    @property
+    def all_epochs(self) -> list[int]:
+        """Of each run."""
+        return [self.epochs or PRESETS[self.preset].epochs[metric] for metric in self.metrics]
+
+
+def show(dataset: Dataset) -> None:
+    """The whole form."""
+    st.subheader("Training")
+    targets = [target for target in get_args(Target) if any(target in case.files for case in dataset.cases)]
+    if not targets:
+        st.info("This dataset has no masks to learn from. Add cases with infection or lung masks.")
+        return
+    left, right = st.columns(2, gap="large")
+    with left:
+        settings = choose(targets)
+    with right:
+        try:
+            network = settings.network
+            split = make_split(dataset, SplitConfig(settings.split, seed=settings.seed), settings.target)
+            show_split(split_report(split, dataset, settings.target), settings.target)
+        except CovsegError as error:
+            st.error(str(error), icon=":material/error:")
+            return
+        training_time.show(network, split, dataset, settings.all_epochs, settings.target)
+        if st.button("Start training", type="primary", icon=":material/play_arrow:"):
+            start(dataset, settings)
+        st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
+
+
+def choose(targets: list[Target]) -> Settings:
+    """Widgets; those that few need are folded away."""
+    metrics = st.segmented_control(
+        "Metric",
+        list(_METRICS),
+        default="All three",
+        required=True,
+        help="What a U-Net is compiled with. All three: one training each, on the same split, to be compared.",
+    )
+    preset = st.segmented_control("Preset", list(PRESETS), default="quick", required=True, format_func=str.capitalize)
+    st.caption(PRESETS[preset].description)
+    split = st.segmented_control(
+        "Split",
+        list(_SPLITS),
+        default="patient",
+        required=True,
+        format_func=_SPLITS.__getitem__,
+        help="By patient, nobody is on two sides. By slice, as in the thesis, neighbouring slices of one person are, "
+        "which makes scores too high.",
+    )
+    base = PRESETS[preset]
+    usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
+    epochs = st.number_input("Epochs", 1, 100_000, None, placeholder=f"{usual}, as the preset has it")
+    with st.expander("More settings", icon=":material/tune:"):
+        target = st.segmented_control(
+            "Learn to outline", targets, default=targets[0], required=True, format_func=str.capitalize
+        )
+        size = st.number_input("Side of the slices (pixels)", 16, 1024, None, 16, placeholder=f"{base.prepare.size}")
+        filters = st.number_input("Filters of the first block", 1, 256, None, placeholder=f"{base.model.filters}")
+        batch = st.number_input("Slices a batch", 1, 4096, None, placeholder=f"{base.train.batch}")
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, help="Of the split, the first weights and the order of slices")
+    return Settings(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed)
+
+
+def show_split(report: SplitReport, target: Target) -> None:
+    st.markdown("**Split**")
+    st.dataframe(
+        [
+            {
+                "Part": _PARTS[part.part],
+                "Patients": part.patients,
+                "Scans": part.scans,
+                "Slices": part.slices,
+                "Share": part.share,
+                f"With {target}": part.positive,
+            }
+            for part in report.parts
+        ],
+        hide_index=True,
+        column_config={"Share": st.column_config.NumberColumn(format="percent", help="Of all slices")},
+    )
+    if report.leaky:
+        st.warning(
+            f"{len(report.shared_patients)} patients are on more than one side: scores will be too high. "
+            "Tables mark such runs as leaky.",
+            icon=":material/warning:",
+        )
+    for part in report.parts:
+        if not part.positive:
+            st.warning(
+                f"{_PARTS[part.part]} has no slice with {target}: it cannot be scored. Try another seed, or add cases.",
+                icon=":material/warning:",
+            )
+
+
+def start(dataset: Dataset, settings: Settings) -> None:
+    """Put the runs in the queue and go where they can be watched."""
+    try:
+        runs = jobs.train(
+            dataset.name,
+            settings.metrics,
+            settings.preset,
+            settings.split,
+            settings.target,
+            epochs=settings.epochs,
+            size=settings.size,
+            filters=settings.filters,
+            batch=settings.batch,
+            seed=settings.seed,
+        )
+    except (CovsegError, OSError) as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    st.switch_page("app_pages/monitor.py", query_params={"runs": ",".join(run.id for run in runs)})

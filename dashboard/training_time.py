@@ -1,0 +1,67 @@
+"""How long a training will take, on what, and how that is known; measured on the spot where nothing is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import streamlit as st
+import tasks
+
+from covseg_core import estimate, runs
+from covseg_core.config import Target
+from covseg_core.data.datasets import Dataset
+from covseg_core.data.split import Split
+from covseg_core.estimate import Estimate, Network
+
+
+def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int], target: Target) -> None:
+    """Device and time; the first time ever, a few steps of this network are timed without being asked."""
+    found = estimate.estimate(network, split, dataset, epochs, target)
+    ahead = _active_runs()
+    ended = tasks.show(_task(network))
+    if found is not None:
+        st.markdown(f"**Device:** {found.speed.device}  \n**Time:** {_words(found, epochs, network)}")
+    if ended is not None and ended.state == "failed":
+        st.warning(ended.error, icon=":material/timer_off:")
+    if ahead:
+        st.caption(f"{ahead} {'run is' if ahead == 1 else 'runs are'} ahead in the queue; this training starts after.")
+    if tasks.running("measure"):
+        if found is None:
+            st.caption("A few training steps are being timed, to tell how long this will take.")
+        return
+    first = found is None and ended is None and not ahead
+    rough = found is None or found.speed.basis == "scaled"
+    help = "Time a few training steps of this network; not while something trains"
+    if first or (rough and st.button("Measure", icon=":material/timer:", help=help, disabled=bool(ahead))):
+        _measure(network)
+
+
+def _words(found: Estimate, epochs: Sequence[int], network: Network) -> str:
+    trainings = "1 training" if len(epochs) == 1 else f"{len(epochs)} trainings"
+    counts = " / ".join(str(count) for count in dict.fromkeys(epochs))
+    most = "at most" if network.train.patience else "about"
+    return (
+        f"{most} {tasks.duration(found.seconds)} for {trainings} of {counts} epochs, "
+        f"{tasks.duration(found.epoch_seconds)} an epoch; {found.origin}."
+    )
+
+
+def _measure(network: Network) -> None:
+    def work(progress: tasks.Progress, cancelled: threading.Event) -> None:
+        estimate.measure(network, progress.check)
+
+    id = tasks.start("measure", "Timing a few training steps", work)
+    st.session_state["measure"] = network.key, id
+    st.rerun()
+
+
+def _task(network: Network) -> str | None:
+    """This window's measurement of this network."""
+    key, id = st.session_state.get("measure", (None, None))
+    return id if key == network.key else None
+
+
+def _active_runs() -> int:
+    statuses = (runs.read_status(run) for run in runs.list_runs())
+    return sum(status is not None and status.state in runs.ACTIVE and status.host == runs.host() for status in statuses)
