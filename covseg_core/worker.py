@@ -7,6 +7,7 @@ It belongs to no browser and no dashboard.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -68,7 +69,15 @@ def work(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:
     except Exception as error:
         # whatever it was, the user reads it on the page; the log has the traceback
         traceback.print_exc()
-        return "failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        return "failed", reason_of(error, run)
+
+
+def reason_of(error: Exception, run: Run) -> str:
+    """One line on what nobody expected; a full disk, which HDF5 reports at length, in plain words."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if os.strerror(errno.ENOSPC) in text:
+        return f"no space left on the disk of {run.folder.parent}: free some, then resume"
+    return text[:500]
 
 
 def turn(run: Run, heart: Heart, stop: threading.Event) -> filelock.BaseFileLock:

@@ -96,6 +96,18 @@ def kept_epoch(curve: Curve) -> int:
     return best_epoch(curve.history.get(f"val_{SCORES[curve.metric]}", np.empty(0)).tolist())
 
 
+def alike(curves: Sequence[Curve]) -> list[str]:
+    """Names of the runs whose curve lies exactly on that of a run before it, or under it."""
+    found: list[str] = []
+    for index, curve in enumerate(curves):
+        for other in curves[:index]:
+            ours, theirs = (one.history.get("val_loss", np.empty(0)) for one in (curve, other))
+            common = min(len(ours), len(theirs))
+            if common and np.array_equal(ours[:common], theirs[:common]):
+                found += [name for name in (other.name, curve.name) if name not in found]
+    return found
+
+
 def draw(curves: Sequence[Curve], view: View) -> go.Figure:
     """Loss and score of the runs, side by side."""
     unit, seconds = _time_unit(curves)
@@ -122,7 +134,14 @@ def draw(curves: Sequence[Curve], view: View) -> go.Figure:
             _title("Loss (logarithmic)" if view.log else "Loss", 0.0),
             _title(SCORE_NAMES[view.score], 0.53),
         ],
-        "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "itemclick": False, "itemdoubleclick": False},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": -0.2,
+            "yanchor": "top",
+            "itemclick": False,
+            "itemdoubleclick": False,
+        },
         "hovermode": "x unified" if len(curves) <= 4 else "closest",
         # a box that is drawn zooms: the page hears of it and asks for the figure again, so that no refresh undoes it
         "dragmode": "select",

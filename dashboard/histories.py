@@ -15,7 +15,7 @@ import numpy as np
 import streamlit as st
 
 from covseg_core import runs
-from covseg_core.config import RunConfig
+from covseg_core.config import METRICS, RunConfig
 from covseg_core.errors import CovsegError
 from covseg_core.runs import Run, Status
 
@@ -89,7 +89,7 @@ def shelf() -> Shelf:
 
 
 def known_runs() -> tuple[list[Known], list[str]]:
-    """All runs, newest first, and one line for each that cannot be read."""
+    """All runs, newest first and within an experiment by metric, and one line for each that cannot be read."""
     known, problems = [], []
     listed = runs.list_runs()
     shelf().keep_only(run.folder for run in listed)
@@ -98,7 +98,9 @@ def known_runs() -> tuple[list[Known], list[str]]:
             known.append(Known(run, shelf().read(run.folder / "config.json", lambda run=run: run.config)))
         except CovsegError as error:
             problems.append(str(error))
-    return sorted(known, key=lambda item: item.config.created, reverse=True), problems
+    known.sort(key=lambda item: METRICS.index(item.config.metric))
+    known.sort(key=lambda item: item.config.created, reverse=True)
+    return known, problems
 
 
 def look(known: Known) -> Seen:

@@ -6,13 +6,13 @@ import previews
 import streamlit as st
 from histories import Known
 
-from covseg_core import rendering
 from covseg_core.errors import CovsegError
 from covseg_core.runs import ACTIVE, read_status
 
 LOOK = 2.0
 FRAME = 0.5
 """Seconds an epoch is shown while playing."""
+FEW = 4
 FRAMES = 40
 """A long run plays in larger steps."""
 
@@ -22,7 +22,9 @@ def show(selected: list[Known], names: dict[str, str]) -> None:
     ids = [item.id for item in selected]
     if st.session_state.get("preview_run") not in ids:
         st.session_state.preview_run = ids[0]
-    if len(ids) > 1:
+    if len(ids) > FEW:
+        st.selectbox("Run", ids, format_func=names.__getitem__, key="preview_run")
+    elif len(ids) > 1:
         st.segmented_control("Run", ids, format_func=names.__getitem__, key="preview_run", required=True)
     chosen = next(item for item in selected if item.id == st.session_state.preview_run)
     status = read_status(chosen.run)
@@ -93,6 +95,3 @@ def legend() -> None:
         "White line: true mask. Blue: found. Orange: missed. Yellow: found where there is none. "
         "Validation slices, threshold 0.5."
     )
-
-
-_ = rendering

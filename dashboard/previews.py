@@ -1,14 +1,11 @@
-"""Predicted masks of a few validation slices, epoch by epoch: the user sees the model learn."""
+"""Predicted masks of a few validation slices, epoch by epoch, as pictures. No Streamlit here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import streamlit as st
-from histories import Seen
-from run_panel import duration  # noqa: F401
 
 from covseg_core import rendering
 from covseg_core.errors import CovsegError
@@ -18,6 +15,8 @@ from covseg_core.training.previews import PreviewSlice
 
 SIDE = 384
 """Of a picture [pixels]."""
+AIR, MARGIN = 80, 2
+"""Grey value that air does not reach, -780 HU; pixels kept around the body."""
 THRESHOLD = 128
 """Of 255: a probability of one half."""
 
@@ -41,17 +40,22 @@ def epochs(run: Run) -> list[int]:
 def load(run: Run) -> Slices:
     """Images, true masks and origin of the slices; raises `CovsegError`."""
     folder = run.previews
-    return Slices(_array(run, "images"), _array(run, "masks") > 0, read_json(folder / "slices.json", list[PreviewSlice]))
+    return Slices(
+        _array(run, "images"), _array(run, "masks") > 0, read_json(folder / "slices.json", list[PreviewSlice])
+    )
 
 
 def pictures(run: Run, epoch: int) -> list[tuple[bytes, str]]:
     """Each slice with its prediction after an epoch, as an image file, and what stands below it; raises `CovsegError`."""
     slices = load(run)
     probabilities = _array(run, f"epoch_{epoch:04d}")
-    found = []
-    for image, mask, probability, origin in zip(slices.images, slices.masks, probabilities, slices.origin, strict=True):
-        found.append((_picture(image, mask, probability), f"{origin.case}, slice {origin.z} · {dice(mask, probability)}"))
-    return found
+    if not len(slices.images) == len(slices.masks) == len(slices.origin) == len(probabilities):
+        raise CovsegError(run.previews, "files of different lengths", "as many predictions as slices")
+    body = _body(slices.images)
+    return [
+        (_picture(image[body], mask[body], probability[body]), f"{at.case}, slice {at.z} · {dice(mask, probability)}")
+        for image, mask, probability, at in zip(slices.images, slices.masks, probabilities, slices.origin, strict=True)
+    ]
 
 
 def dice(mask: np.ndarray, probability: np.ndarray) -> str:
@@ -59,6 +63,16 @@ def dice(mask: np.ndarray, probability: np.ndarray) -> str:
     predicted = probability >= THRESHOLD
     total = int(mask.sum()) + int(predicted.sum())
     return f"Dice {2 * int((mask & predicted).sum()) / total:.2f}" if total else "nothing to find, nothing found"
+
+
+def _body(images: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns that hold something on any of the slices, so that all are cut alike."""
+    there = (images > AIR).any(axis=0)
+    spans = []
+    for axis in (1, 0):
+        found = np.flatnonzero(there.any(axis=axis))
+        spans.append(slice(max(0, found[0] - MARGIN), found[-1] + 1 + MARGIN) if len(found) else slice(None))
+    return spans[0], spans[1]
 
 
 def _picture(image: np.ndarray, mask: np.ndarray, probability: np.ndarray) -> bytes:
@@ -74,9 +88,9 @@ def _picture(image: np.ndarray, mask: np.ndarray, probability: np.ndarray) -> by
 
 
 def _enlarged(plane: np.ndarray) -> np.ndarray:
-    import cv2
-
-    return cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) if len(plane) < SIDE else plane
+    """Enlarged before it is coloured: a threshold on interpolated probabilities gives smooth outlines."""
+    factor = SIDE / max(plane.shape)
+    return cv2.resize(plane, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else plane
 
 
 def _array(run: Run, name: str) -> np.ndarray:

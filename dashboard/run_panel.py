@@ -20,6 +20,8 @@ from covseg_core.runs import ACTIVE, RESUMABLE, Run, State
 LOG_LINES = 30
 RECENT = 5
 """Epochs from which the time left is told."""
+MANY, SCROLLING = 8, 560
+"""More runs than this scroll within so many pixels, so that what follows stays in reach."""
 
 BADGES: dict[State, tuple[str, str]] = {
     "queued": ("gray", "schedule"),
@@ -36,41 +38,54 @@ def show_runs(seen: Sequence[Seen], names: dict[str, str]) -> None:
     """A row a run, in a fragment that looks again by itself."""
     if trouble := st.session_state.get("monitor_trouble"):
         st.error(trouble, icon=":material/error:")
-    for item in seen:
-        show_run(item, names[item.id])
+    with st.container(border=True, height=SCROLLING if len(seen) > MANY else "content"):
+        for item in seen:
+            show_run(item, names[item.id])
 
 
 def show_run(seen: Seen, name: str) -> None:
     """One row: name and state, progress, buttons; below it what went wrong, if something did."""
-    status = seen.status
+    status, done = seen.status, seen.epochs_done
     colour, icon = BADGES[status.state]
-    with st.container(border=True):
-        left, middle, right = st.columns([4, 6, 2], vertical_alignment="center")
-        left.markdown(f"**{name}** :{colour}-badge[:material/{icon}: {status.state.capitalize()}]")
-        left.caption(f"{seen.id}" + (f"  \n{status.device}" if status.device else ""))
-        done = seen.epochs_done
-        middle.progress(min(1.0, done / status.epochs) if status.epochs else 0.0, text=progress_text(seen))
-        with right.container(horizontal=True, horizontal_alignment="right"):
-            show_buttons(seen, name)
-        if status.state in ("failed", "lost"):
-            show_trouble(seen)
+    left, middle, right = st.columns([4, 5, 3], vertical_alignment="center")
+    badge = f":{colour}-badge[:material/{icon}: {status.state.capitalize()}]"
+    left.markdown(f"**{name}** {badge}", help=f"Run {seen.id}")
+    middle.progress(min(1.0, done / status.epochs) if status.epochs else 0.0, text=progress_text(seen))
+    if status.device:
+        middle.caption(status.device)
+    with right.container(horizontal=True, horizontal_alignment="right", gap="small"):
+        show_buttons(seen)
+    if status.state in ("failed", "lost"):
+        show_trouble(seen)
 
 
-def show_buttons(seen: Seen, name: str) -> None:
-    state = seen.status.state
+def show_buttons(seen: Seen) -> None:
+    state, id = seen.status.state, seen.id
     if state in ACTIVE:
-        help = f"Stop {name}; it can be resumed"
-        stop = lambda: attempt(jobs.stop, seen.run)  # noqa: E731
-        st.button("", key=f"stop-{seen.id}", icon=":material/stop:", help=help, on_click=stop, disabled=state == "stopping")
+        st.button(
+            "Stop",
+            key=f"stop-{id}",
+            icon=":material/stop:",
+            type="tertiary",
+            help="Ends at the next batch, and can be resumed",
+            disabled=state == "stopping",
+            on_click=attempt,
+            args=(jobs.stop, seen.run),
+        )
+        return
     if state in RESUMABLE:
-        resume = lambda: attempt(jobs.resume, seen.run)  # noqa: E731
-        help = f"Resume {name} from its last complete epoch"
-        st.button("", key=f"resume-{seen.id}", icon=":material/resume:", help=help, on_click=resume)
-    if state not in ACTIVE and st.button(
-        "", key=f"delete-{seen.id}", icon=":material/delete:", help=f"Delete {name} and its model"
-    ):
+        st.button(
+            "Resume",
+            key=f"resume-{id}",
+            icon=":material/resume:",
+            type="tertiary",
+            help="Goes on from the last complete epoch",
+            on_click=attempt,
+            args=(jobs.resume, seen.run),
+        )
+    if st.button("Delete", key=f"delete-{id}", icon=":material/delete:", type="tertiary", help="Asks first"):
         # the question belongs to the page: in here the next look would close it
-        st.session_state.monitor_delete = seen.id
+        st.session_state.monitor_delete = id
         st.rerun()
 
 
@@ -129,7 +144,7 @@ def progress_text(seen: Seen) -> str:
     parts = [f"Epoch {done} of {status.epochs}"]
     if status.state in ACTIVE:
         if left := time_left(seen):
-            parts.append(f"about {duration(left)} left")
+            parts.append(f"about {duration(left, rough=True)} left")
         parts.append(status.reason)
     elif done:
         parts.append(f"{duration(float(seen.history['total_seconds'][-1]))} of training")
@@ -151,20 +166,21 @@ def time_left(seen: Seen) -> float | None:
     return max(0.0, float(np.mean(recent)) * (status.epochs - done - of_this_one)) or None
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, rough: bool = False) -> str:
     """A time as somebody would say it.
 
     >>> duration(42.4), duration(200), duration(3 * 3600 + 300)
     ('42 s', '3 min 20 s', '3 h 05 min')
+    >>> duration(42.4, rough=True), duration(200, rough=True)
+    ('40 s', '3 min')
     """
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
+        return f"{max(10, round(whole, -1)) if rough else whole} s"
+    if whole < 600 and not rough:
         return f"{whole // 60} min {whole % 60:02d} s" if whole % 60 else f"{whole // 60} min"
-    if whole < 3600:
-        return f"{round(whole / 60)} min"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
@@ -204,6 +220,6 @@ def _zone(name: str | None) -> tzinfo | None:
 
 def _when(iso: str, zone: tzinfo | None) -> str:
     try:
-        return f"{datetime.fromisoformat(iso).astimezone(zone):%-d %b %H:%M}"
+        return f"{datetime.fromisoformat(iso).astimezone(zone):%-d %b, %H:%M}"
     except ValueError:
         return ""

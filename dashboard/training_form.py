@@ -118,13 +118,13 @@ def show_split(report: SplitReport, target: Target) -> None:
                 "Patients": part.patients,
                 "Scans": part.scans,
                 "Slices": part.slices,
-                "Share": part.share,
+                "Share (%)": round(100 * part.share),
                 f"With {target}": part.positive,
             }
             for part in report.parts
         ],
         hide_index=True,
-        column_config={"Share": st.column_config.NumberColumn(format="percent", help="Of all slices")},
+        column_config={"Share (%)": st.column_config.NumberColumn(help="Of all slices")},
     )
     if report.leaky:
         st.warning(

@@ -50,7 +50,7 @@ def show_empty_state() -> None:
 def choose_runs(known: list[Known]) -> list[Known]:
     """The runs of the link, else those of the newest experiment; the choice goes back to the link."""
     ids = [item.id for item in known]
-    newest = [item.id for item in reversed(known) if item.config.experiment == known[0].config.experiment]
+    newest = [item.id for item in known if item.config.experiment == known[0].config.experiment]
     names = run_panel.names(known, st.context.timezone)
     asked = state.read("runs", newest)
     if "monitor_runs" not in st.session_state:
@@ -139,13 +139,15 @@ def show_curves(seen: list[Seen], names: dict[str, str]) -> None:
         config={"modeBarButtonsToRemove": ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]},
         alt="Loss and score of the selected runs by epoch, training and validation",
     )
-    st.button(
-        "Show everything",
-        icon=":material/zoom_out_map:",
-        disabled=not now.zoom,
-        on_click=lambda: st.session_state.pop("monitor_zoom"),
-        help="Draw a box in a figure to zoom in",
-    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        hint = "Draw a box in a figure to zoom in."
+        if same := charts.alike(curves):
+            hint += f" One curve hides another: {' and '.join(same)} have learned the same, with one loss and seed."
+        st.caption(hint, width="stretch")
+        if now.zoom:
+            st.button(
+                "Show everything", icon=":material/zoom_out_map:", on_click=st.session_state.pop, args=("monitor_zoom",)
+            )
 
 
 main()

@@ -1,4 +1,4 @@
-"""A dashboard of its own and a real browser for each test. Whatever goes wrong unseen by the user fails the test, too."""
+"""A dashboard of its own and a real browser for each test; what goes wrong unseen by the user fails the test, too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -177,26 +178,72 @@ def watch(server: Server) -> Watch:
     return Watch(server.url)
 
 
-Open = Callable[..., Page]
+class User:
+    """Somebody at a browser, who finds things by what is written on them."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.main = page.get_by_test_id("stMain")
+
+    def go(self, title: str) -> None:
+        """To another page, by the navigation."""
+        self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
+        self.sees_title(title)
+
+    def sees_title(self, title: str) -> None:
+        expect(self.page.get_by_role("heading", name=title, level=1, exact=True)).to_be_visible()
+
+    def sees(self, text: str | re.Pattern[str], timeout: float = WAIT) -> None:
+        expect(self.main.get_by_text(text).first).to_be_visible(timeout=timeout)
+
+    def click(self, name: str | re.Pattern[str]) -> None:
+        self.main.get_by_role("button", name=name).first.click()
+
+    def type(self, label: str, value: str | int) -> None:
+        field = self.main.get_by_label(label, exact=True)
+        field.fill(str(value))
+        field.press("Enter")
+        self.settles()
+
+    def settles(self) -> None:
+        """Until the page has answered."""
+        self.page.wait_for_timeout(100)
+        expect(self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible()
+
+    def download(self, name: str, folder: Path) -> Path:
+        """The file that a button gives, under its own name."""
+        with self.page.expect_download() as coming:
+            self.click(name)
+        path = folder / coming.value.suggested_filename
+        coming.value.save_as(path)
+        return path
+
+    def slices(self) -> list[str]:
+        """The pictures of the viewer as they are now."""
+        return self.main.get_by_test_id("stImage").locator("img").evaluate_all("all => all.map(image => image.src)")
+
+
+Open = Callable[..., User]
 
 
 @pytest.fixture
-def open_page(browser: Browser, server: Server, watch: Watch) -> Iterator[Open]:
-    """`open_page("compare?z=3")`: a page in a browser of its own, with an empty profile."""
-    contexts = []
+def visit(browser: Browser, server: Server, watch: Watch) -> Iterator[Open]:
+    """`visit("compare?z=3")`: a user with a browser of its own, whose profile is empty."""
+    contexts: list[BrowserContext] = []
 
-    def open_(path: str = "", **options: object) -> Page:
+    def visit(path: str = "", **options: Any) -> User:
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 1000}, "locale": "en-GB", **options})
         context.set_default_timeout(WAIT)
         contexts.append(context)
         watch.look_at(context)
         page = context.new_page()
         page.goto(f"{server.url}/{path}")
-        return page
+        return User(page)
 
-    yield open_
+    yield visit
+    exceptions = []
     for context in contexts:
         for page in context.pages:
-            assert page.get_by_test_id("stException").count() == 0, page.get_by_test_id("stException").first.inner_text()
+            exceptions += page.get_by_test_id("stException").all_inner_texts()
         context.close()
-    assert not watch.unexpected, "\n".join(watch.unexpected)
+    assert not exceptions + watch.unexpected
