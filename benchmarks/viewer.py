@@ -47,21 +47,21 @@ from covseg_core.data import datasets
 dataset = datasets.load_dataset("bench")
 viewer.show(viewer.scene_of_case(dataset, dataset.cases[0], runs.list_runs()), "bench")
 """
-STEP = """
-() => new Promise(done => {
-    const images = () => [...document.querySelectorAll('[data-testid="stImage"] img')];
-    const before = images().map(image => image.src);
-    window.addEventListener('keydown', event => {
-        const look = () => {
-            const now = images();
+IMAGES = "[...document.querySelectorAll('img[src^=\"data:image/jpeg\"]')]"
+STEP = f"""
+() => new Promise(done => {{
+    const before = {IMAGES}.map(image => image.src);
+    window.addEventListener('keydown', event => {{
+        const look = () => {{
+            const now = {IMAGES};
             if (now.length == before.length && now.every((image, i) => image.src != before[i] && image.complete))
                 Promise.all(now.map(image => image.decode())).then(() => done(performance.now() - event.timeStamp));
             else
                 setTimeout(look, 1);
-        };
+        }};
         look();
-    }, {capture: true, once: true});
-})
+    }}, {{capture: true, once: true}});
+}})
 """
 
 
@@ -102,27 +102,36 @@ def measure(url: str, server: psutil.Process, options: argparse.Namespace) -> Ta
         )
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.goto(url)
-        page.wait_for_selector('[data-testid="stImage"] img', timeout=120_000)
+        page.wait_for_selector('img[src^="data:image/jpeg"]', timeout=120_000)
         page.wait_for_timeout(1000)
         page.get_by_role("slider", name="Slice").focus()
         steps(page, 10, "ArrowRight")
+        before = cpu_seconds(server)
         milliseconds, memory = steps(page, options.steps, "ArrowRight"), server.memory_info().rss
+        cpu = [1000 * (after - start) / options.steps for after, start in zip(cpu_seconds(server), before, strict=True)]
         steps(page, options.steps, "ArrowLeft")  # the same slices: mapped files count as memory when they are read
         grown = (server.memory_info().rss - memory) / 2**20
-        kilobytes = page.evaluate(
-            "[...document.querySelectorAll('[data-testid=\"stImage\"] img')].map(i => i.src.length).reduce((a, b) => a + b)"
-        )
-        panels = page.locator('[data-testid="stImage"] img').count()
+        sizes = page.evaluate(f"{IMAGES}.map(image => image.src.length)")
         browser.close()
-    title = f"slice viewer, {options.size} x {options.size} x {options.slices}, {panels} panels, {options.steps} steps"
+    title = (
+        f"slice viewer, {options.size} x {options.size} x {options.slices}, {len(sizes)} panels, {options.steps} steps"
+    )
     table = Table("figure", "measured", "goal", title=title)
     table.add_row("slider event to new picture, median", f"{np.median(milliseconds):.0f} ms", "under 150 ms")
     low, high = np.percentile(milliseconds, [10, 90])
     table.add_row("10th and 90th percentile", f"{low:.0f} and {high:.0f} ms", "")
-    table.add_row("sent for a slice", f"{kilobytes / 1000:.0f} kB", "")
+    table.add_row("CPU time a step, server and browser", f"{cpu[0]:.0f} and {cpu[1]:.0f} ms", "")
+    table.add_row("sent for a slice", f"{sum(sizes) / 1000:.0f} kB", "")
     table.add_row(f"server memory after {options.steps} steps more", f"{grown:+.1f} MB", "")
     table.add_row("load of this machine (1 min), cores", f"{os.getloadavg()[0]:.1f}, {os.cpu_count()}", "")
     return table
+
+
+def cpu_seconds(server: psutil.Process) -> tuple[float, float]:
+    """CPU time so far, which hardly depends on what else runs here: of the server, and of the browser with its driver."""
+    browser = [child for child in psutil.Process().children(recursive=True) if child.pid != server.pid]
+    seconds = [sum(process.cpu_times()[:2]) for process in (server, *browser)]
+    return seconds[0], sum(seconds[1:])
 
 
 def steps(page: Page, count: int, key: str) -> list[float]:

@@ -10,6 +10,7 @@ slice costs is taken from, best first:
 
 from __future__ import annotations
 
+import atexit
 import json
 import statistics
 import subprocess
@@ -224,6 +225,7 @@ def _calibrate(question: bytes, check: Callable[[], None], timeout: float) -> st
             stderr=log,
             env=jobs.environment(),
         )
+        atexit.register(child.kill)  # a dashboard that ends does not wait for its threads
         try:
             end = time.monotonic() + timeout
             while child.poll() is None:
@@ -236,6 +238,7 @@ def _calibrate(question: bytes, check: Callable[[], None], timeout: float) -> st
         finally:
             child.kill()
             child.wait()
+            atexit.unregister(child.kill)
         said.seek(0)
         log.seek(0)
         if child.returncode:

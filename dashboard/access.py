@@ -37,7 +37,7 @@ class TestProbabilities(NamedTuple):
 
 
 def volume(dataset: str, fingerprint: str, case_id: str) -> Volume:
-    """A scan, RAS+; raises `DatasetError` or `ScanError`. The dataset's `fingerprint` keeps it from being out of date."""
+    """A scan, RAS+; raises `DatasetError` or `ScanError`. The dataset's `fingerprint` says which version of it."""
     return _volume(str(datasets.dataset_folder(dataset)), fingerprint, case_id)
 
 

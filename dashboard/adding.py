@@ -42,6 +42,9 @@ def finish() -> None:
 
 def show_first() -> None:
     """What somebody sees who has no data yet."""
+    if _busy():
+        st.caption("The dataset will be shown here.")
+        return
     with st.container(border=True):
         st.subheader("Start with some data")
         st.markdown(
@@ -56,15 +59,13 @@ def show_first() -> None:
 
 def show_more() -> None:
     """The same, folded away, where there is data already."""
-    busy = bool(_upload() or st.session_state.get("import"))
-    with st.expander("Add data", icon=":material/add:", expanded=busy):
+    if _busy():
+        return
+    with st.expander("Add data", icon=":material/add:", expanded=_upload() is not None):
         _tabs(["Upload scans and masks", "Public data set", "Sample data"])
 
 
 def _tabs(names: Sequence[str]) -> None:
-    if tasks.get(st.session_state.get("import")):
-        st.caption("An import of yours is under way, see above. One at a time.")
-        return
     upload, public, *sample = st.tabs(names)
     with upload:
         show_upload()
@@ -169,7 +170,7 @@ def show_received(upload: Upload) -> None:
         scale = st.selectbox("Grey values of the scans", list(_SCALES), help="HU, or windowed to 0..255 already")
         allow_empty = st.checkbox("Take infection masks without any infection", help="Otherwise a sign of a bad export")
     with st.container(horizontal=True):
-        if st.button("Import", type="primary", icon=":material/check:"):
+        if st.button("Import", type="primary", icon=":material/check:", disabled=bool(problem)):
             _start(upload, name, labels, _SCALES[scale], allow_empty)
         if st.button("Discard", icon=":material/delete:"):
             upload.discard()
@@ -199,6 +200,11 @@ def _note(name: str) -> str:
         f"Dataset {name} exists: these cases are added to its {cases}. Its runs keep their scores, but cannot be "
         "resumed or evaluated again. Take another name to keep both."
     )
+
+
+def _busy() -> bool:
+    """Whether this window imports something: one at a time."""
+    return tasks.get(st.session_state.get("import")) is not None
 
 
 def _upload() -> Upload | None:

@@ -6,6 +6,7 @@ has one colour in both; training is dashed, validation solid, and a star marks t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,6 +26,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 SYMBOLS = ("", "circle", "square", "diamond", "triangle-up", "x")
 """On the lines of the runs after the first six, whose colours come again."""
 NEUTRAL = "#8a8f98"
+TOP, PLOT, TICKS, NARROW = 34, 300, 56, 480
+"""Heights of the titles, of the curves, of the x axis, and width of a narrow page [pixels]."""
+FLAT = 0.04
+"""Share of an axis below which a box counts as a line along the other axis."""
+SHORT = {"pixel_accuracy": "accuracy", "iou_foreground": "IoU", "dice_foreground": "Dice"}
 SCORE_NAMES: dict[Score, str] = {
     "own": "Score in each run's own metric",
     "accuracy": "Pixel accuracy",
@@ -115,17 +121,19 @@ def draw(curves: Sequence[Curve], view: View) -> go.Figure:
     traces: list[dict[str, Any]] = _key()
     for curve in curves:
         traces += _panel(curve, view, scale, "loss", "loss", ("x", "y"))
-        metric = curve.metric if view.score == "own" else view.score
-        traces += _panel(curve, view, scale, SCORES[metric], _short(metric), ("x2", "y2"))
+        column = _column(curve, view)
+        traces += _panel(curve, view, scale, column, SHORT[column], ("x2", "y2"))
     x = {
         "title": {"text": "Epoch" if view.axis == "epoch" else f"Training time [{unit}]"},
         **_shown(view.zoom.get(view.axis), scale, log=False),
     }
     if view.axis == "epoch":
         x |= {"tickformat": "d"}
+    legend = _legend_height(curves)
+    height = TOP + PLOT + TICKS + legend
     layout = {
-        "height": 430,
-        "margin": {"l": 8, "r": 8, "t": 34, "b": 8},
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": TOP, "b": TICKS + legend},
         "xaxis": x | {"domain": [0, 0.47], "anchor": "y"},
         "xaxis2": x | {"domain": [0.53, 1], "anchor": "y2", "matches": "x"},
         "yaxis": {"anchor": "x", **_shown(view.zoom.get("loss"), 1.0, view.log)} | _log(view.log),
@@ -149,55 +157,71 @@ def draw(curves: Sequence[Curve], view: View) -> go.Figure:
     return go.Figure(traces, layout)
 
 
-def zoomed(view: View, curves: Sequence[Curve], box: Mapping[str, Any]) -> dict[str, Range]:
+@dataclass(frozen=True)
+class Frame:
+    """What a figure shows, as far as a later box needs it; small, since it outlives the figure."""
+
+    view: View
+    scale: float
+    """Of the x axis: seconds, or epochs, in its unit."""
+    shown: Mapping[str, Range]
+    """Ends of each axis."""
+
+
+def frame(curves: Sequence[Curve], view: View) -> Frame:
+    """What `draw` shows."""
+    names = (view.axis, "loss", view.score)
+    shown = {name: view.zoom.get(name) or _extent(curves, view, name) for name in names}
+    return Frame(view, _time_unit(curves)[1] if view.axis == "time" else 1.0, shown)
+
+
+def zoomed(frame: Frame, box: Mapping[str, Any]) -> dict[str, Range]:
     """The zoom after a box was drawn, as Plotly reports it: `xref`, `yref` and the corners in data units.
 
-    A flat or narrow box zooms one axis only, as Plotly's own zoom does.
+    A flat or narrow box zooms along one axis only, as Plotly's own zoom does.
     """
-    scale = _time_unit(curves)[1] if view.axis == "time" else 1.0
-    y_name = "loss" if box["yref"] == "y" else view.score
-    log = view.log and y_name == "loss"
-    wanted = {view.axis: [value * scale for value in box["x"]], y_name: list(box["y"])}
-    shown = {
-        view.axis: view.zoom.get(view.axis) or _extent(curves, view, "x"),
-        y_name: view.zoom.get(y_name) or _extent(curves, view, y_name),
+    view = frame.view
+    drawn: dict[str, list[float]] = {view.axis: [end * frame.scale for end in box["x"]]}
+    drawn["loss" if box["yref"] == "y" else view.score] = box["y"]
+    wanted = {name: (float(min(ends)), float(max(ends))) for name, ends in drawn.items()}
+    shares = {name: _share(ends, frame.shown[name], log=view.log and name == "loss") for name, ends in wanted.items()}
+    longest = max(shares.values())
+    return dict(view.zoom) | {
+        name: ends for name, ends in wanted.items() if shares[name] > 0 and shares[name] >= min(FLAT, longest)
     }
-    zoom = dict(view.zoom)
-    shares = {}
-    for name, ends in wanted.items():
-        low, high = min(ends), max(ends)
-        whole = shown[name]
-        if log and name == "loss":
-            share = np.log(high / low) / np.log(whole[1] / whole[0]) if low > 0 and whole[0] > 0 else 1.0
-        else:
-            share = (high - low) / (whole[1] - whole[0])
-        shares[name] = share
-        wanted[name] = [low, high]
-    widest = max(shares.values())
-    for name, share in shares.items():
-        if share > 0 and (share >= FLAT or share == widest):
-            zoom[name] = (float(wanted[name][0]), float(wanted[name][1]))
-    return zoom
 
 
-FLAT = 0.04
-"""Share of an axis below which a box counts as a line along the other axis."""
+def _share(ends: Range, shown: Range, log: bool) -> float:
+    """How much of what an axis shows lies between two values."""
+    if log:
+        if min(*ends, *shown) <= 0:
+            return 1.0
+        ends, shown = (np.log(ends[0]), np.log(ends[1])), (np.log(shown[0]), np.log(shown[1]))
+    return (ends[1] - ends[0]) / (shown[1] - shown[0])
 
 
 def _extent(curves: Sequence[Curve], view: View, name: str) -> Range:
-    """Smallest and largest value of an axis."""
-    parts = []
+    """Smallest and largest value along an axis."""
+    parts = [np.empty(0)]
     for curve in curves:
-        metric = curve.metric if view.score == "own" else view.score
-        columns = {"x": ["epoch" if view.axis == "epoch" else "total_seconds"], "loss": ["loss", "val_loss"]}.get(
-            name, [SCORES[metric], f"val_{SCORES[metric]}"]
-        )
+        if name in ("epoch", "time"):
+            columns = ["epoch" if name == "epoch" else "total_seconds"]
+        elif name == "loss":
+            columns = ["loss", "val_loss"]
+        else:
+            column = _column(curve, view)
+            columns = [column, f"val_{column}"]
         parts += [curve.history[column] for column in columns if column in curve.history]
-    values = np.concatenate(parts) if parts else np.empty(0)
+    values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     if not len(values) or values.min() == values.max():
         return 0.0, 1.0
     return float(values.min()), float(values.max())
+
+
+def _column(curve: Curve, view: View) -> str:
+    """Of `history.csv`, for the score that is looked at."""
+    return SCORES[curve.metric if view.score == "own" else view.score]
 
 
 def _panel(
@@ -209,11 +233,11 @@ def _panel(
         return []
     colour, symbol = COLOURS[curve.slot % len(COLOURS)], SYMBOLS[curve.slot // len(COLOURS) % len(SYMBOLS)]
     x = history["epoch"] if view.axis == "epoch" else history["total_seconds"] / scale
-    base = {"type": "scatter", "x": x, "xaxis": axes[0], "yaxis": axes[1], "legendgroup": curve.name}
-    lines = []
+    base: dict[str, Any] = {"type": "scatter", "x": x, "xaxis": axes[0], "yaxis": axes[1], "legendgroup": curve.name}
+    lines: list[dict[str, Any]] = []
     for name, where in ((f"val_{column}", "validation"), (column, "training")):
         solid = where == "validation"
-        line = base | {
+        line: dict[str, Any] = base | {
             "y": smooth(history[name], view.smoothing),
             "mode": "lines+markers" if symbol and solid else "lines",
             "line": {"color": colour, "width": 2 if solid else 1.25, "dash": "solid" if solid else "dash"},
@@ -250,6 +274,18 @@ def _key() -> list[dict[str, Any]]:
     ]
 
 
+def _legend_height(curves: Sequence[Curve]) -> int:
+    """Pixels that the legend takes on a narrow page."""
+    entries = ["validation", "training", "best epoch", *(curve.name for curve in curves)]
+    widths = [45 + 6.5 * len(name) for name in entries]
+    return 20 * math.ceil(sum(widths) / NARROW) + 20
+
+
+def _score_name(curves: Sequence[Curve], view: View) -> str:
+    metrics = {curve.metric for curve in curves}
+    return SCORE_NAMES[metrics.pop() if view.score == "own" and len(metrics) == 1 else view.score]
+
+
 def _title(text: str, x: float) -> dict[str, Any]:
     place = {"xref": "paper", "yref": "paper", "x": x, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
     return {"text": f"<b>{text}</b>", "showarrow": False, **place}
@@ -268,7 +304,11 @@ def _shown(zoom: Range | None, scale: float, log: bool) -> dict[str, Any]:
 
 
 def _log(log: bool) -> dict[str, Any]:
-    return {"type": "log", "dtick": "D2", "minor": {"ticks": ""}} if log else {}
+    """Ticks at 1, 2 and 5, all written out: by itself Plotly would write 0.02 as 2."""
+    if not log:
+        return {}
+    ticks = [float(f"{digit}e{power}") for power in range(-7, 3) for digit in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _time_unit(curves: Sequence[Curve]) -> tuple[str, float]:
@@ -277,7 +317,3 @@ def _time_unit(curves: Sequence[Curve]) -> tuple[str, float]:
     if longest < 180:
         return "s", 1.0
     return ("min", 60.0) if longest < 3 * 3600 else ("h", 3600.0)
-
-
-def _short(metric: str) -> str:
-    return {"accuracy": "accuracy", "iou": "IoU", "dice": "Dice"}[metric]

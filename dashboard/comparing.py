@@ -13,6 +13,7 @@ import pandas as pd
 
 from covseg_core import runs
 from covseg_core.config import LOSSES, SCORES, Metric, RunConfig
+from covseg_core.data.datasets import load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.measures import MEASURES
@@ -87,11 +88,13 @@ def preselected(finished: Sequence[Finished]) -> list[str]:
 
 
 def when(iso: str) -> str:
-    """A stored time, to the minute."""
+    """A stored time, to the minute; with its year if that is another one than now."""
     try:
-        return datetime.fromisoformat(iso).astimezone().strftime("%-d %b %Y, %H:%M")
+        time = datetime.fromisoformat(iso).astimezone()
     except ValueError:
         return iso
+    year = "" if time.year == datetime.now().year else f" {time.year}"
+    return f"{time.day} {time:%b}{year}, {time:%H:%M}"
 
 
 def stored_comparison(
@@ -134,6 +137,30 @@ def model_sha256(run: Run) -> str:
     return _sha256(run.onnx, stat.st_mtime_ns, stat.st_size)
 
 
+def grounds(chosen: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """What the models can be scored on, the natural one first: "" for their common test part, or one of the datasets.
+
+    Without a common test part, that is what none has learned from in their own dataset.
+    """
+    configs = [run.config for run in chosen]
+    own = configs[0].dataset
+    tests = [{id: sorted(zs) for id, zs in run.split.test.items() if zs} for run in chosen]
+    common = all(
+        (config.dataset, config.fingerprint, config.target) == (own, configs[0].fingerprint, configs[0].target)
+        and test == tests[0]
+        for config, test in zip(configs, tests, strict=True)
+    )
+    found = []
+    for name in sorted(names, key=lambda name: name != own):
+        try:
+            cases = load_dataset(name).cases
+        except CovsegError:
+            continue
+        if all(any(config.target in case.files for case in cases) for config in configs):
+            found.append(name)
+    return ["", *(name for name in found if name != own)] if common else found or [""]
+
+
 def model_names(comparison: Comparison) -> list[str]:
     """`A · Accuracy`, `B · IoU`, ...: heads of columns and legends."""
     return [
@@ -157,7 +184,7 @@ def leak(comparison: Comparison) -> str:
         return ""
     of = tables.plural(comparison.evaluations[0].patients, "test patient")
     return (
-        f"**LEAKY**: {len(seen)} of {of} were seen in training or validation, so these scores are too good. Split by "
+        f"**LEAKY**: training or validation has seen {len(seen)} of {of}, so these scores are too good. Split by "
         "patient to know how the models do on new people."
     )
 
@@ -172,7 +199,7 @@ def notes(comparison: Comparison) -> list[str]:
 def legend(comparison: Comparison, level: Level) -> list[str]:
     """How to read the table of scores, a sentence each, as Markdown."""
     baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
-    found = [f"Baselines, which need no learning: {baselines}. *Best* counts them in."]
+    found = [f"Baselines, which need no learning: {baselines}. *Best* counts them in, where n is the same."]
     if level == "pooled":
         return [*found, "All voxels of all slices count alike. HD95 and NSD have no pooled value."]
     empty = "undefined and left out" if comparison.evaluations[0].policy == "nan" else "counted as perfect"
@@ -217,30 +244,34 @@ def level_names(comparison: Comparison) -> dict[Level, str]:
 def score_table(comparison: Comparison, level: Level) -> pd.DataFrame:
     """A row for each measure that has a value anywhere, a column for each model and baseline, as text.
 
-    `Best` names who is best, baselines included, unless the means are over different n. `n` is the number of values
-    behind a mean; a cell with another one says so.
+    `n` is the number of values behind the models' means; a cell with another one says so. `Best` names who is best,
+    baselines included, of those with this n: means over different n do not compare.
     """
     first, columns = comparison.evaluations[0], predictors(comparison)
-    rows = []
+    models, rows = model_names(comparison), []
     for measure in MEASURES:
         values = {name: _value(scores, measure, level) for name, scores in columns.items()}
         if not any(text for text, _, _ in values.values()):
             continue
-        counts = [n for _, _, n in values.values()]
-        n = max(set(counts), key=counts.count) if level != "pooled" else first.slices
+        counts = [values[name][2] for name in models]
+        n = max(counts, key=counts.count)
         cells = {
-            name: (text or UNDEFINED) + (f" (n {own})" if level != "pooled" and own != n else "")
-            for name, (text, _, own) in values.items()
+            name: (text or UNDEFINED) + ("" if own == n else f" (n {own})") for name, (text, _, own) in values.items()
         }
-        best = _best(measure, {name: value for name, (_, value, _) in values.items()})
-        if len({count for count in counts if count}) > 1:
-            best = "n differs"  # means over different slices do not compare
-        rows.append({"Measure": tables.label(measure, first.units), **cells, "Best": best, "n": n})
-    return pd.DataFrame(rows, columns=["Measure", *columns, "Best", "n"])
+        best = "n differs"
+        if len(set(counts)) == 1:
+            best = _best(measure, {name: value for name, (_, value, own) in values.items() if own == n})
+        rows.append({"Measure": tables.label(measure, first.units), "Best": best, "n": n, **cells})
+    return pd.DataFrame(rows, columns=["Measure", "Best", "n", *columns])
+
+
+def widths(table: pd.DataFrame) -> dict[str, int]:
+    """Of the columns of a table of text [px]: the browser keeps those of the first text it has seen."""
+    return {name: 24 + 7 * max(len(str(text)) for text in (name, *table[name])) for name in table.columns}
 
 
 def _value(scores: Scores, measure: str, level: Level) -> tuple[str, float | None, int]:
-    """Text, number and n of a cell."""
+    """Text, number and n of a cell; pooled values are over all slices."""
     if level == "pooled":
         value = scores.pooled[measure]
         return tables.number(value, measure, digits=4), value, len(scores.slices)

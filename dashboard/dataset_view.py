@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import access
 import listing
 import numpy as np
+import state
 import streamlit as st
 import viewer
 
+from covseg_core.config import Target
 from covseg_core.data import datasets
 from covseg_core.data.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
@@ -15,10 +19,14 @@ from covseg_core.errors import CovsegError
 
 def show(dataset: Dataset) -> None:
     """Counts, and below them cases and preview; a scan is read only when somebody looks."""
-    for column, (label, value, help) in zip(st.columns(5), listing.counts(dataset), strict=True):
-        column.metric(label, value, help=help)
-    cases, preview = st.tabs(["Cases", "Preview"], key="dataset-tabs", on_change="rerun")
+    with st.container(horizontal=True, gap="large"):
+        for label, value, help in listing.counts(dataset):
+            st.metric(label, value, help=help, width="content")
+    # a link to a case opens its preview; later the tabs keep their own state
+    first = st.session_state.setdefault("dataset-tab", "Preview" if "case" in st.query_params else "Cases")
+    cases, preview = st.tabs(["Cases", "Preview"], default=first, key="dataset-tabs", on_change="rerun")
     if cases.open:
+        state.write(case=None)
         with cases:
             show_cases(dataset)
     if preview.open:
@@ -43,33 +51,39 @@ def show_cases(dataset: Dataset) -> None:
 def show_preview(dataset: Dataset) -> None:
     """A case in the viewer, first at the slice with most infection."""
     names = [case.id for case in dataset.cases]
-    case = dataset.case(st.selectbox("Case", names, key=f"preview-{dataset.name}", width=400))
-    target = next((target for target in ("infection", "lung") if target in case.files), None)
-    fingerprint = dataset.fingerprint
-    if st.session_state.get("previewed") != (dataset.name, case.id):
+    key = f"preview-{dataset.name}"
+    if key not in st.session_state:
+        st.session_state[key] = state.read("case", names[0], names)
+    case = dataset.case(st.selectbox("Case", names, key=key, width=400))
+    state.write(case=case.id)
+    target = next((target for target in get_args(Target) if target in case.files), None)
+    if st.session_state.setdefault("previewed", (dataset.name, case.id)) != (dataset.name, case.id):
         st.session_state.previewed = dataset.name, case.id
         viewer.go_to("preview", _fullest(case, target))
-    try:
-        scan = access.volume(dataset.name, fingerprint, case.id)
-        mask = None if target is None else access.truth(dataset.name, fingerprint, case.id, target)
-    except CovsegError as error:
-        st.error(str(error), icon=":material/error:")
-        return
+    fingerprint = dataset.fingerprint
+
+    def scan(z: int) -> np.ndarray:
+        return access.volume(dataset.name, fingerprint, case.id).voxels[z, ::-1, ::-1]
+
+    def mask(z: int) -> np.ndarray:
+        return access.truth(dataset.name, fingerprint, case.id, target or "infection")[z, ::-1, ::-1]
+
     viewer.show(
         viewer.Scene(
             id=f"{dataset.name}/{case.id}",
             zs=range(case.slices),
             scale=case.scale,
             spacing=case.spacing[1:],
-            ct=lambda z: scan.voxels[z, ::-1, ::-1],
-            truth=None if mask is None else lambda z: mask[z, ::-1, ::-1],
+            ct=scan,
+            truth=mask if target else None,
             layers=[],
+            start=_fullest(case, target),
         ),
         key="preview",
     )
 
 
-def _fullest(case: Case, target: str | None) -> int:
+def _fullest(case: Case, target: Target | None) -> int:
     voxels = case.voxels(target) if target else None
     return int(np.argmax(voxels)) if voxels and any(voxels) else case.slices // 2
 
@@ -78,17 +92,20 @@ def _fullest(case: Case, target: str | None) -> int:
 def confirm_delete(dataset: Dataset) -> None:
     """Ask, say what is lost, and refuse while a run trains on it."""
     active, ended = listing.runs_of(dataset.name)
-    st.markdown(
-        f"Delete **{dataset.name}** with its {len(dataset.cases)} cases? The files you uploaded from stay as they are."
-    )
+    st.markdown(f"Delete **{dataset.name}** with its {len(dataset.cases)} cases? Files on your own computer stay.")
     if ended:
         st.markdown(f"{ended} of its runs stay, with their scores; they cannot be resumed or evaluated again.")
     if active:
         st.error(f"{active} runs are training on it, or waiting to. Stop them first.", icon=":material/block:")
     with st.container(horizontal=True):
-        if st.button("Delete it", type="primary", icon=":material/delete:", disabled=bool(active)):
-            _delete(dataset.name)
-        if st.button("Keep it"):
+        if st.button(
+            "Delete it",
+            type="primary",
+            icon=":material/delete:",
+            disabled=bool(active),
+            on_click=_delete,
+            args=(dataset.name,),
+        ) or st.button("Keep it"):
             st.rerun()
 
 
@@ -97,7 +114,6 @@ def _delete(name: str) -> None:
         datasets.delete_dataset(name)
         st.session_state.news = f"Dataset {name} is deleted."
         st.session_state.pop("dataset", None)
-        st.query_params.pop("dataset", None)
+        state.write(dataset=None, case=None)
     except CovsegError as error:
         st.session_state.trouble = str(error)
-    st.rerun()

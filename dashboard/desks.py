@@ -61,12 +61,12 @@ class Desk:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     checked: CheckedScan | None = None
     problem: str = ""
-    """Why it could not be read without help: its scale is unknown."""
+    """What is in the way of reading it, in a sentence: its scale is unknown."""
     answers: dict[str, Probabilities] = field(default_factory=dict)
     """By run id, of all models that were ever asked."""
     result: Result | None = None
     opened: bool = False
-    """Whether the result was shown before: the first time, the viewer goes to the largest slice."""
+    """Whether a result was shown before: the first time, the viewer goes to the largest slice."""
     task: str | None = None
     used: float = field(default_factory=time.time)
     written: tuple[float, tuple[str, ...], dict[str, str]] | None = None
@@ -126,6 +126,8 @@ def check(desk: Desk, scale: Scale | None = None) -> None:
         np.save(path, checked.volume.voxels, allow_pickle=False)
     except CovsegError as error:
         raise type(error)(desk.name, error.found, error.expected) from None
+    except OSError as error:
+        raise CovsegError(desk.name, f"cannot be put on disk ({error.strerror or error})") from None
     voxels = np.load(path, mmap_mode="r", allow_pickle=False)
     desk.checked = replace(checked, volume=replace(checked.volume, voxels=voxels))
 

@@ -24,13 +24,14 @@ def show(comparison: Comparison, chosen: Sequence[Run], case: str | None) -> Non
         download = functools.partial(st.download_button, icon=":material/download:", on_click="ignore")
         download("Tables (CSV)", lambda: exporting.tables_zip(comparison), f"{name}-tables.zip", ZIP)
         download("Dice of each scan (HTML)", lambda: scanchart.html(comparison), f"{name}-dice.html", "text/html")
-        download(
-            "Test predictions (.npy)",
-            lambda: exporting.predictions_zip(comparison, chosen),
-            f"{name}-predictions.zip",
-            ZIP,
-            help="Probabilities of every model on every test slice, float16, at the network's size",
-        )
+        if comparison.evaluations[0].predictions:
+            download(
+                "Test predictions (.npy)",
+                lambda: exporting.predictions_zip(comparison, chosen),
+                f"{name}-predictions.zip",
+                ZIP,
+                help="Probabilities of every model on every test slice, float16, at the network's size",
+            )
         if case:
             download(
                 "Masks of this scan (NIfTI)",

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import comparing
 import numpy as np
@@ -84,20 +84,21 @@ def values_long(comparison: Comparison, level: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> BinaryIO:
+def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> io.RawIOBase:
     """`test_predictions.npy` of every model as it is, (N, S, S) float16, and `rows.csv` that names each row's slice.
 
-    On disk, since all together can be larger than memory is meant for.
+    A file without a name, since all together can be larger than memory is meant for.
     """
     slices = comparison.evaluations[0].model.slices
     rows = pd.DataFrame({"row": range(len(slices)), "scan": [s.case for s in slices], "slice": [s.z for s in slices]})
-    file = tempfile.TemporaryFile(prefix="covseg-")  # noqa: SIM115 - read and closed by who asked for it
+    # unbuffered, since download buttons take no file that is open for writing, unless it is a raw one
+    file = tempfile.TemporaryFile(prefix="covseg-", buffering=0)  # noqa: SIM115 - closed by who asked for it
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("rows.csv", _csv(rows))
         for run in chosen:
             archive.write(run.test_predictions, f"{run.id}.npy")
     file.seek(0)
-    return cast(BinaryIO, file)
+    return cast(io.RawIOBase, file)
 
 
 def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, case_id: str) -> bytes:

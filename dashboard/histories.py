@@ -95,7 +95,7 @@ def known_runs() -> tuple[list[Known], list[str]]:
     shelf().keep_only(run.folder for run in listed)
     for run in listed:
         try:
-            known.append(Known(run, shelf().read(run.folder / "config.json", lambda run=run: run.config)))
+            known.append(Known(run, _config(run)))
         except CovsegError as error:
             problems.append(str(error))
     known.sort(key=lambda item: METRICS.index(item.config.metric))
@@ -121,6 +121,10 @@ def history(run: Run) -> Columns:
     CovsegError : `history.csv` is not a table of numbers
     """
     return shelf().read(run.history_csv, lambda: _columns(run))
+
+
+def _config(run: Run) -> RunConfig:
+    return shelf().read(run.folder / "config.json", lambda: run.config)
 
 
 def _columns(run: Run) -> Columns:

@@ -18,8 +18,9 @@ from covseg_core.runs import Run
 
 Kind = Literal["worst", "best", "disagreed"]
 
-DIFFERING = "Differing px"
+DIFFERING = "Differing [px]"
 MEAN = "Mean Dice"
+WRONG = "Wrong [px]"
 
 
 def slice_table(comparison: Comparison) -> pd.DataFrame:
@@ -39,7 +40,7 @@ def slice_table(comparison: Comparison) -> pd.DataFrame:
                 f"True {first.target} [px]": scores[0].counts.truth,
                 **{name: np.nan if value is None else value for name, value in zip(names, dice, strict=True)},
                 MEAN: float(np.mean(defined)) if defined else np.nan,
-                "Wrong px": sum(score.counts.fp + score.counts.fn for score in scores),
+                WRONG: sum(score.counts.fp + score.counts.fn for score in scores),
             }
         )
     return pd.DataFrame(rows)
@@ -78,7 +79,7 @@ def ranked(slices: pd.DataFrame, kind: Kind) -> list[tuple[str, int]]:
     """
     size = size_column(slices)
     if kind == "worst":
-        rows = slices.dropna(subset=[MEAN]).sort_values([MEAN, "Wrong px"], ascending=[True, False], kind="stable")
+        rows = slices.dropna(subset=[MEAN]).sort_values([MEAN, WRONG], ascending=[True, False], kind="stable")
     elif kind == "best":
         rows = slices[slices[size] > 0].dropna(subset=[MEAN])
         rows = rows.sort_values([MEAN, size], ascending=False, kind="stable")

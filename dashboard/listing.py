@@ -34,7 +34,6 @@ def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
         ("Patients", len(dataset.patients), "Of stacked scans, every slice is another one"),
         ("Slices", sum(case.slices for case in dataset.cases), None),
         ("Positive slices", "none" if positive is None else positive, "Slices on which infection is outlined"),
-        ("Lung masks", sum(case.lung is not None for case in dataset.cases), None),
     ]
 
 

@@ -25,6 +25,8 @@ def show_scan() -> Desk | None:
     """Let a scan be chosen, or show the one that is; returned as soon as it can be predicted on."""
     st.subheader("1. Scan")
     desk = desks.find(st.session_state.get("desk")) or _linked()
+    if desk and desk.source:
+        state.write(dataset=desk.source[0], case=desk.source[1])
     if trouble := st.session_state.pop("trouble", None):
         st.error(trouble, icon=":material/error:")
     if desk is None:
@@ -39,9 +41,9 @@ def show_scan() -> Desk | None:
         if desk.checked is None:
             _ask_scale(desk)
             return None
-        for column, (label, value) in zip(st.columns(4), predicting.passport(desk.checked).items(), strict=True):
-            column.caption(label)
-            column.markdown(value)
+        st.markdown(
+            " ".join(f":gray-badge[{label} {value}]" for label, value in predicting.passport(desk.checked).items())
+        )
         for warning in desk.checked.warnings:
             st.warning(plain(f"{warning[0].upper()}{warning[1:]}."), icon=":material/warning:")
     return desk
@@ -91,7 +93,9 @@ def _linked() -> Desk | None:
     if not dataset or not case:
         return None
     try:
-        return _take(load_dataset(dataset), case)
+        desk = _take(load_dataset(dataset), case)
+        desk.opened = "z" in st.query_params  # the link leads to a slice of its own
+        return desk
     except CovsegError as error:
         st.session_state.trouble = f"The link does not lead to a scan. {plain(str(error))}."
         state.write(dataset=None, case=None)
@@ -109,13 +113,11 @@ def _settle(desk: Desk) -> Desk:
         with st.spinner("Reading the scan", show_time=True):
             desks.check(desk)
     except UnknownScale as error:
-        desk.problem = str(error)
+        desk.problem = f"It is not clear which scale this scan is in: {error.found}."
     except BaseException:
         desks.clear(desk)
         raise
     st.session_state.desk = desk.id
-    name, case = desk.source or (None, None)
-    state.write(dataset=name, case=case)
     return desk
 
 
@@ -127,12 +129,12 @@ def _clear() -> None:
 
 def _ask_scale(desk: Desk) -> None:
     """The one thing that a scan may not say about itself."""
-    st.warning(f"The scale of its values is not clear. {plain(desk.problem)}.", icon=":material/help:")
+    st.warning(plain(desk.problem), icon=":material/help:")
     scale = st.radio("Which scale is it?", list(SCALES), format_func=SCALES.__getitem__, index=None)
     if st.button("Use this scale", icon=":material/check:", disabled=scale is None):
         try:
             with st.spinner("Reading the scan", show_time=True):
                 desks.check(desk, scale)
         except CovsegError as error:
-            desk.problem = f"Taken as {scale}, it cannot be used: {error}"
+            desk.problem = f"Taken as {scale}, it cannot be used: {error.found}; expected {error.expected}."
         st.rerun()

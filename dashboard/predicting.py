@@ -94,7 +94,7 @@ def _work(desk: Desk, chosen: list[Run], label: str, progress: tasks.Progress, c
 
             desk.answers[run.id] = _ask(desk, scan, run, count, cancelled)
         answers = tuple(desk.answers[run.id] for run in chosen)
-        desk.result, desk.opened = Result(answers, measure(answers, cancelled)), False
+        desk.result = Result(answers, measure(answers, cancelled))
     except Cancelled:
         progress.check()  # raises what tasks take for an end that was wanted
         raise
@@ -123,8 +123,11 @@ def _ask(desk: Desk, scan: CheckedScan, run: Run, count: Any, cancelled: threadi
         values = np.lib.format.open_memmap(path, "w+", np.float32, shape)
         answer = predict_probabilities(scan, run, values, count, cancelled)
         values.flush()
-    except OSError as error:
-        raise CovsegError(desk.name, f"cannot be kept ({error.strerror or error})") from None
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CovsegError(desk.name, f"no room for the answer ({error.strerror or error})") from None
+        raise
     return replace(answer, values=np.load(path, mmap_mode="r", allow_pickle=False))
 
 
@@ -163,20 +166,12 @@ def names(result: Result) -> list[str]:
 class Figures:
     """Sizes at one threshold, ready to be shown."""
 
-    size: str
-    """Of the mask: mL, or voxels where the size of one is not known."""
-    range: str
-    """Smallest to largest mask of the single models; empty for one."""
-    slices: list[int]
-    """Voxels of each."""
+    cells: dict[str, str]
+    """Headline figures by label, with their units."""
     tied: int
+    """Voxels with as many models for as against."""
     table: pd.DataFrame
     """A row a model."""
-
-    @property
-    def positive(self) -> int:
-        """Slices with a mask."""
-        return sum(voxels > 0 for voxels in self.slices)
 
 
 def figures(scan: CheckedScan, result: Result, threshold: float) -> Figures:
@@ -192,26 +187,30 @@ def figures(scan: CheckedScan, result: Result, threshold: float) -> Figures:
             "Run": result.runs,
         }
     )
+    unit = "voxels" if ml is None else "mL"
+    low, high = quantity(min(totals), ml), quantity(max(totals), ml)
     vote = result.sizes.vote[row]
-    low, high = (quantity(end, ml) for end in (min(totals), max(totals)))
-    span = "" if len(totals) < 2 else low if low == high else f"{low.split()[0]} to {high}"
-    return Figures(quantity(int(vote.sum()), ml), span, vote.tolist(), int(result.sizes.tied[row].sum()), table)
+    cells = {f"{TARGETS[result.answers[0].target]} [{unit}]": quantity(int(vote.sum()), ml)}
+    if len(totals) > 1:
+        cells[f"Range over {len(totals)} models [{unit}]"] = low if low == high else f"{low} to {high}"
+    cells["Slices with a mask"] = f"{np.count_nonzero(vote)} of {len(vote)}"
+    return Figures(cells, int(result.sizes.tied[row].sum()), table)
 
 
 def quantity(voxels: int, ml: float | None) -> str:
-    """As much as is known.
+    """mL where the size of a voxel is known, else voxels; without the unit.
 
     >>> quantity(1234, None), quantity(1234, 0.001), quantity(123400, 0.001)
-    ('1,234 voxels', '1.2 mL', '123 mL')
+    ('1,234', '1.2', '123')
     """
     if ml is None:
-        return f"{voxels:,} voxels"
-    return f"{voxels * ml:,.1f} mL" if voxels * ml < 99.95 else f"{voxels * ml:,.0f} mL"
+        return f"{voxels:,}"
+    return f"{voxels * ml:.1f}" if voxels * ml < 99.95 else f"{voxels * ml:,.0f}"
 
 
-def largest_slice(result: Result, threshold: float) -> int:
+def largest_slice(result: Result) -> int:
     """Where there is most to see; the middle if there is nothing."""
-    counts = result.sizes.vote[_row(threshold)]
+    counts = result.sizes.vote[_row(0.5)]
     return int(counts.argmax()) if counts.any() else len(counts) // 2
 
 
@@ -234,6 +233,7 @@ def scene(desk: Desk, scan: CheckedScan, result: Result, threshold: float) -> vi
         layers=layers,
         threshold=threshold,
         threshold_fixed=True,
+        start=largest_slice(result),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import previews
 import streamlit as st
 from histories import Known
@@ -10,9 +12,11 @@ from covseg_core.errors import CovsegError
 from covseg_core.runs import ACTIVE, read_status
 
 LOOK = 2.0
+"""Seconds between two looks at a run that trains."""
 FRAME = 0.5
 """Seconds an epoch is shown while playing."""
 FEW = 4
+"""Runs to choose from side by side; more go into a list."""
 FRAMES = 40
 """A long run plays in larger steps."""
 
@@ -21,25 +25,32 @@ def show(selected: list[Known], names: dict[str, str]) -> None:
     """Of one of the selected runs."""
     ids = [item.id for item in selected]
     if st.session_state.get("preview_run") not in ids:
-        st.session_state.preview_run = ids[0]
+        st.session_state.preview_run = next((item.id for item in selected if _state(item) == "running"), ids[0])
     if len(ids) > FEW:
         st.selectbox("Run", ids, format_func=names.__getitem__, key="preview_run")
     elif len(ids) > 1:
         st.segmented_control("Run", ids, format_func=names.__getitem__, key="preview_run", required=True)
     chosen = next(item for item in selected if item.id == st.session_state.preview_run)
-    status = read_status(chosen.run)
-    active = status is not None and status.state in ACTIVE
-    playing = st.session_state.get("preview_playing", False)
-    st.fragment(show_epoch, run_every=FRAME if playing else LOOK if active else None)(chosen, active)
+    active = _state(chosen) in ACTIVE
+    pace = FRAME if playing() else LOOK if active else None
+    st.fragment(show_epoch, run_every=pace)(chosen, active, playing())
 
 
-def show_epoch(known: Known, active: bool) -> None:
+def _state(known: Known) -> str:
+    status = read_status(known.run)
+    return status.state if status else ""
+
+
+def show_epoch(known: Known, active: bool, was_playing: bool) -> None:
+    """Slider, pictures, legend; looks again by itself."""
     run = known.run
     epochs = previews.epochs(run)
     if not epochs:
         st.caption("The first predictions appear when the first epoch ends.")
         return
     epoch = choose_epoch(known, epochs, active)
+    if was_playing and not playing():
+        st.rerun()  # at another pace from now on
     try:
         shown = previews.pictures(run, epoch)
     except CovsegError as error:
@@ -51,43 +62,65 @@ def show_epoch(known: Known, active: bool) -> None:
 
 
 def choose_epoch(known: Known, epochs: list[int], active: bool) -> int:
-    """The slider; it follows the newest epoch until somebody moves it, and again from its right end."""
+    """The slider; it follows the newest epoch until somebody moves it, and again from its right end.
+
+    Where the page moves it, it is a new widget each time: the browser's late word about the old one changes nothing.
+    """
     newest = epochs[-1]
-    # while it trains the slider ends at the last epoch planned, so that it stays the same widget
+    # while it trains the slider ends at the last epoch planned, so that it stays where it is when one more is there
     last = max(newest, known.config.train.epochs) if active else newest
+    place = st.session_state.setdefault("preview_places", {}).setdefault(known.id, Place())
+    advance(place, newest)
     if last == 1:
-        return 1
-    key = f"preview_epoch-{known.id}"
-    wanted = next_epoch(key, newest)
-    if st.session_state.get(key) != wanted:
-        st.session_state[key] = wanted
-    button, slider = st.columns([1, 11], vertical_alignment="bottom")
-    playing = st.session_state.get("preview_playing", False)
-    label, icon = ("Pause", ":material/pause:") if playing else ("Play", ":material/play_arrow:")
-    if button.button("", icon=icon, help=label, key="preview_play"):
-        st.session_state.preview_playing = not playing
-        if not playing and wanted >= newest:
-            st.session_state[f"{key}-at"] = 1
-        st.rerun()
+        return newest
+    key = f"preview_epoch-{known.id}-{place.turn}"
 
     def moved() -> None:
-        value = st.session_state[key]
-        st.session_state[f"{key}-at"] = None if value >= newest else value
+        place.shown = st.session_state[key]
+        place.follows = place.shown >= newest
         st.session_state.preview_playing = False
 
-    slider.slider("Epoch", 1, last, key=key, on_change=moved)
-    return max(epoch for epoch in epochs if epoch <= max(wanted, epochs[0]))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        play_button(place, newest)
+        st.slider("Epoch", 1, last, min(place.shown, last), key=key, on_change=moved)
+    return max((epoch for epoch in epochs if epoch <= place.shown), default=epochs[0])
 
 
-def next_epoch(key: str, newest: int) -> int:
-    """The epoch to show now: one further while playing, else where it was put, else the newest."""
-    at = st.session_state.get(f"{key}-at")
-    if st.session_state.get("preview_playing") and at is not None:
-        at += max(1, newest // FRAMES)
-        if at >= newest:
-            st.session_state.preview_playing, at = False, None
-        st.session_state[f"{key}-at"] = at
-    return newest if at is None else min(at, newest)
+@dataclass
+class Place:
+    """Where a run's slider stands."""
+
+    shown: int = 0
+    follows: bool = True
+    turn: int = 0
+    """How often the page has moved it."""
+
+
+def advance(place: Place, newest: int) -> None:
+    """To the newest epoch, or one further while playing."""
+    wanted = newest if place.follows else min(place.shown, newest)
+    if playing():
+        wanted = place.shown + max(1, newest // FRAMES)
+        if wanted >= newest:
+            st.session_state.preview_playing, place.follows, wanted = False, True, newest
+    if wanted != place.shown:
+        place.shown, place.turn = wanted, place.turn + 1
+
+
+def play_button(place: Place, newest: int) -> None:
+    """From the start if it stands at the end, else from where it stands."""
+    label, icon = ("Pause", ":material/pause:") if playing() else ("Play", ":material/play_arrow:")
+    if not st.button(label, icon=icon, key="preview_play"):
+        return
+    st.session_state.preview_playing = not playing()
+    if playing() and place.shown >= newest:
+        place.shown = 0
+    place.follows = False
+    st.rerun()
+
+
+def playing() -> bool:
+    return st.session_state.get("preview_playing", False)
 
 
 def legend() -> None:

@@ -46,7 +46,7 @@ def load(run: Run) -> Slices:
 
 
 def pictures(run: Run, epoch: int) -> list[tuple[bytes, str]]:
-    """Each slice with its prediction after an epoch, as an image file, and what stands below it; raises `CovsegError`."""
+    """Each slice with its prediction after an epoch, as an image file and a caption; raises `CovsegError`."""
     slices = load(run)
     probabilities = _array(run, f"epoch_{epoch:04d}")
     if not len(slices.images) == len(slices.masks) == len(slices.origin) == len(probabilities):
@@ -67,7 +67,7 @@ def dice(mask: np.ndarray, probability: np.ndarray) -> str:
 
 def _body(images: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns that hold something on any of the slices, so that all are cut alike."""
-    there = (images > AIR).any(axis=0)
+    there: np.ndarray = images.max(axis=0, initial=0) > AIR
     spans = []
     for axis in (1, 0):
         found = np.flatnonzero(there.any(axis=axis))

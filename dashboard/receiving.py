@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -36,6 +36,9 @@ ROOM = 200 * 2**20
 
 _ROUTE = "/_stcore/upload_file/"
 _TICKET = re.compile(rb"covseg upload ([0-9a-f]{32})")
+_REFUSAL = b"covseg has no room: "
+_LONGEST = 200
+"""Bytes of a ticket or a refusal."""
 _PIECE = 2**20
 
 
@@ -60,16 +63,28 @@ def find(file: Sent) -> Path | None:
 
     Raises
     ------
-    DatasetError : it was removed since
+    DatasetError : there was no room for it, or it was removed since
     """
-    value = file.getvalue()
-    ticket = _TICKET.fullmatch(value) if len(value) < 100 else None
+    value = file.getvalue() if file.size < _LONGEST else b""
+    if value.startswith(_REFUSAL):
+        raise DatasetError(file.name, value.removeprefix(_REFUSAL).decode(errors="replace"), "room on disk")
+    ticket = _TICKET.fullmatch(value)
     if ticket is None:
         return None
     path = uploads_root() / ticket[1].decode()
     if not path.is_file():
         raise DatasetError(file.name, "the upload is gone", "the file again")
     return path
+
+
+def forget(file: Sent) -> None:
+    """Remove the content of an uploaded file from disk, if it is there."""
+    try:
+        path = find(file)
+    except DatasetError:
+        return
+    if path is not None:
+        path.unlink(missing_ok=True)
 
 
 class Receiver:
@@ -91,28 +106,19 @@ class Receiver:
     async def _receive(self, scope: Scope, receive: Receive, send: Send, boundary: bytes, length: int) -> None:
         name = uuid.uuid4().hex
         path = uploads_root() / name
+        part = _Part(path, boundary, length)
         kept = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if length + ROOM > shutil.disk_usage(path.parent).free:
-                await _answer(send, 507, "No room on the disk of the dashboard")
-                return
-            part = _Part(path, boundary)
-            try:
-                whole = await _pour(receive, part)
-            finally:
-                part.close()
-            if not whole:
-                return
-            body = part.with_content(f"covseg upload {name}".encode())
-            kept = await self._hand_over(scope, send, body)
-        except (FormParserError, ValueError) as error:
-            await _answer(send, 400, str(error))
+            if await _pour(receive, part):
+                ticket = _REFUSAL + part.refusal.encode() if part.refusal else f"covseg upload {name}".encode()
+                taken = await self._hand_over(scope, send, part.with_content(ticket[: _LONGEST - 1]))
+                kept = taken and not part.refusal
         except _TooLarge:
             await _answer(send, 413, "File too large")
-        except OSError as error:
-            await _answer(send, 507, error.strerror or str(error))
+        except (FormParserError, ValueError) as error:
+            await _answer(send, 400, str(error))
         finally:
+            part.close()
             if not kept:
                 path.unlink(missing_ok=True)
 
@@ -140,19 +146,35 @@ class _TooLarge(Exception):
 
 
 class _Part:
-    """The one part of the form: its headers in memory, its content in a file."""
+    """The one part of the form: its headers in memory, its content in a file.
 
-    def __init__(self, path: Path, boundary: bytes) -> None:
+    Where there is no room the rest is read and dropped: a browser listens only when it has sent everything.
+    """
+
+    def __init__(self, path: Path, boundary: bytes, length: int) -> None:
+        self.refusal = ""
+        """Why the content is not kept."""
         self._boundary = boundary
         self._headers: list[list[bytes]] = []
         self._parts = 0
-        self._file = open(path, "xb")  # noqa: SIM115 - closed by `close`
+        self._whole = False
+        self._file: BinaryIO | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            if length + ROOM > free:
+                self.refusal = f"{length / 1e6:,.0f} MB, with {free / 1e6:,.0f} MB free on the disk of the dashboard"
+            else:
+                self._file = open(path, "xb")  # noqa: SIM115 - closed by `close`
+        except OSError as error:
+            self._refuse(error)
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin_part,
             "on_header_begin": self._begin_header,
             "on_header_field": self._header_name,
             "on_header_value": self._header_value,
             "on_part_data": self._content,
+            "on_end": self._end,
         }
         self._parser = MultipartParser(boundary, callbacks)
 
@@ -163,11 +185,18 @@ class _Part:
     def finish(self) -> None:
         """Raises unless the form was whole and held one file."""
         self._parser.finalize()
-        if self._parts != 1:
-            raise ValueError(f"Expected 1 file, but got {self._parts}")
+        if self._parts != 1 or not self._whole:
+            raise ValueError(f"Expected 1 whole file, but got {self._parts}{'' if self._whole else ', cut short'}")
+        self.close()
 
     def close(self) -> None:
-        self._file.close()
+        """Close the file, if it is open."""
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                file.close()
+        except OSError as error:
+            self._refuse(error)
 
     def with_content(self, content: bytes) -> bytes:
         """The form again, with other content."""
@@ -176,6 +205,9 @@ class _Part:
 
     def _begin_part(self) -> None:
         self._parts += 1
+
+    def _end(self) -> None:
+        self._whole = True
 
     def _begin_header(self) -> None:
         self._headers.append([b"", b""])
@@ -187,7 +219,15 @@ class _Part:
         self._headers[-1][1] += data[start:end]
 
     def _content(self, data: bytes, start: int, end: int) -> None:
-        self._file.write(memoryview(data)[start:end])
+        try:
+            if self._file is not None:
+                self._file.write(memoryview(data)[start:end])
+        except OSError as error:
+            self._refuse(error)
+            self.close()
+
+    def _refuse(self, error: OSError) -> None:
+        self.refusal = self.refusal or error.strerror or str(error)
 
 
 async def _pour(receive: Receive, part: _Part) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -186,17 +187,21 @@ def duration(seconds: float, rough: bool = False) -> str:
 def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
     """A short name for each run: its metric, and what else tells it from the others.
 
-    Within one experiment the metric is enough.
+    Within one experiment the metric is enough; where nothing else helps, the id is the name.
     """
     zone = _zone(timezone)
-    alone = len({item.config.experiment for item in known}) == 1
+    several_datasets = len({item.config.dataset for item in known}) > 1
+    several_experiments = len({item.config.experiment for item in known}) > 1
     found = {}
     for item in known:
         parts = [METRIC_NAMES[item.config.metric]]
-        if not alone:
-            parts += [item.config.dataset, _when(item.config.created, zone)]
+        if several_datasets:
+            parts.append(item.config.dataset)
+        if several_experiments:
+            parts.append(_when(item.config.created, zone))
         found[item.id] = " · ".join(filter(None, parts))
-    return found
+    counts = Counter(found.values())
+    return {id: name if counts[name] == 1 else id for id, name in found.items()}
 
 
 def log_tail(path: Path, lines: int = LOG_LINES) -> str:

@@ -15,8 +15,8 @@ from covseg_core.evaluation.scores import ScanScore, Scores
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 DASHES = ("dot", "dash", "solid", "dashdot")
-ROW = 64
-"""Height of a scan [px]."""
+ROW, TIGHT_ROW, MANY = 64, 44, 4
+"""Height of a scan [px], and how many scans it takes to make them tight."""
 
 
 def figure(comparison: Comparison, measure: str = "dice") -> go.Figure:
@@ -32,7 +32,7 @@ def figure(comparison: Comparison, measure: str = "dice") -> go.Figure:
         offset = 0.5 * ((number + 0.5) / len(models) - 0.5)
         chart.add_trace(_points(name, scores, measure, offset, number))
     chart.update_layout(
-        height=110 + ROW * len(rows),
+        height=110 + (ROW if len(rows) <= MANY else TIGHT_ROW) * len(rows),
         margin={"l": 8, "r": 8, "t": 40, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
         xaxis={"title": tables.label(measure, first.units) + " of the scan", "zeroline": False},

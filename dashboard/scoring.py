@@ -1,31 +1,55 @@
-"""Scoring models on the same test slices, from the Compare page, as a task."""
+"""Scores for the Compare page: those that the runs hold, or new ones, made as a task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import access
+import comparing
 import streamlit as st
 import tasks
 
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.result import Comparison
 from covseg_core.runs import Run
 
-TASK = "compare-task"
+TASKS = "compare-tasks"
+"""In the session: (dataset, ids of the runs) -> id of the task that scores them."""
 
 
-def show(chosen: Sequence[Run], why: str) -> None:
-    """What is missing, and a button that makes it."""
+def comparison_of(chosen: Sequence[Run], dataset: str) -> Comparison | None:
+    """The models' scores on their test part, or on another dataset if one is named.
+
+    None if there are none yet: then the page says why, and offers to make them or shows how far that is.
+    """
+    if not dataset:
+        comparison, why = comparing.stored_comparison(chosen, access.evaluation)
+        if comparison is not None:
+            return comparison
+    else:
+        why = f"The models are scored on all of {dataset} but what they have learned from. This is kept for an hour."
+    started = st.session_state.setdefault(TASKS, {})
+    key = (dataset, *(run.id for run in chosen))
+    task = tasks.show(started.get(key))
+    if task is not None and task.state == "finished" and dataset:
+        return task.result
+    running = tasks.get(started.get(key))
+    if running is not None and running.state == "running":
+        return None
     st.info(why, icon=":material/rule:")
-    if task := tasks.get(st.session_state.get(TASK)):
-        if task.state == "running":
-            tasks.show(task.id)
-            return
-        if task.state == "failed":
-            st.error(task.error, icon=":material/error:")
-        elif task.state == "cancelled":
-            st.warning("Scoring was cancelled; nothing was changed.", icon=":material/cancel:")
-    if st.button("Score these models on the same test scans", icon=":material/calculate:", type="primary"):
-        st.session_state[TASK] = tasks.start(
-            "evaluate", "Scoring", lambda progress, cancelled: bool(evaluate_runs(chosen, progress=progress))
-        )
+    if task is not None and task.state == "failed":
+        st.error(task.error, icon=":material/error:")
+    elif task is not None and task.state == "cancelled":
+        st.warning("Scoring was cancelled; nothing was changed.", icon=":material/cancel:")
+    if st.button("Score these models on the same slices", icon=":material/calculate:", type="primary"):
+        started[key] = _start(list(chosen), dataset)
         st.rerun()
+    return None
+
+
+def _start(chosen: list[Run], dataset: str) -> str:
+    def work(progress: tasks.Progress, cancelled: object) -> Comparison | None:
+        comparison = evaluate_runs(chosen, dataset or None, progress=progress)
+        return comparison if dataset else None  # else it is in the runs' folders
+
+    return tasks.start("evaluate", "Scoring", work)

@@ -14,11 +14,12 @@ import viewer
 
 from covseg_core.data.datasets import Dataset, load_dataset
 from covseg_core.errors import CovsegError
+from covseg_core.evaluation import tables
 from covseg_core.evaluation.result import Comparison
 from covseg_core.runs import Run, open_run
 
 VIEWER = "compare-viewer"
-CASE, JUMP = "compare-case", "compare-jump"
+CASE, JUMP, LIST = "compare-case", "compare-jump", "compare-list"
 JUMPS: dict[jumps.Kind, tuple[str, str, str]] = {
     "worst": ("Worst slice", ":material/trending_down:", "Lowest mean Dice over the models"),
     "best": ("Best slice", ":material/trending_up:", "Highest mean Dice over the models, among slices with a lesion"),
@@ -39,6 +40,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> str | None:
         names = comparing.model_names(comparison)
         layers = [dataclasses.replace(layer, name=name) for layer, name in zip(scene.layers, names, strict=True)]
         viewer.show(dataclasses.replace(scene, layers=layers), VIEWER)
+        _list(comparison)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return None
@@ -51,10 +53,8 @@ def _choose(comparison: Comparison, chosen: Sequence[Run]) -> str:
     cases = list(dict.fromkeys(slices["Scan"]))
     if st.session_state.get(CASE) not in cases:
         st.session_state[CASE] = state.read("case", cases[0], cases)
-        if "z" not in st.query_params:
-            _go_to_largest(slices)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        case = st.selectbox("Test scan", cases, key=CASE, on_change=_go_to_largest, args=(slices,), width=340)
+        case = st.selectbox("Test scan", cases, key=CASE, on_change=_forget_jump, width=340)
         for kind, (label, icon, help) in JUMPS.items():
             st.button(
                 label,
@@ -71,11 +71,37 @@ def _choose(comparison: Comparison, chosen: Sequence[Run]) -> str:
     return case
 
 
-def _go_to_largest(slices: pd.DataFrame) -> None:
-    """The slice of the chosen scan with most of the target, where there is something to see."""
+def _list(comparison: Comparison) -> None:
+    """Every test slice; a click on a row shows it."""
+    slices = jumps.slice_table(comparison)
+    with st.expander(f"All {tables.plural(len(slices), 'test slice')}", icon=":material/table_rows:"):
+        st.dataframe(
+            slices,
+            hide_index=True,
+            placeholder=comparing.UNDEFINED,
+            key=LIST,
+            on_select=lambda: _go_to_row(slices),
+            selection_mode="single-row",
+            column_config={
+                jumps.WRONG: st.column_config.NumberColumn(help="False positives and negatives, over all models")
+            }
+            | {
+                name: st.column_config.NumberColumn(format="%.3f")
+                for name in (*comparing.model_names(comparison), jumps.MEAN)
+            },
+        )
+        st.caption("Dice by model. Choose a row to see that slice above. Slices are counted from 0, the lowest.")
+
+
+def _go_to_row(slices: pd.DataFrame) -> None:
+    if rows := st.session_state[LIST].selection.rows:
+        _forget_jump()
+        st.session_state[CASE] = str(slices.loc[rows[0], "Scan"])
+        viewer.go_to(VIEWER, int(slices.loc[rows[0], "Slice"]))
+
+
+def _forget_jump() -> None:
     st.session_state.pop(JUMP, None)
-    own = slices[slices["Scan"] == st.session_state[CASE]]
-    viewer.go_to(VIEWER, int(own.loc[own[jumps.size_column(slices)].idxmax(), "Slice"]))
 
 
 def _jump(kind: jumps.Kind, slices: pd.DataFrame, comparison: Comparison, ids: list[str]) -> None:

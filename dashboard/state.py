@@ -6,14 +6,13 @@ read before a page's widgets are made, and written once they have a value.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
 
-NAMES = ("dataset", "runs", "case", "z", "threshold")
 SLIDERS = ("z", "threshold")
-"""Names that are the keys of widgets bound to the URL; Streamlit lets nobody else write them."""
+"""Keys of widgets that are bound to the URL; Streamlit lets nobody else write these names."""
 
 T = TypeVar("T", str, int, float, list[str])
 
@@ -23,9 +22,10 @@ def read(name: str, default: T, allowed: Container[Any] | None = None) -> T:
 
     Of a list, such as `runs`, the entries that are not allowed are left out; `default` if none is left.
     """
-    text = st.query_params.get(name)
-    if text is None:
-        return default
+    if name in SLIDERS and name in st.session_state:  # newer than what the server knows of the URL
+        text = str(st.session_state[name])
+    else:
+        text = st.query_params.get(name, "")
     if isinstance(default, list):
         entries = [entry for entry in dict.fromkeys(text.split(",")) if entry and (allowed is None or entry in allowed)]
         return entries or default
@@ -33,15 +33,19 @@ def read(name: str, default: T, allowed: Container[Any] | None = None) -> T:
         value = type(default)(text)
     except ValueError:
         return default
-    return value if allowed is None or value in allowed else default
+    return value if text and (allowed is None or value in allowed) else default
 
 
-def write(**values: str | int | float | list[str] | tuple[str, ...] | None) -> None:
-    """Put values into the URL without a rerun; None, "" and an empty list take a name out of it."""
+def write(**values: str | int | float | Sequence[str] | None) -> None:
+    """Put values into the URL without a rerun; None, "" and an empty list take a name out of it.
+
+    The sliders' names, `z` and `threshold`, go the other way: they set the sliders, and only before those are made.
+    """
     for name, value in values.items():
         if name in SLIDERS:
-            raise ValueError(f"{name} is the viewer's: viewer.go_to sets it")
-        text = ",".join(value) if isinstance(value, list | tuple) else "" if value is None else str(value)
+            st.session_state[name] = value
+            continue
+        text = "" if value is None else str(value) if isinstance(value, str | int | float) else ",".join(value)
         if text == st.query_params.get(name, ""):
             continue
         if text:

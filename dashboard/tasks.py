@@ -143,9 +143,8 @@ def _watch(id: str, unit: str) -> None:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(1.0, task.done / task.total) if task.total else 0.0, text=progress_text(task, unit))
-        if st.button("Cancel", icon=":material/close:", key=f"cancel-{id}", disabled=task.cancelling.is_set()):
-            task.cancel()
-            st.rerun(scope="fragment")
+        waits = task.cancelling.is_set()
+        st.button("Cancel", icon=":material/close:", key=f"cancel-{id}", disabled=waits, on_click=task.cancel)
 
 
 def progress_text(task: Task, unit: str = "slices") -> str:
@@ -161,19 +160,20 @@ def progress_text(task: Task, unit: str = "slices") -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people.
+    """A time for people, in two figures.
 
-    >>> duration(8.2), duration(100), duration(5000), duration(200000)
-    ('8 s', '2 min', '1 h 23 min', '2 days 8 h')
+    >>> duration(8.2), duration(100), duration(5000), duration(7210), duration(47000), duration(200000)
+    ('8 s', '2 min', '1 h 23 min', '2 h', '13 h', '2 days 8 h')
     """
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} day{'s' * (days > 1)} {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours < 1:
+        return f"{minutes} min"
+    if hours < 10:
+        return f"{hours} h" + f" {minutes} min" * (minutes > 0)
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} day{'s' * (days > 1)}" + f" {hours} h" * (hours > 0) if days else f"{hours} h"
 
 
 def _count(done: int, total: int, unit: str) -> str:

@@ -58,54 +58,61 @@ def show(dataset: Dataset) -> None:
     if not targets:
         st.info("This dataset has no masks to learn from. Add cases with infection or lung masks.")
         return
-    left, right = st.columns(2, gap="large")
-    with left:
-        settings = choose(targets)
-    with right:
-        try:
-            network = settings.network
-            split = make_split(dataset, SplitConfig(settings.split, seed=settings.seed), settings.target)
-            show_split(split_report(split, dataset, settings.target), settings.target)
-        except CovsegError as error:
-            st.error(str(error), icon=":material/error:")
-            return
-        training_time.show(network, split, dataset, settings.all_epochs, settings.target)
-        if st.button("Start training", type="primary", icon=":material/play_arrow:"):
-            start(dataset, settings)
-        st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
+    settings = choose(targets)
+    try:
+        network = settings.network
+        split = make_split(dataset, SplitConfig(settings.split, seed=settings.seed), settings.target)
+        show_split(split_report(split, dataset, settings.target), settings.target)
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    training_time.show(network, split, dataset, settings.all_epochs, settings.target)
+    if st.button("Start training", type="primary", icon=":material/play_arrow:"):
+        start(dataset, settings)
+    st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
 
 
 def choose(targets: list[Target]) -> Settings:
     """Widgets; those that few need are folded away."""
-    metrics = st.segmented_control(
-        "Metric",
-        list(_METRICS),
-        default="All three",
-        required=True,
-        help="What a U-Net is compiled with. All three: one training each, on the same split, to be compared.",
-    )
-    preset = st.segmented_control("Preset", list(PRESETS), default="quick", required=True, format_func=str.capitalize)
-    st.caption(PRESETS[preset].description)
-    split = st.segmented_control(
-        "Split",
-        list(_SPLITS),
-        default="patient",
-        required=True,
-        format_func=_SPLITS.__getitem__,
-        help="By patient, nobody is on two sides. By slice, as in the thesis, neighbouring slices of one person are, "
-        "which makes scores too high.",
-    )
-    base = PRESETS[preset]
-    usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
-    epochs = st.number_input("Epochs", 1, 100_000, None, placeholder=f"{usual}, as the preset has it")
-    with st.expander("More settings", icon=":material/tune:"):
+    with st.container(horizontal=True):
+        metrics = st.segmented_control(
+            "Metric",
+            list(_METRICS),
+            default="All three",
+            required=True,
+            help="What a U-Net is compiled with. All three: one training each, on the same split, to be compared.",
+        )
+        preset = st.segmented_control(
+            "Preset", list(PRESETS), default="quick", required=True, format_func=str.capitalize
+        )
+        split = st.segmented_control(
+            "Split",
+            list(_SPLITS),
+            default="patient",
+            required=True,
+            format_func=_SPLITS.__getitem__,
+            help="By patient, nobody is on two sides. By slice, as in the thesis, neighbouring slices of one person "
+            "are, which makes scores too high.",
+        )
+        base = PRESETS[preset]
+        usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
+        epochs = st.number_input("Epochs", 1, 100_000, None, placeholder=usual, key="train-epochs", width=170)
+    st.caption(base.description)
+    with st.expander("More settings", icon=":material/tune:"), st.container(horizontal=True):
         target = st.segmented_control(
             "Learn to outline", targets, default=targets[0], required=True, format_func=str.capitalize
         )
-        size = st.number_input("Side of the slices (pixels)", 16, 1024, None, 16, placeholder=f"{base.prepare.size}")
-        filters = st.number_input("Filters of the first block", 1, 256, None, placeholder=f"{base.model.filters}")
-        batch = st.number_input("Slices a batch", 1, 4096, None, placeholder=f"{base.train.batch}")
-        seed = st.number_input("Seed", 0, 2**31 - 1, 0, help="Of the split, the first weights and the order of slices")
+
+        def number(label: str, low: int, high: int, usual: int, step: int = 1) -> int | None:
+            """Empty stands for the preset's value, which it shows."""
+            key = f"train-{label}"
+            return st.number_input(label, low, high, None, step, placeholder=str(usual), key=key, width=210)
+
+        size = number("Side of the slices (pixels)", 16, 1024, base.prepare.size, 16)
+        filters = number("Filters of the first block", 1, 256, base.model.filters)
+        batch = number("Slices a batch", 1, 4096, base.train.batch)
+        help = "Of the split, the first weights and the order of slices"
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
     return Settings(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed)
 
 
@@ -124,6 +131,7 @@ def show_split(report: SplitReport, target: Target) -> None:
             for part in report.parts
         ],
         hide_index=True,
+        width="content",
         column_config={"Share (%)": st.column_config.NumberColumn(help="Of all slices")},
     )
     if report.leaky:

@@ -19,7 +19,10 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
     """Device and time; the first time ever, a few steps of this network are timed without being asked."""
     found = estimate.estimate(network, split, dataset, epochs, target)
     ahead = _active_runs()
-    ended = tasks.show(_task(network))
+    id = _task(network)
+    if found is None and id is None and not ahead and not tasks.running("measure"):
+        id = _measure(network)
+    ended = tasks.show(id)
     if found is not None:
         st.markdown(f"**Device:** {found.speed.device}  \n**Time:** {_words(found, epochs, network)}")
     if ended is not None and ended.state == "failed":
@@ -28,13 +31,12 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
         st.caption(f"{ahead} {'run is' if ahead == 1 else 'runs are'} ahead in the queue; this training starts after.")
     if tasks.running("measure"):
         if found is None:
-            st.caption("A few training steps are being timed, to tell how long this will take.")
-        return
-    first = found is None and ended is None and not ahead
-    rough = found is None or found.speed.basis == "scaled"
-    help = "Time a few training steps of this network; not while something trains"
-    if first or (rough and st.button("Measure", icon=":material/timer:", help=help, disabled=bool(ahead))):
-        _measure(network)
+            st.caption("A few training steps are being timed, to tell how long this will take. You need not wait.")
+    elif found is None or found.speed.basis == "scaled":
+        help = "Time a few training steps of this network; not while something trains"
+        if st.button("Measure", icon=":material/timer:", help=help, disabled=bool(ahead)):
+            _measure(network)
+            st.rerun()
 
 
 def _words(found: Estimate, epochs: Sequence[int], network: Network) -> str:
@@ -47,13 +49,13 @@ def _words(found: Estimate, epochs: Sequence[int], network: Network) -> str:
     )
 
 
-def _measure(network: Network) -> None:
+def _measure(network: Network) -> str:
     def work(progress: tasks.Progress, cancelled: threading.Event) -> None:
         estimate.measure(network, progress.check)
 
     id = tasks.start("measure", "Timing a few training steps", work)
     st.session_state["measure"] = network.key, id
-    st.rerun()
+    return id
 
 
 def _task(network: Network) -> str | None:

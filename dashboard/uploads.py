@@ -64,24 +64,22 @@ class Upload:
         return zips + folders + [path for path in top if path.is_file() and path not in zips]
 
     def summary(self) -> tuple[str, str]:
-        """What there is, in words, and what does not fit together, as far as names tell."""
+        """What there is, in words, and what does not fit together, as far as names tell; zips stay closed."""
         niftis = {path: self._name(path) for path in self.files if is_nifti(path)}
-        zips = sum(path.suffix.lower() == ".zip" for path in self.files)
-        words, problem = [f"{zips} zip{'s' * (zips > 1)}"] if zips else [], ""
+        zips = [path for path in self.files if path.suffix.lower() == ".zip"]
+        others = len(self.files) - len(niftis) - len(zips)
+        extra = [_counted(count, word) for count, word in ((len(zips), "zip"), (others, "other file")) if count]
+        if zips or not niftis:
+            counted = [_counted(len(niftis), "NIfTI file")] if niftis else []
+            return ", ".join(counted + extra), "" if zips else "There is no NIfTI file and no zip"
         try:
             groups = pair(niftis)
-            counts = {
-                "scan": len(groups),
-                "infection mask": sum(group.infection is not None for group in groups),
-                "lung mask": sum(group.lung is not None for group in groups),
-            }
-            words += [f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items() if niftis]
-            if niftis and not zips and not counts["infection mask"] + counts["lung mask"]:
-                problem = "There is no mask"
         except PairingError as error:
-            words.append(f"{len(niftis)} NIfTI files")
-            problem = str(error)
-        return ", ".join(words) or f"{len(self.files)} files", problem
+            return ", ".join([_counted(len(niftis), "NIfTI file"), *extra]), self._bare(str(error))
+        infection, lung = (sum(getattr(group, role) is not None for group in groups) for role in ("infection", "lung"))
+        counts = {"scan": len(groups), "infection mask": infection, "lung mask": lung}
+        words = [_counted(count, word) for word, count in counts.items()]
+        return ", ".join(words + extra), "" if infection or lung else "There is no mask"
 
     def _name(self, path: Path) -> PurePath:
         """As `import_dataset` will see it."""
@@ -95,23 +93,31 @@ class Upload:
         ------
         CovsegError : a name that cannot be used or is there already, an empty file, no room on disk
         """
-        targets = [self.folder / _inside(file.name) for file in sent]
-        for number, target in enumerate(targets):
-            if target.exists() or target in targets[:number]:
-                wanted = "each name once; files of one name in several folders: upload the folder that holds them"
-                raise DatasetError(str(target.relative_to(self.folder)), "there are two files of this name", wanted)
-        check_room(sum(file.size for file in sent))
         written: list[Path] = []
         try:
+            targets = self._targets(sent)
+            for file in sent:
+                receiving.find(file)
+            check_room(sum(file.size for file in sent))
             for file, target in zip(sent, targets, strict=True):
                 written.append(target)
                 _take(file, target)
         except BaseException as error:
             for path in written:
                 path.unlink(missing_ok=True)
+            for file in sent:
+                receiving.forget(file)
             if isinstance(error, OSError):
                 raise DatasetError(error.filename or "upload", error.strerror or str(error), "room on disk") from None
             raise
+
+    def _targets(self, sent: Sequence[Sent]) -> list[Path]:
+        targets = [self.folder / _inside(file.name) for file in sent]
+        for number, target in enumerate(targets):
+            if target.exists() or target in targets[:number]:
+                wanted = "each name once; files of one name in several folders: upload the folder that holds them"
+                raise DatasetError(str(target.relative_to(self.folder)), "there are two files of this name", wanted)
+        return targets
 
     def discard(self) -> None:
         """Remove it; no matter if it is gone."""
@@ -146,8 +152,11 @@ class Upload:
         return work
 
     def _in_users_words(self, error: CovsegError) -> CovsegError:
-        texts = (error.what, error.found, error.expected)
-        return type(error)(*(text.replace(f"{self.folder}{os.sep}", "") for text in texts))
+        return type(error)(*(self._bare(text) for text in (error.what, error.found, error.expected)))
+
+    def _bare(self, text: str) -> str:
+        """Without the folders that the user knows nothing of."""
+        return text.replace(f"{self.folder}{os.sep}", "").replace(f"{self.folder.name}{os.sep}", "")
 
 
 def new_upload() -> Upload:
@@ -213,6 +222,10 @@ def check_room(size: int) -> None:
     if size + ROOM > free:
         missing = (size + ROOM - free) / 1e6
         raise DatasetError(data_root(), f"{free / 1e6:,.0f} MB free on this disk", f"{missing:,.0f} MB more")
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
 
 
 def _inside(name: str) -> PurePosixPath:

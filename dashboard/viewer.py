@@ -1,4 +1,8 @@
-"""The slice viewer: a scan, its true mask and the masks of several models side by side, moved by one slider."""
+"""The slice viewer: a scan, its true mask and the masks of several models side by side, moved by one slider.
+
+One viewer a page: slice and threshold are in the URL, as `z` and `threshold`. Pictures travel inside the page's own
+messages, as data URLs, so that the browser need not ask for each of them.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +24,24 @@ from covseg_core.data.cache import case_grid
 from covseg_core.data.datasets import Case, Dataset
 from covseg_core.data.intensity import Scale
 from covseg_core.data.slices import to_native
-from covseg_core.errors import RunError
+from covseg_core.errors import CovsegError, RunError
 from covseg_core.runs import Run
 
-# Streamlit collects garbage after each rerun, before the browser has its answer. Going through all that the imports have
-# left takes 80 ms of that; none of it ever becomes garbage.
+# Streamlit collects garbage after each rerun, before the browser has its answer. Going through all that the imports
+# have left takes 80 ms of that; none of it ever becomes garbage.
 gc.collect()
 gc.freeze()
 
 Plane = Callable[[int], np.ndarray]
 """z -> (Y, X), radiological view."""
 
+WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediastinum", "full": "Full"}
+STYLES: dict[rendering.Style, str] = {"fill": "Fill", "contour": "Contour"}
+ROW = 5
+"""Most panels side by side."""
+SHOWN = "viewer-scene"
+"""Where the session keeps the id of the scene it has seen last."""
 _POOL = ThreadPoolExecutor(4, "viewer")
-_WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediastinum", "full": "Full"}
-_STYLES: dict[rendering.Style, str] = {"fill": "Fill", "contour": "Contour"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,9 @@ class Scene:
     """What there is to see. Planes are fetched one at a time; a scene holds no arrays."""
 
     id: str
+    """Of the scan: another one starts at its own first slice."""
     zs: Sequence[int]
-    """Slices that can be shown, ascending."""
+    """Slices that can be shown, ascending, at least one."""
     scale: Scale
     spacing: tuple[float, float]
     """(y, x) [mm]."""
@@ -61,114 +70,205 @@ class Scene:
     """The true mask, 0 and 1."""
     layers: Sequence[Layer]
     threshold: float = 0.5
+    """Probability from which a pixel belongs to a mask, until the slider is moved."""
     threshold_fixed: bool = False
+    """No slider for it: the layers are masks already, for instance."""
+    start: int | None = None
+    """Slice that is shown first; None for the middle."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture with what stands under it."""
+
+    caption: str
+    picture: bytes
+    """A JPEG file."""
 
 
 def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
-    """The test slices of a case that all the runs have predicted.
+    """The test slices of a case that all the runs have predicted, from the one with the largest mask.
 
     Raises
     ------
     RunError : a run was not evaluated, or there is no such slice
     """
-    fingerprint = dataset.fingerprint
-    names = [listing.METRIC_NAMES[run.config.metric] for run in runs]
+    configs = [run.config for run in runs]
+    names = [f"{listing.METRIC_NAMES[config.metric]} model" for config in configs]
     if len(set(names)) < len(names):
         names = [run.id for run in runs]
-    zs: set[int] | None = None
-    for run in runs:
-        own = set(access.test_probabilities(run.id).rows.get(case.id, ()))
-        zs = own if zs is None else zs & own
+    predicted = [set(access.test_probabilities(run.id).rows.get(case.id, ())) for run in runs]
+    zs = sorted(set.intersection(*predicted)) if predicted else []
     if not zs:
         raise RunError(case.id, "no slice of it is in the test part of all chosen runs", "another case")
-    target = runs[0].config.target
+    fingerprint, target = dataset.fingerprint, configs[0].target
+    voxels = case.voxels(target)
+
+    def ct(z: int) -> np.ndarray:
+        return _view(access.volume(dataset.name, fingerprint, case.id).voxels[z])
+
+    def truth(z: int) -> np.ndarray:
+        return _view(access.truth(dataset.name, fingerprint, case.id, target)[z])
+
     return Scene(
-        id=f"{dataset.name}/{case.id}/{','.join(run.id for run in runs)}",
-        zs=sorted(zs),
+        id=f"{dataset.name}/{case.id}",
+        zs=zs,
         scale=case.scale,
         spacing=case.spacing[1:],
-        ct=lambda z: _view(access.volume(dataset.name, fingerprint, case.id).voxels[z]),
-        truth=(lambda z: _view(access.truth(dataset.name, fingerprint, case.id, target)[z]))
-        if target in case.files
-        else None,
+        ct=ct,
+        truth=truth if target in case.files else None,
         layers=[
-            Layer(name, partial(_predicted, run.id, case, run.config.prepare))
-            for name, run in zip(names, runs, strict=True)
+            Layer(name, partial(_predicted, run.id, case, config.prepare))
+            for name, run, config in zip(names, runs, configs, strict=True)
         ],
+        start=max(zs, key=voxels.__getitem__) if voxels else None,
     )
 
 
 def go_to(key: str, z: int) -> None:
-    """Move a viewer to a slice; before `show` in the same run, or in a callback."""
-    st.session_state["z"] = z
+    """Move a viewer to a slice, or to the nearest there is, when it is shown next: in this run or the one to come."""
+    st.session_state[f"{key}-go-to"] = z
 
 
 def show(scene: Scene, key: str) -> None:
-    """The viewer of a scene. Moving its sliders reruns nothing else of the page."""
+    """The viewer of a scene. Its sliders rerun nothing else of the page."""
     _show(scene, key)
+    if scene.truth is not None and scene.layers:
+        _legend()
 
 
 @st.fragment
 def _show(scene: Scene, key: str) -> None:
-    columns = st.columns([2, 2, 1, 1])
-    window = columns[0].segmented_control(
-        "Window", list(_WINDOWS), default="lung", format_func=_WINDOWS.__getitem__, required=True, key=f"{key}-window"
+    window, style, opacity, threshold = _controls(scene, key)
+    z = _slice(scene, key)
+    try:
+        panels = render(scene, z, window, style, opacity, threshold)
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    rows = -(-len(panels) // ROW)
+    width = -(-len(panels) // rows)
+    for start in range(0, len(panels), width):
+        columns = st.columns(max(width, 3))
+        for column, panel in zip(columns, panels[start : start + width], strict=False):
+            url = "data:image/jpeg;base64," + base64.b64encode(panel.picture).decode()
+            column.image(url, panel.caption, width="stretch", alt=f"{panel.caption}, slice {z}")
+
+
+def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float]:
+    """Window, style, opacity and threshold; those that change nothing are left out."""
+    style: rendering.Style = "fill"
+    opacity, threshold = 0.5, scene.threshold
+    left, middle, right, last = st.columns([3, 2, 2, 2])
+    window = left.segmented_control(
+        "Window",
+        list(WINDOWS),
+        default="lung",
+        format_func=WINDOWS.__getitem__,
+        required=True,
+        key=f"{key}-window",
+        persist_state="session",
+        help="Lung: -1350 to 150 HU. Mediastinum: -160 to 240 HU. Full: -1250 to 250 HU, what a model sees.",
     )
-    style = columns[1].segmented_control(
-        "Masks", list(_STYLES), default="fill", format_func=_STYLES.__getitem__, required=True, key=f"{key}-style"
-    )
-    opacity = columns[2].slider("Opacity", 0, 100, 50, 5, format="%d %%", key=f"{key}-opacity") / 100
-    threshold = scene.threshold
-    if not scene.threshold_fixed and scene.layers:
-        threshold = columns[3].slider("Threshold", 0.05, 0.95, scene.threshold, 0.05, key="threshold")
-    z = _slice(scene)
-    pictures = _pictures(scene, z, window, style, opacity, threshold)
-    for column, (caption, picture) in zip(st.columns(len(pictures)), pictures, strict=True):
-        column.image(picture, caption=caption, width="stretch")
+    if scene.layers or scene.truth is not None:
+        style = middle.segmented_control(
+            "Masks",
+            list(STYLES),
+            default="fill",
+            format_func=STYLES.__getitem__,
+            required=True,
+            key=f"{key}-style",
+            persist_state="session",
+        )
+        percent = right.slider(
+            "Opacity",
+            0,
+            100,
+            50,
+            5,
+            format="%d %%",
+            key=f"{key}-opacity",
+            persist_state="session",
+            disabled=style == "contour",
+        )
+        opacity = 1.0 if style == "contour" else percent / 100
+    if scene.layers and not scene.threshold_fixed:
+        threshold = last.slider(
+            "Threshold",
+            0.05,
+            0.95,
+            scene.threshold,
+            0.05,
+            key="threshold",
+            bind="query-params",
+            help="Probability from which a pixel belongs to a model's mask",
+        )
+    return window, style, opacity, threshold
 
 
-def _slice(scene: Scene) -> int:
-    if len(scene.zs) == 1:
-        return scene.zs[0]
-    return st.select_slider("Slice", scene.zs, scene.zs[len(scene.zs) // 2], key="z")
+def _slice(scene: Scene, key: str) -> int:
+    """The slice that is shown: the slider's, unless another is asked for or the scan is another one."""
+    zs = [int(z) for z in scene.zs]
+    wanted = st.session_state.pop(f"{key}-go-to", None)
+    start = _nearest(zs, zs[len(zs) // 2] if scene.start is None else scene.start)
+    if st.session_state.get(SHOWN, scene.id) != scene.id and wanted is None:
+        wanted = start
+    st.session_state[SHOWN] = scene.id
+    if len(zs) == 1:
+        st.caption(f"Slice {zs[0]}, the only one")
+        return zs[0]
+    if wanted is not None:
+        st.session_state["z"] = _nearest(zs, wanted)
+    words = "Counted from the lowest, 0. Arrow keys move it too."
+    return st.select_slider("Slice", zs, start, key="z", bind="query-params", help=words)
 
 
-def _pictures(
+def _nearest(zs: Sequence[int], wanted: int) -> int:
+    return min(zs, key=lambda z: abs(z - wanted))
+
+
+def render(
     scene: Scene, z: int, window: rendering.Window, style: rendering.Style, opacity: float, threshold: float
-) -> list[tuple[str, str]]:
-    """Caption and data URL of each panel."""
+) -> list[Panel]:
+    """All panels of a slice: scan, true mask, a panel a layer. The Dice coefficient is of the scan's own pixels."""
     shades = rendering.fit(rendering.grey(scene.ct(z), scene.scale, window), scene.spacing)
     truth = None if scene.truth is None else scene.truth(z) > 0
-    seen = None if truth is None else _resampled(truth, scene.spacing)
+    seen = None if truth is None else rendering.fit_mask(truth, scene.spacing)
+    # fetched here, since planes may come from Streamlit's cache, which is not for other threads
+    answers = [(layer.name, layer.plane(z)) for layer in scene.layers]
 
-    def plain() -> tuple[str, str]:
-        return "CT", _url(shades)
+    def scan() -> Panel:
+        return Panel("CT", rendering.encode(shades))
 
-    def true_mask() -> tuple[str, str]:
-        return "True mask", _url(rendering.overlay(shades, None, seen, style, opacity))
+    def true_mask() -> Panel:
+        return Panel("True mask", rendering.encode(rendering.overlay(shades, None, seen, style, opacity)))
 
-    def answer(layer: Layer, values: np.ndarray) -> tuple[str, str]:
-        mask = rendering.fit(values, scene.spacing) >= threshold
-        caption = layer.name if truth is None else f"{layer.name}: {_dice(values >= threshold, truth)}"
-        return caption, _url(rendering.overlay(shades, mask, seen, style, opacity))
+    def answer(name: str, probabilities: np.ndarray) -> Panel:
+        mask = rendering.fit(probabilities, scene.spacing) >= threshold
+        caption = name if truth is None else f"{name} · {_dice(probabilities >= threshold, truth)}"
+        return Panel(caption, rendering.encode(rendering.overlay(shades, mask, seen, style, opacity)))
 
-    # planes are fetched here, since they may come from Streamlit's cache, which is not for other threads
-    answers = [partial(answer, layer, layer.plane(z)) for layer in scene.layers]
-    work = [plain, *([] if truth is None else [true_mask]), *answers]
+    work = [scan, *([] if truth is None else [true_mask]), *(partial(answer, *each) for each in answers)]
     return list(_POOL.map(lambda panel: panel(), work))
 
 
-def _resampled(mask: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    return rendering.fit(mask.astype(np.float32), spacing) >= 0.5
-
-
 def _dice(predicted: np.ndarray, truth: np.ndarray) -> str:
-    both, sum_ = int((predicted & truth).sum()), int(predicted.sum()) + int(truth.sum())
-    return f"Dice {2 * both / sum_:.3f}" if sum_ else "nothing, rightly"
+    total = np.count_nonzero(predicted) + np.count_nonzero(truth)
+    return f"Dice {2 * np.count_nonzero(predicted & truth) / total:.3f}" if total else "both empty"
 
 
-def _url(picture: np.ndarray) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(rendering.encode(picture)).decode()
+def _legend() -> None:
+    """What the colours mean."""
+    colours = {
+        "True positive": rendering.TRUE_POSITIVE,
+        "False negative (missed)": rendering.FALSE_NEGATIVE,
+        "False positive": rendering.FALSE_POSITIVE,
+    }
+    with st.container(horizontal=True):
+        for name, colour in colours.items():
+            with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
+                st.image(rendering.swatch(colour), width=16, alt="")
+                st.caption(name, width="content")
 
 
 def _view(plane: np.ndarray) -> np.ndarray:
@@ -178,4 +278,5 @@ def _view(plane: np.ndarray) -> np.ndarray:
 
 def _predicted(run_id: str, case: Case, prepare: PrepareConfig, z: int) -> np.ndarray:
     values, rows = access.test_probabilities(run_id)
-    return _view(to_native(values[rows[case.id][z]][None].astype(np.float32), case_grid(case, prepare))[0])
+    prepared = values[rows[case.id][z]].astype(np.float32)
+    return _view(to_native(prepared[np.newaxis], case_grid(case, prepare))[0])

@@ -14,7 +14,8 @@ import pytest
 from covseg_core.training.device import cpu_label, set_up
 
 TRAIN = """
-import sys
+import tempfile
+from pathlib import Path
 import numpy as np
 import keras
 {before}
@@ -23,6 +24,8 @@ from covseg_core.config import ModelConfig, TrainConfig
 from covseg_core.training.device import set_up
 from covseg_core.training.metrics import ForegroundDice, soft_dice_loss
 from covseg_core.data.sliceset import SliceSet
+from covseg_core.runs import Run
+from covseg_core.training.resume import load_last, saving_last
 from covseg_core.training.train import previewer
 from covseg_core.training.unet import build_unet
 
@@ -37,7 +40,12 @@ with device.scope():
 model.fit(TrainingBatches(slices, TrainConfig(batch=4), device.multiple), epochs=2, shuffle=False, verbose=0)
 scores = model.evaluate(PlainBatches(slices, 4, device.multiple), return_dict=True, verbose=0)
 previews = previewer(model, slices, np.arange(3), device.multiple)()
-truth = slices.masks > 0
+run, weights = Run(Path(tempfile.mkdtemp())), model.get_weights()
+with saving_last(run, model, 2):
+    pass
+model.set_weights([np.zeros_like(weight) for weight in weights])
+load_last(run, model, 2)
+assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights()))
 predicted = model.predict(images[:8, ..., None], batch_size=8, verbose=0)
 assert previews.shape == (3, 32, 32)
 assert np.abs(previews / 255 - predicted[:3, ..., 0]).max() < 0.01

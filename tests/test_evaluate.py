@@ -226,7 +226,12 @@ def test_runs_are_compared_on_the_same_slices(make_run: Callable[..., Run]) -> N
     assert [(s.case, s.z) for s in first.model.slices] == [(s.case, s.z) for s in second.model.slices]
     assert first.model != second.model
     assert comparison.baselines == first.baselines == second.baselines
-    assert seen[-1] == (first.slices, first.slices)
+    learned = sum(len(zs) for run in runs for part in (run.split.train, run.split.validation) for zs in part.values())
+    assert seen[-1] == (first.slices + learned, first.slices + learned), "a full bar, and only at the end"
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    seen.clear()
+    evaluate_runs(runs, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (first.slices, first.slices), "what is known of these weights is not computed again"
     (alone,) = evaluate_runs([runs[1], runs[1]]).evaluations
     assert alone.model == second.model, "neither the company nor naming it twice changes a score"
 

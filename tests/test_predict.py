@@ -3,6 +3,7 @@ vote that is no majority, a report with a name in it, or half a result that look
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import gzip
 import itertools
@@ -24,12 +25,15 @@ from scipy.spatial.transform import Rotation
 from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.datasets import Case, Dataset, dataset_folder
 from covseg_core.data.split import Split
-from covseg_core.errors import CovsegError, RunError, ScanError, SettingError
+from covseg_core.errors import CovsegError, RunError, ScanError, SettingError, UnknownScale
 from covseg_core.files import read_json, sha256_file, write_json
 from covseg_core.prediction import predict as predicting
+from covseg_core.prediction.checking import check_scan
 from covseg_core.prediction.inference import Cancelled
-from covseg_core.prediction.predict import predict_scan
+from covseg_core.prediction.predict import predict_at, predict_scan
+from covseg_core.prediction.probabilities import consensus, predict_probabilities
 from covseg_core.prediction.report import Report
+from covseg_core.prediction.sizes import THRESHOLDS, measure
 from covseg_core.runs import Run
 
 SIDE, SLICES = 48, 6
@@ -303,7 +307,7 @@ def test_the_scale_can_be_set(tmp_path: Path, runs: Callable[..., Run]) -> None:
     np.testing.assert_array_equal(prediction.mask, (chest() == LESION).T)
     voxels[0, 0, 0] = -20
     doubtful = save_scan(tmp_path / "doubtful.nii", voxels.astype(np.int16))
-    with pytest.raises(ScanError, match="scale HU or 0-255"):
+    with pytest.raises(UnknownScale, match="scale HU or 0-255"):
         predict_scan(doubtful, [runs()])
     np.testing.assert_array_equal(predict_scan(doubtful, [runs()], scale="0-255").mask, (chest() == LESION).T)
 
@@ -438,3 +442,93 @@ def test_a_real_scan(real_data: Path, tmp_path: Path, runs: Callable[..., Run]) 
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), coarse & truth)
     np.testing.assert_array_equal(nib.load(tmp_path / "out" / "mask.nii.gz").affine, nib.load(ct).affine)
     assert prediction.report.mask.volume_ml is None
+
+
+# --- probabilities that are kept, and a threshold that is chosen later
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    """A scan with every grey level, and so probabilities of every size."""
+    noise = np.random.default_rng(0).integers(-150, 151, (SIDE, SIDE, SLICES), np.int16)
+    return save_scan(tmp_path / "noisy.nii", chest() + noise)
+
+
+def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
+    tmp_path: Path, noisy: Path, runs: Callable[..., Run]
+) -> None:
+    """The dashboard keeps probabilities, the command line does not: their masks must be the same, bit for bit."""
+    models = [
+        runs("a", 50, slope=1 / 200),
+        runs("b", 20, slope=1 / 230, prepare=PrepareConfig(32)),
+        runs("c", slope=1 / 100),
+    ]
+    checked = check_scan(noisy)
+    answers = [predict_probabilities(checked, run) for run in models]
+    for threshold in (0.05, 0.3, 0.5, 0.7, 0.95):
+        now = predict_scan(noisy, models, tmp_path / "now", threshold)
+        later = predict_at(checked, answers, threshold, tmp_path / "later")
+        np.testing.assert_array_equal(later.mask, now.mask)
+        for run in models:
+            np.testing.assert_array_equal(later.mask_of(run.id), now.mask_of(run.id))
+        same = {"created": "", "seconds": 0.0, "files": {}}
+        assert dataclasses.replace(later.report, **same) == dataclasses.replace(now.report, **same)
+        for name in now.report.files:
+            np.testing.assert_array_equal(stored(tmp_path / "later" / name), stored(tmp_path / "now" / name))
+    assert 0 < now.mask.sum() < predict_at(checked, answers, 0.05).mask.sum(), "the thresholds must make a difference"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_sizes_at_every_threshold_are_those_of_the_masks(noisy: Path, runs: Callable[..., Run], count: int) -> None:
+    """Figures move with the slider and no mask is made for them; they must not differ from the report that is saved."""
+    slopes = {"a": (50, 1 / 200), "b": (20, 1 / 230), "c": (100, 1 / 100), "d": (0, 1 / 256)}
+    sizes_of = {"b": 32}
+    models = [
+        runs(id, above, slope=slope, prepare=PrepareConfig(sizes_of.get(id, SIDE)))
+        for id, (above, slope) in itertools.islice(slopes.items(), count)
+    ]
+    checked = check_scan(noisy)
+    answers = [predict_probabilities(checked, run) for run in models]
+    sizes = measure(answers)
+    assert sizes.vote.shape == (len(THRESHOLDS), SLICES)
+    for row in (0, 4, 24, 29, 49, 56, 69, 94, 98):
+        prediction = predict_at(checked, answers, THRESHOLDS[row])
+        np.testing.assert_array_equal(sizes.vote[row], prediction.mask.sum(axis=(1, 2)))
+        assert sizes.tied[row].sum() == prediction.report.tied_voxels
+        for run, counts in zip(models, sizes.models, strict=True):
+            np.testing.assert_array_equal(counts[row], prediction.mask_of(run.id).sum(axis=(1, 2)))
+    assert len({int(total) for total in sizes.vote.sum(axis=1)}) > 2, "the thresholds must make a difference"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., Run], count: int) -> None:
+    """What the viewer shows on a slice must be what is downloaded."""
+    models = [runs(id, 20 * number, slope=1 / 200) for number, id in enumerate("abcde"[:count])]
+    checked = check_scan(noisy)
+    answers = [predict_probabilities(checked, run) for run in models]
+    prediction = predict_at(checked, answers, 0.4)
+    for z in range(SLICES):
+        plane = consensus([answer.plane(z) for answer in answers])
+        np.testing.assert_array_equal(plane >= np.float32(0.4), prediction.mask[z])
+
+
+def test_probabilities_can_be_kept_on_disk(tmp_path: Path, noisy: Path, runs: Callable[..., Run]) -> None:
+    """As the model gave them: those of a long scan take more memory than there is."""
+    run, checked = runs("a", 50, slope=1 / 200), check_scan(noisy)
+    values = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (SLICES, SIDE, SIDE))
+    seen: list[tuple[int, int]] = []
+    answer = predict_probabilities(checked, run, values, lambda done, total: seen.append((done, total)))
+    assert answer.values is values
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), predict_probabilities(checked, run).values)
+    assert seen == [(0, SLICES), (SLICES, SLICES)]
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        predict_probabilities(checked, run, cancel=cancel)
+
+
+def test_models_of_different_targets_do_not_vote_later_either(noisy: Path, runs: Callable[..., Run]) -> None:
+    checked = check_scan(noisy)
+    answers = [predict_probabilities(checked, run) for run in (runs("a"), runs("b", target="lung"))]
+    with pytest.raises(SettingError, match=r"infection \(a\) and lung \(b\)"):
+        predict_at(checked, answers)

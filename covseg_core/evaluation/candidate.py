@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,9 +56,18 @@ class Candidate:
             native[part] = to_native(probabilities[part], grid) >= THRESHOLD
         return native
 
-    def own_score(self) -> OwnScore:
-        """In the run's own metric: on what was predicted, and on training and validation slices together."""
-        return OwnScore(SCORES[self.config.metric], self._train_validation(), self._own_metric(self._counts))
+    def learned(self) -> int:
+        """Slices of training and validation that `own_score` has to predict first: none if it knows their score."""
+        if self._known() is not None or self._own_dataset() is None:
+            return 0
+        return sum(len(chosen) for part in (self.split.train, self.split.validation) for chosen in part.values())
+
+    def own_score(self, advance: Callable[[int], None] = lambda slices: None) -> OwnScore:
+        """In the run's own metric: on what was predicted, and on training and validation slices together.
+
+        `advance` is called with the number of slices after each scan of the latter.
+        """
+        return OwnScore(SCORES[self.config.metric], self._train_validation(advance), self._own_metric(self._counts))
 
     def keep(self, evaluation: Evaluation) -> None:
         """Write predictions and evaluation into the run's folder."""
@@ -100,14 +109,19 @@ class Candidate:
             f"{self.run.id} has learned from patients of the same name: {listed}. If so, scores are too good."
         ]
 
-    def _train_validation(self) -> float | None:
-        """Computed once for these weights, since it takes longer than the test."""
+    def _known(self) -> float | None:
+        """The score on training and validation that an earlier evaluation of these weights has found."""
         try:
             last = read_json(self.run.evaluation, Evaluation)
-            if last.model_sha256 == self.sha256 and last.own.train_validation is not None:
-                return last.own.train_validation
         except CovsegError:
-            pass
+            return None
+        return last.own.train_validation if last.model_sha256 == self.sha256 else None
+
+    def _train_validation(self, advance: Callable[[int], None]) -> float | None:
+        """Computed once for these weights, since it takes longer than the test."""
+        known = self._known()
+        if known is not None:
+            return known
         dataset = self._own_dataset()
         if dataset is None:
             return None
@@ -116,6 +130,7 @@ class Candidate:
             for id, chosen in part.items():
                 case = dataset.case(id)
                 counts += self._agreement(dataset, case, chosen, self._segment(dataset, case, chosen))
+                advance(len(chosen))
         return self._own_metric(counts)
 
     def _own_dataset(self) -> Dataset | None:

@@ -41,7 +41,7 @@ def evaluate_run(
     run : with a `model.onnx`
     dataset_name : another dataset than the run's own
     policy : for measures of two empty masks
-    progress : called after each scan
+    progress : called after each scan, also of training and validation, where their score is not known yet
 
     Raises
     ------
@@ -84,13 +84,18 @@ def evaluate_runs(
     whole = all(candidate.own and selection == _ordered(candidate.split.test) for candidate in candidates)
 
     table = _Table(dataset, selection, target, policy, any(candidate.own for candidate in candidates), whole)
-    done = 0
+    done, total = 0, _size(selection) + sum(candidate.learned() for candidate in candidates)
+
+    def advance(slices: int) -> None:
+        nonlocal done
+        done += slices
+        if progress is not None:
+            progress(done, total)
+
     for id, chosen in selection.items():
         table.add(dataset.case(id), chosen, candidates)
-        done += len(chosen)
-        if progress is not None:
-            progress(done, _size(selection))
-    evaluations = [table.evaluation(candidate) for candidate in candidates]
+        advance(len(chosen))
+    evaluations = [table.evaluation(candidate, advance) for candidate in candidates]
     if whole:
         for candidate, evaluation in zip(candidates, evaluations, strict=True):
             candidate.keep(evaluation)
@@ -141,7 +146,7 @@ class _Table:
             scored = score_case(case, chosen, truth, candidate.predict(case, chosen), spacing, self.policy)
             self.runs.setdefault(candidate.run, _Rows()).add(scored)
 
-    def evaluation(self, candidate: Candidate) -> Evaluation:
+    def evaluation(self, candidate: Candidate, advance: Callable[[int], None]) -> Evaluation:
         """All about one candidate, once all scans are added."""
         config, history = candidate.config, candidate.run.history()
         rows = self.runs[candidate.run]
@@ -167,7 +172,7 @@ class _Table:
             patients=len(self.patients),
             spacing_known=self.spacing_known,
             units={"distance": "mm", "volume": "mL"} if self.spacing_known else {"distance": "px", "volume": "voxels"},
-            own=candidate.own_score(),
+            own=candidate.own_score(advance),
             training_seconds=sum(row["seconds"] for row in history),
             epochs=len(history),
             model=self._scores("model", f"U-Net chosen by {SCORES[config.metric]}", rows),

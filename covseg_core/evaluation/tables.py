@@ -24,9 +24,14 @@ def header(comparison: Comparison) -> str:
     much = f"{plural(first.slices, 'slice')} ({first.positive_slices} with {first.target})"
     much += f", {plural(first.scans, 'scan')}, {plural(first.patients, 'patient')}"
     return (
-        f"{comparison.dataset}, {part}: n = {much}; split by {first.split}{leak}; "
+        f"{comparison.dataset}, {part}: n = {much}; split by {splits(comparison)}{leak}; "
         f"threshold {first.threshold:g}; empty pairs: {first.policy}"
     )
+
+
+def splits(comparison: Comparison) -> str:
+    """How the runs' data were split: `patient`, `slice`, or both."""
+    return " and ".join(dict.fromkeys(evaluation.split for evaluation in comparison.evaluations))
 
 
 def same_models(evaluations: Sequence[Evaluation]) -> str:

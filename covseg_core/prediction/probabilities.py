@@ -134,7 +134,7 @@ def consensus(answers: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def ranked(answers: Sequence[np.ndarray], rank: int) -> np.ndarray:
-    """The largest value at rank 0, and so on down, pixel by pixel."""
+    """Pixel by pixel the largest answer at rank 0, the second at rank 1, and so on."""
     if len(answers) == 1:
         return answers[0]
     if len(answers) == 2:

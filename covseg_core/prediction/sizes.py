@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covseg_core.prediction.inference import Cancel, stop_if
-from covseg_core.prediction.probabilities import Probabilities, ranked, consensus
+from covseg_core.prediction.probabilities import Probabilities, consensus, ranked
 
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
 

@@ -102,7 +102,9 @@ def _has_bfloat16(backend: str, gpu: bool) -> bool:
     if backend == "jax":
         import jax
 
-        return all(float(getattr(device, "compute_capability", 0)) >= 8 for device in jax.devices())
+        # "8.0" on NVIDIA; AMD's cards name an architecture instead, and have had bfloat16 since 2018
+        capabilities = [str(getattr(device, "compute_capability", "")) for device in jax.devices()]
+        return all(not text.replace(".", "").isdigit() or float(text) >= 8 for text in capabilities)
     import torch
 
     return torch.cuda.is_bf16_supported()

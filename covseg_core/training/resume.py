@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         weights = staging / "model.weights.h5"
-        model.save_weights(weights)
+        _bare(model).save_weights(weights)
         optimizer: dict[str, np.ndarray] = {}
         model.optimizer.save_own_variables(optimizer)
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in optimizer.items()}
@@ -63,9 +64,19 @@ def load_last(run: Run, model: keras.Model, epoch: int) -> None:
     """
     folder = run.last / f"epoch_{epoch:04d}"
     try:
-        model.load_weights(folder / "model.weights.h5")
+        with warnings.catch_warnings():
+            # Keras only warns of weights it cannot place, and goes on with fresh ones
+            warnings.simplefilter("error", UserWarning)
+            _bare(model).load_weights(folder / "model.weights.h5")
         model.optimizer.build(model.trainable_variables)
-        with np.load(folder / "optimizer.npz", allow_pickle=False) as optimizer:
+        with open(folder / "optimizer.npz", "rb") as file, np.load(file, allow_pickle=False) as optimizer:
+            if len(optimizer.files) != len(model.optimizer.variables):
+                raise ValueError("another optimizer, as of another precision")
             model.optimizer.load_own_variables(dict(optimizer))
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, BadZipFile, UserWarning) as error:
         raise RunError(folder, f"cannot be resumed from: {error}", "the state that the same settings wrote") from error
+
+
+def _bare(model: keras.Model) -> keras.Model:
+    """The same layers without the optimizer, which Keras would save with the weights, at twice their size."""
+    return keras.Model(model.inputs, model.outputs)

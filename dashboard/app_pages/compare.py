@@ -1,6 +1,5 @@
 """Compare: the thesis's table, every model with every metric on the same test scans, and the slices themselves."""
 
-import access
 import comparing
 import downloads
 import scanchart
@@ -10,11 +9,12 @@ import state
 import streamlit as st
 from comparing import Finished
 
+from covseg_core.data.datasets import list_datasets
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.result import Comparison
 from covseg_core.runs import Run
 
-MODELS = "compare-models"
+MODELS, DATASET = "compare-models", "compare-dataset"
 
 
 def main() -> None:
@@ -27,15 +27,15 @@ def main() -> None:
     if not chosen:
         st.info("Choose at least one model above.", icon=":material/compare:")
         return
-    comparison, why = comparing.stored_comparison(chosen, access.evaluation)
+    dataset = choose_dataset(chosen)
+    comparison = scoring.comparison_of(chosen, dataset)
     if comparison is None:
-        scoring.show(chosen, why)
         return
     show_conditions(comparison)
     show_own(comparison)
     show_scores(comparison)
     show_chart(comparison)
-    case = slicebrowser.show(comparison, chosen)
+    case = None if dataset else slicebrowser.show(comparison, chosen)
     downloads.show(comparison, chosen, case)
 
 
@@ -66,6 +66,25 @@ def choose(finished: list[Finished]) -> list[Run]:
     return [known[id].run for id in chosen]
 
 
+def choose_dataset(chosen: list[Run]) -> str:
+    """What the models are scored on, where there is a choice; empty for their own test part."""
+    grounds = comparing.grounds(chosen, list_datasets())
+    dataset = grounds[0]
+    if len(grounds) > 1 or dataset:
+        if st.session_state.get(DATASET) not in grounds:
+            st.session_state[DATASET] = state.read("dataset", dataset, grounds)
+        dataset = st.selectbox(
+            "Scored on",
+            grounds,
+            format_func=lambda name: f"All of {name} that none has learned from" if name else "Their test part",
+            key=DATASET,
+            width=400,
+            help="Runs of different splits have no test part in common: they meet on what none has learned from",
+        )
+    state.write(dataset=dataset or chosen[0].config.dataset)
+    return dataset
+
+
 def show_conditions(comparison: Comparison) -> None:
     """On what the models were scored; what a reader has to know before the numbers."""
     first = comparison.evaluations[0]
@@ -75,7 +94,7 @@ def show_conditions(comparison: Comparison) -> None:
         f":gray-badge[n = {tables.plural(first.slices, 'slice')}, {first.positive_slices} with {first.target}]",
         f":gray-badge[{tables.plural(first.scans, 'scan')}]",
         f":gray-badge[{tables.plural(first.patients, 'patient')}]",
-        f":gray-badge[split by {first.split}]",
+        f":gray-badge[split by {tables.splits(comparison)}]",
         f":gray-badge[threshold {first.threshold:g}]",
     ]
     if comparison.leaky:
@@ -111,8 +130,11 @@ def show_scores(comparison: Comparison) -> None:
         "Scores taken together", list(names), default="pooled", format_func=names.__getitem__, required=True
     )
     table = comparing.score_table(comparison, level)
-    columns = {name: st.column_config.TextColumn(alignment="right") for name in table.columns[1:-2]}
+    widths = comparing.widths(table)
+    columns = {name: st.column_config.TextColumn(alignment="right", width=widths[name]) for name in table.columns[3:]}
     columns["Measure"] = st.column_config.TextColumn(pinned=True)
+    columns["Best"] = st.column_config.TextColumn(width=widths["Best"])
+    columns["n"] = st.column_config.NumberColumn(width=50)
     st.dataframe(table, hide_index=True, height="content", column_config=columns)
     st.caption(bullets(comparing.legend(comparison, level)))
 

@@ -30,17 +30,16 @@ def main() -> None:
     if not models:
         show_no_model()
         return
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([4, 3], gap="medium")
     with left:
         desk = picking.show_scan()
     with right:
         chosen = choose_models(models, desk)
-        go = st.button("Predict", icon=":material/bolt:", type="primary", disabled=desk is None or not chosen)
-        if desk is None:
-            st.caption("Choose a scan first.")
+        go = ask_to_go(desk, chosen)
+    if desk and go:
+        predicting.start(desk, [one.run for one in chosen])
+        st.rerun()  # so that the button knows
     if desk:
-        if go:
-            predicting.start(desk, [one.run for one in chosen])
         show_prediction(desk)
 
 
@@ -76,6 +75,7 @@ def choose_models(models: list[Finished], desk: Desk | None) -> list[Finished]:
         format_func=lambda id: offered[id].label,
         key=f"models-{target}",
         placeholder="Choose at least one",
+        wrap=True,
         help="Several models vote: a voxel is in the mask when more than half of them say so.",
     )
     state.write(runs=ids)
@@ -85,6 +85,18 @@ def choose_models(models: list[Finished], desk: Desk | None) -> list[Finished]:
     elif len(chosen) == 1 and len(offered) > 1:
         st.caption("Add models to see how far they agree.")
     return chosen
+
+
+def ask_to_go(desk: Desk | None, chosen: list[Finished]) -> bool:
+    """Whether Predict was pressed; it cannot be where there is nothing to do."""
+    running = desk is not None and (task := tasks.get(desk.task)) is not None and task.state == "running"
+    done = desk is not None and desk.result is not None and desk.result.runs == tuple(one.run.id for one in chosen)
+    unready = "Choose a scan first." if desk is None else "" if chosen else "Choose a model first."
+    disabled = bool(unready) or running or done
+    go = st.button("Predict", icon=":material/bolt:", type="primary", disabled=disabled)
+    if disabled and not running:
+        st.caption(unready or "Done: the mask is below.")
+    return go
 
 
 def show_prediction(desk: Desk) -> None:
@@ -98,7 +110,7 @@ def show_prediction(desk: Desk) -> None:
         st.info("The prediction was cancelled.", icon=":material/cancel:")
     if desk.result:
         if not desk.opened:
-            viewer.go_to("predict", predicting.largest_slice(desk.result, 0.5))
+            viewer.go_to("predict", predicting.largest_slice(desk.result))
             desk.opened = True
         show_result(desk)
 
@@ -110,16 +122,15 @@ def show_result(desk: Desk) -> None:
     if scan is None or result is None:
         return
     st.subheader("3. Mask")
-    columns = st.columns([2, 2, 2, 3], vertical_alignment="center", gap="medium")
-    threshold = columns[3].slider(
+    left, right = st.columns([5, 2], vertical_alignment="center", gap="medium")
+    threshold = right.slider(
         "Threshold", 0.05, 0.95, 0.5, 0.05, key="threshold", bind="query-params",
         help="Probability from which a voxel is in the mask. Figures and downloads follow it.",
     )  # fmt: skip
     figures = predicting.figures(scan, result, threshold)
-    columns[0].metric(predicting.TARGETS[result.answers[0].target], figures.size)
-    columns[1].metric("Slices with a mask", f"{figures.positive} of {len(figures.slices)}")
-    if figures.range:
-        columns[2].metric(f"Range over {len(result.answers)} models", figures.range)
+    with left.container(horizontal=True, gap="medium"):
+        for label, value in figures.cells.items():
+            st.metric(label, value, width="content")
     for warning in dict.fromkeys(warning for answer in result.answers for warning in answer.warnings):
         st.warning(plain(f"{warning}."), icon=":material/warning:")
     show_downloads(desk, result, threshold)
@@ -127,7 +138,7 @@ def show_result(desk: Desk) -> None:
     if len(result.answers) > 1:
         volumes = st.column_config.NumberColumn(format="%.1f")
         st.dataframe(figures.table, hide_index=True, column_config={"Volume [mL]": volumes})
-        st.caption(f"{predicting.VOTE} {figures.tied:,} voxels are tied.")
+        st.caption(predicting.VOTE + (f" Voxels with a tie: {figures.tied:,}." if len(result.answers) % 2 == 0 else ""))
 
 
 def show_downloads(desk: Desk, result: Result, threshold: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import re
 import shutil
 import signal
@@ -17,22 +17,37 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import onnx
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from onnx import TensorProto, helper
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
+from covseg_core import runs
+from covseg_core.config import METRICS, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.data.datasets import Dataset
+from covseg_core.data.importing import import_sample
+from covseg_core.data.split import make_split
+from covseg_core.evaluation.evaluate import evaluate_runs
+
+SIZE = 64
+"""Pixels of the side of a phantom's slice, and of the models' slices."""
+LIMITS = (90, 110, 130)
+"""Grey values above which the models of the experiment see infection: accuracy, IoU, Dice."""
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-background-networking"]
-WAIT = 30_000
+LOOKS_AROUND = r"404.*/\w+/_stcore/(health|host-config)"
+"""Streamlit opened at a page other than the first asks there for its server before it asks at the top."""
+WAIT = 60_000
 """What a user would wait for an answer at most before thinking that it hangs [ms]; two busy cores included."""
 
 
 @dataclass
 class Server:
-    """A dashboard with folders of its own; it can be ended and started again at the same address."""
+    """A dashboard of the test's own folders; it can be ended and started again at the same address."""
 
-    folder: Path
+    log: Path
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -40,31 +55,15 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "dashboard.log"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
     def start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not self.port:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 self.port = free.getsockname()[1]
         command = [sys.executable, "-m", "streamlit", "run", str(APP), f"--server.port={self.port}"]
         command += ["--server.headless=true", "--server.fileWatcherType=none"]
-        own = {"COVSEG_DATA": str(self.data), "COVSEG_CHECKPOINTS": str(self.checkpoints)}
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=APP.parents[1], env={**os.environ, **own}, stdout=log, stderr=subprocess.STDOUT
-            )
+            self.process = subprocess.Popen(command, cwd=APP.parents[1], stdout=log, stderr=subprocess.STDOUT)
         for _ in range(600):
             assert self.process.poll() is None, self.log.read_text()
             try:
@@ -86,17 +85,6 @@ class Server:
             self.process.wait()
         self.process = None
 
-    def end_trainings(self) -> None:
-        """Those that outlive the dashboard, as they should."""
-        from covseg_core import runs
-
-        for config in self.checkpoints.glob("*/config.json"):
-            status = runs.Run(config.parent).status
-            if status.state in runs.ACTIVE and status.pid and psutil.pid_exists(status.pid):
-                worker = psutil.Process(status.pid)
-                if abs(worker.create_time() - (status.pid_started or 0)) < 2:
-                    worker.kill()
-
     def trouble(self) -> list[str]:
         """Bugs that the dashboard has told its terminal of."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
@@ -108,15 +96,15 @@ class Watch:
     """What a browser would only tell in its developer tools."""
 
     url: str
-    allowed: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=lambda: [LOOKS_AROUND])
     """Regular expressions of what may happen in this test."""
     found: list[str] = field(default_factory=list)
 
     def add(self, what: str) -> None:
-        self.found.append(what)
+        self.found.append(what); print(f"{time.time():.2f}", what)
 
     def look_at(self, context: BrowserContext) -> None:
-        context.on("console", lambda message: message.type == "error" and self.add(f"console: {message.text}"))
+        context.on("console", lambda message: message.type == "error" and self.add(_told(message)))
         context.on("weberror", lambda error: self.add(f"script: {error.error}"))
         context.on("requestfailed", lambda request: self.failed(request.url, request.failure))
         context.on("response", lambda answer: answer.status >= 400 and self.add(f"{answer.status}: {answer.url}"))
@@ -135,6 +123,10 @@ class Watch:
     @property
     def unexpected(self) -> list[str]:
         return [what for what in self.found if not any(re.search(pattern, what) for pattern in self.allowed)]
+
+
+def _told(message: ConsoleMessage) -> str:
+    return f"console: {message.text} {message.location.get('url', '')}"
 
 
 def chromium() -> str | None:
@@ -156,20 +148,75 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def server(browser: Browser, tmp_path: Path) -> Iterator[Server]:
-    """A dashboard that was never started before."""
-    server = Server(tmp_path / "server")
-    yield from running(server)
-
-
-def running(server: Server) -> Iterator[Server]:
+def server(browser: Browser, tmp_path: Path, data_folder: Path, checkpoints_folder: Path) -> Iterator[Server]:
+    """A dashboard with the test's `COVSEG_DATA` and `COVSEG_CHECKPOINTS`; the trainings that it started end with it."""
+    server = Server(tmp_path / "dashboard.log")
     server.start()
     try:
         yield server
     finally:
-        server.end_trainings()
+        end_trainings()
         server.stop()
     assert not server.trouble(), server.log.read_text()
+
+
+def end_trainings() -> None:
+    """They outlive the dashboard, as they should."""
+    for run in runs.list_runs():
+        status = run.status
+        if status.state in runs.ACTIVE and status.pid and psutil.pid_exists(status.pid):
+            worker = psutil.Process(status.pid)
+            if abs(worker.create_time() - (status.pid_started or 0)) < 2:
+                worker.kill()
+
+
+@pytest.fixture
+def sample(data_folder: Path) -> Dataset:
+    """Six small phantoms, as the sample data are."""
+    return import_sample("sample", scans=6, size=SIZE)
+
+
+@pytest.fixture
+def models(sample: Dataset, checkpoints_folder: Path) -> list[runs.Run]:
+    """A finished and scored experiment without a training: its models say yes where a pixel is bright."""
+    split = SplitConfig(fractions=(0.4, 0.2, 0.4))
+    made = []
+    for metric, limit in zip(METRICS, LIMITS, strict=True):
+        config = RunConfig(
+            id=f"first-{metric}",
+            experiment="first",
+            dataset=sample.name,
+            fingerprint=sample.fingerprint,
+            metric=metric,
+            preset="quick",
+            created="2026-01-02T03:04:05.000006+00:00",
+            prepare=PrepareConfig(size=SIZE),
+            split=split,
+        )
+        run = runs.create_run(config, make_split(sample, split, config.target))
+        save_model(run.onnx, limit)
+        run.write_history([{"epoch": n, "loss": 1 / n, "val_loss": 1 / n, "seconds": 60.0} for n in (1, 2)])
+        run.write_status(dataclasses.replace(run.status, state="finished", epoch=2, epochs=2))
+        made.append(run)
+    evaluate_runs(made)
+    return made
+
+
+def save_model(path: Path, limit: float) -> None:
+    """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
+    shape = ("N", SIZE, SIZE, 1)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
+            helper.make_node("Greater", ["grey", "limit"], ["above"]),
+            helper.make_node("Cast", ["above"], ["masks"], to=TensorProto.FLOAT),
+        ],
+        "limit",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
+        [helper.make_tensor("limit", TensorProto.FLOAT, [], [limit])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
 
 
 @pytest.fixture
@@ -199,6 +246,13 @@ class User:
     def click(self, name: str | re.Pattern[str]) -> None:
         self.main.get_by_role("button", name=name).first.click()
 
+    def choose(self, group: str, option: str) -> None:
+        self.main.get_by_role("radiogroup", name=group).get_by_text(option, exact=True).click()
+        self.settles()
+
+    def open(self, expander: str) -> None:
+        self.main.get_by_test_id("stExpander").get_by_text(expander).first.click()
+
     def type(self, label: str, value: str | int) -> None:
         field = self.main.get_by_label(label, exact=True)
         field.fill(str(value))
@@ -218,9 +272,29 @@ class User:
         coming.value.save_as(path)
         return path
 
-    def slices(self) -> list[str]:
-        """The pictures of the viewer as they are now."""
-        return self.main.get_by_test_id("stImage").locator("img").evaluate_all("all => all.map(image => image.src)")
+    def send(self, *files: Path) -> None:
+        """Put files, or one folder, into the page's field for uploads."""
+        self.main.locator('input[type="file"]').first.set_input_files(files[0] if len(files) == 1 else list(files))
+
+    def slider(self, name: str) -> Locator:
+        return self.main.get_by_role("slider", name=name).first
+
+    def press(self, slider: str, key: str) -> None:
+        """A key on a slider."""
+        self.slider(slider).press(key)
+        self.settles()
+
+    @property
+    def panels(self) -> Locator:
+        """The pictures of the slice viewer, side by side."""
+        return self.main.get_by_role("img", name=re.compile(r", slice \d+$"))
+
+    def shown(self) -> list[str]:
+        """What these are pictures of."""
+        return [image.get_attribute("alt") or "" for image in self.panels.all()]
+
+    def pictures(self) -> list[str]:
+        return [image.get_attribute("src") or "" for image in self.panels.all()]
 
 
 Open = Callable[..., User]

@@ -1,0 +1,81 @@
+"""Looking at finished models. What a user loses otherwise: trust that what is shown is what was asked for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from covseg_core.data.datasets import Dataset
+from covseg_core.data.intensity import to_uint8
+from covseg_core.runs import Run
+
+if TYPE_CHECKING:
+    from .conftest import Open
+
+
+def test_a_link_reproduces_a_view(visit: Open, models: list[Run]) -> None:
+    """What a colleague is sent must show the same models on the same slice at the same threshold."""
+    mine = visit("compare")
+    mine.sees("Every model, every metric, the same test slices")
+    mine.main.get_by_role("button", name=re.compile("^Remove IoU")).click()
+    mine.settles()
+    mine.click("Best slice")
+    mine.sees(re.compile("Best slice, 1 of"))
+    mine.press("Slice", "ArrowRight")
+    mine.press("Threshold", "ArrowRight")
+    shown = mine.shown()
+    assert len(shown) == 4, "CT, truth, two models"
+    theirs = visit(mine.page.url.split("/")[-1])
+    expect(theirs.panels).to_have_count(4)
+    assert theirs.shown() == shown
+    expect(theirs.slider("Threshold")).to_have_value("0.55")
+    assert theirs.page.url == mine.page.url
+
+
+def test_the_slices_follow_the_arrow_keys(visit: Open, models: list[Run]) -> None:
+    """All panels move to the next slice together; a panel that stays behind would show another place of the chest."""
+    user = visit("compare")
+    expect(user.panels).to_have_count(5)
+    before, pictures = user.shown(), user.pictures()
+    user.press("Slice", "ArrowRight")
+    here = int(before[0].split()[-1])
+    assert [int(name.split()[-1]) for name in user.shown()] == [here + 1] * 5
+    assert all(new != old for new, old in zip(user.pictures(), pictures, strict=True))
+    user.press("Slice", "ArrowLeft")
+    assert (user.shown(), user.pictures()) == (before, pictures)
+    user.choose("Window", "Mediastinum")
+    assert user.shown() == before
+    assert user.pictures() != pictures
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR"])
+def test_the_downloaded_mask_lies_on_the_scan_as_it_was_uploaded(
+    visit: Open, models: list[Run], sample: Dataset, tmp_path: Path, axes: str
+) -> None:
+    """However the axes of the file run, each voxel of the mask must be that of the scan under it."""
+    case = sample.cases[0]
+    stored = nib.load(sample.path(case, "scan"))
+    turn = nib.orientations.ornt_transform(nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(axes))
+    nib.save(stored.as_reoriented(turn), tmp_path / "patient 7.nii.gz")
+    scan = nib.load(tmp_path / "patient 7.nii.gz")
+    user = visit("predict")
+    user.send(tmp_path / "patient 7.nii.gz")
+    user.sees("patient 7.nii.gz")
+    user.click("Predict")
+    user.sees("3. Mask")
+    volume = float(user.main.get_by_test_id("stMetricValue").first.inner_text().replace(",", ""))
+    mask = nib.load(user.download("Download mask", tmp_path))
+    assert mask.shape == scan.shape
+    assert np.array_equal(mask.affine, scan.affine)
+    bright = to_uint8(np.asarray(scan.dataobj), "HU") > 110  # two of the three models say so
+    predicted = np.asarray(mask.dataobj)
+    assert set(np.unique(predicted)) == {0, 1}
+    assert (predicted == bright).mean() > 0.999
+    voxel = abs(np.linalg.det(scan.affine[:3, :3])) / 1000
+    assert volume == pytest.approx(predicted.sum() * voxel, rel=1e-3), "the page shows another volume than the file has"
