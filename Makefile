@@ -1,6 +1,8 @@
 # make test     a fresh machine included: creates .venv, installs what tests need, lints, type-checks, runs pytest
+#               (Debian's Chromium, too, where root has apt-get; the browser tests are skipped where there is no browser)
 # make run      the dashboard
 # make lint     ruff and mypy only
+# make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
@@ -15,12 +17,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format run bench clean
+.PHONY: help test lint format run bench clean browser screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/dev
@@ -31,6 +33,20 @@ lint: $(VENV)/dev
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The tests in tests/browser look for these names, too. No browser is no error: pytest says that it skips them, and why.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "No Chromium here, and no root with apt-get to install it: the browser tests will be skipped" >&2; exit 0; \
+	fi; \
+	echo "Installing Debian's Chromium for the browser tests: apt-get install chromium"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null || \
+		echo "Chromium could not be installed: the browser tests will be skipped" >&2
+
+screenshots: $(VENV)/dev browser
+	$(BIN)/python docs/screenshots.py
 
 run: $(VENV)/run
 	$(BIN)/streamlit run dashboard/app.py

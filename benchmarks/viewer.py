@@ -128,7 +128,7 @@ def measure(url: str, server: psutil.Process, options: argparse.Namespace) -> Ta
 
 
 def cpu_seconds(server: psutil.Process) -> tuple[float, float]:
-    """CPU time so far, which hardly depends on what else runs here: of the server, and of the browser with its driver."""
+    """CPU time so far, which depends little on what else runs: of the server, and of the browser with its driver."""
     browser = [child for child in psutil.Process().children(recursive=True) if child.pid != server.pid]
     seconds = [sum(process.cpu_times()[:2]) for process in (server, *browser)]
     return seconds[0], sum(seconds[1:])

@@ -101,7 +101,7 @@ class Watch:
     found: list[str] = field(default_factory=list)
 
     def add(self, what: str) -> None:
-        self.found.append(what); print(f"{time.time():.2f}", what)
+        self.found.append(what)
 
     def look_at(self, context: BrowserContext) -> None:
         context.on("console", lambda message: message.type == "error" and self.add(_told(message)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .conftest import Open, Server, Watch
 
 MINUTES = 60_000
-AWAY = r"WebSocket|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|Cannot send rerun"
+AWAY = r"WebSocket|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|Cannot send rerun|/media/"
 
 
 @pytest.mark.slow
