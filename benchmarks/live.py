@@ -134,7 +134,8 @@ def report(times: Path, memory: np.ndarray, epochs: tuple[int, int], load: float
         table.add_row("    by the clock, median", f"{np.median(wall):.0f} ms", "")
     settled = memory[memory[:, 0] > WARM_UP * memory[-1, 0]]
     slope = np.polyfit(settled[:, 0], settled[:, 1], 1)[0]
-    table.add_row("server memory at the start, at the end", f"{memory[0, 1]:.0f}, {memory[-1, 1]:.0f} MB", "")
+    fifths = " ".join(f"{np.median(part[:, 1]):.0f}" for part in np.array_split(memory, 5))
+    table.add_row("server memory, median of each fifth of the time", f"{fifths} MB", "")
     table.add_row(f"    trend over the last {settled[-1, 0] - settled[0, 0]:.1f} min", f"{slope:+.2f} MB/min", "flat")
     table.add_row("server CPU while all watch", f"{load:.2f} cores", "")
     table.add_row("last epoch in the first browser, before and after", f"{epochs[0]}, {epochs[1]}", "grows")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import previews
 import streamlit as st
@@ -19,6 +19,8 @@ FEW = 4
 """Runs to choose from side by side; more go into a list."""
 FRAMES = 40
 """A long run plays in larger steps."""
+REMEMBERED = 50
+"""Turns of a slider of which the browser may still speak."""
 
 
 def show(selected: list[Known], names: dict[str, str]) -> None:
@@ -64,7 +66,7 @@ def show_epoch(known: Known, active: bool, was_playing: bool) -> None:
 def choose_epoch(known: Known, epochs: list[int], active: bool) -> int:
     """The slider; it follows the newest epoch until somebody moves it, and again from its right end.
 
-    Where the page moves it, it is a new widget each time: the browser's late word about the old one changes nothing.
+    Where the page moves it, it is a new widget each time, and what the browser says late about an old one is no move.
     """
     newest = epochs[-1]
     # while it trains the slider ends at the last epoch planned, so that it stays where it is when one more is there
@@ -73,12 +75,16 @@ def choose_epoch(known: Known, epochs: list[int], active: bool) -> int:
     advance(place, newest)
     if last == 1:
         return newest
-    key = f"preview_epoch-{known.id}-{place.turn}"
+    turn = place.turn
+    key = f"preview_epoch-{known.id}-{turn}"
+    place.told.setdefault(turn, place.shown)
 
     def moved() -> None:
-        place.shown = st.session_state[key]
-        place.follows = place.shown >= newest
-        st.session_state.preview_playing = False
+        value = st.session_state[key]
+        if value != place.told.get(turn):
+            place.told[turn] = place.shown = value
+            place.follows = value >= newest
+            st.session_state.preview_playing = False
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         play_button(place, newest)
@@ -94,6 +100,8 @@ class Place:
     follows: bool = True
     turn: int = 0
     """How often the page has moved it."""
+    told: dict[int, int] = field(default_factory=dict)
+    """What the sliders of the last turns were last known to say."""
 
 
 def advance(place: Place, newest: int) -> None:
@@ -105,6 +113,7 @@ def advance(place: Place, newest: int) -> None:
             st.session_state.preview_playing, place.follows, wanted = False, True, newest
     if wanted != place.shown:
         place.shown, place.turn = wanted, place.turn + 1
+        place.told.pop(place.turn - REMEMBERED, None)
 
 
 def play_button(place: Place, newest: int) -> None:

@@ -122,7 +122,7 @@ def show_result(desk: Desk) -> None:
     if scan is None or result is None:
         return
     st.subheader("3. Mask")
-    left, right = st.columns([5, 2], vertical_alignment="center", gap="medium")
+    left, right = st.columns([5, 2], gap="medium")
     threshold = right.slider(
         "Threshold", 0.05, 0.95, 0.5, 0.05, key="threshold", bind="query-params",
         help="Probability from which a voxel is in the mask. Figures and downloads follow it.",
