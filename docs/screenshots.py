@@ -35,8 +35,8 @@ from covseg_core.data.phantom import write_sample
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "img"
 DATASET = "phantoms"
-WIDTH = 1280
-TALLEST = 1500
+WIDTH = 1440
+TALLEST = 2000
 """Pixels of a picture at most; what is below is cut off."""
 SCANS, SIZE = 12, 192
 EPOCH = 12
@@ -99,7 +99,7 @@ def monitor(page: Page, url: str, _: Path) -> tuple[str, str]:
     """Live curves, while the last model trains."""
     page.goto(f"{url}/monitor")
     page.get_by_role("radiogroup", name="Run").get_by_text("IoU", exact=True).click()
-    page.locator(".js-plotly-plot .trace").first.wait_for()
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
     page.get_by_test_id("stImage").first.wait_for()
     return "", ""
 
