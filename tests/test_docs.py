@@ -133,6 +133,19 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in {anchor_of(heading) for heading in headings}, f"{target}: no such heading"
 
 
+def test_pictures_are_there_in_both_themes_and_all_are_shown() -> None:
+    """On a dark page a light picture glares, and a missing one is a broken page."""
+    images = ROOT / "docs" / "img"
+    shown = set()
+    for page in PAGES:
+        for kind, target in re.findall(r'(src|srcset)="([^"]+)"', page.read_text(encoding="utf-8")):
+            path = (page.parent / target).resolve()
+            assert path.is_file(), f"{page.name}: no picture {target}"
+            assert path.stem.endswith({"src": "-light", "srcset": "-dark"}[kind]), f"{page.name}: {target}"
+            shown.add(path)
+    assert shown == set(images.glob("*.png"))
+
+
 def anchor_of(heading: str) -> str:
     """As GitHub makes them: small letters, no punctuation, hyphens for spaces."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
