@@ -19,8 +19,8 @@ FEW = 4
 """Runs to choose from side by side; more go into a list."""
 FRAMES = 40
 """A long run plays in larger steps."""
-REMEMBERED = 50
-"""Turns of a slider of which the browser may still speak."""
+TURNS = 10
+"""Sliders that take turns; Streamlit remembers each for as long as the browser stays."""
 
 
 def show(selected: list[Known], names: dict[str, str]) -> None:
@@ -77,7 +77,6 @@ def choose_epoch(known: Known, epochs: list[int], active: bool) -> int:
         return newest
     turn = place.turn
     key = f"preview_epoch-{known.id}-{turn}"
-    place.told.setdefault(turn, place.shown)
 
     def moved() -> None:
         value = st.session_state[key]
@@ -99,9 +98,9 @@ class Place:
     shown: int = 0
     follows: bool = True
     turn: int = 0
-    """How often the page has moved it."""
+    """Which slider it is now: another one each time that the page moves it."""
     told: dict[int, int] = field(default_factory=dict)
-    """What the sliders of the last turns were last known to say."""
+    """What each slider was last known to say."""
 
 
 def advance(place: Place, newest: int) -> None:
@@ -112,8 +111,8 @@ def advance(place: Place, newest: int) -> None:
         if wanted >= newest:
             st.session_state.preview_playing, place.follows, wanted = False, True, newest
     if wanted != place.shown:
-        place.shown, place.turn = wanted, place.turn + 1
-        place.told.pop(place.turn - REMEMBERED, None)
+        place.shown, place.turn = wanted, (place.turn + 1) % TURNS
+        place.told[place.turn] = wanted
 
 
 def play_button(place: Place, newest: int) -> None:
