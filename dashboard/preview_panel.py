@@ -59,7 +59,7 @@ def show_epoch(known: Known, active: bool, was_playing: bool) -> None:
         st.warning(str(error), icon=":material/warning:")
         return
     for column, (picture, caption) in zip(st.columns(max(4, len(shown))), shown, strict=False):
-        column.image(picture, caption=caption, width="stretch")
+        column.image(picture, caption=caption, width="stretch", alt=caption)
     legend()
 
 

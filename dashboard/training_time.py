@@ -19,10 +19,10 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
     """Device and time; the first time ever, a few steps of this network are timed without being asked."""
     found = estimate.estimate(network, split, dataset, epochs, target)
     ahead = _active_runs()
-    id = _task(network)
-    if found is None and id is None and not ahead and not tasks.running("measure"):
+    id, running = _task(network), tasks.running("measure")
+    if found is None and id is None and not ahead and not running:
         id = _measure(network)
-    ended = tasks.show(id)
+    ended = tasks.show(running[0].id if running else id)  # that of another network helps this one, too
     if found is not None:
         st.markdown(f"**Device:** {found.speed.device}  \n**Time:** {_words(found, epochs, network)}")
     if ended is not None and ended.state == "failed":

@@ -38,7 +38,7 @@ DATASET = "phantoms"
 WIDTH = 1440
 TALLEST = 2000
 """Pixels of a picture at most; what is below is cut off."""
-SCANS, SIZE = 12, 192
+SCANS, SIZE = 16, 192
 EPOCH = 12
 """The last training is photographed at work, after this epoch."""
 

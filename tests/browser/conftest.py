@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from covseg_core.data.importing import import_sample
 from covseg_core.data.split import make_split
 from covseg_core.evaluation.evaluate import evaluate_runs
 
+FAILED = pytest.StashKey[list[bool]]()
 SIZE = 64
 """Pixels of the side of a phantom's slice, and of the models' slices."""
 LIMITS = (90, 110, 130)
@@ -273,7 +274,8 @@ class User:
         return path
 
     def send(self, *files: Path) -> None:
-        """Put files, or one folder, into the page's field for uploads."""
+        """Put files, or one folder, into the page's field for uploads, once the page is there."""
+        self.settles()
         self.main.locator('input[type="file"]').first.set_input_files(files[0] if len(files) == 1 else list(files))
 
     def slider(self, name: str) -> Locator:
@@ -300,9 +302,22 @@ class User:
 Open = Callable[..., User]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keeps whether the test has failed, for `visit` to know."""
+    report = yield
+    item.stash.setdefault(FAILED, []).append(report.failed)
+    return report
+
+
 @pytest.fixture
-def visit(browser: Browser, server: Server, watch: Watch) -> Iterator[Open]:
-    """`visit("compare?z=3")`: a user with a browser of its own, whose profile is empty."""
+def visit(
+    request: pytest.FixtureRequest, browser: Browser, server: Server, watch: Watch, tmp_path: Path
+) -> Iterator[Open]:
+    """`visit("compare?z=3")`: a user with a browser of its own, whose profile is empty.
+
+    When the test fails, what the user saw is kept in its temporary folder, as a picture and as text.
+    """
     contexts: list[BrowserContext] = []
 
     def visit(path: str = "", **options: Any) -> User:
@@ -316,8 +331,15 @@ def visit(browser: Browser, server: Server, watch: Watch) -> Iterator[Open]:
 
     yield visit
     exceptions = []
+    for page in [page for context in contexts for page in context.pages]:
+        exceptions += page.get_by_test_id("stException").all_inner_texts()
+        if any(request.node.stash.get(FAILED, [])):
+            seen = tmp_path / f"page-{len(list(tmp_path.glob('page-*.png')))}.png"
+            page.screenshot(path=seen)
+            seen.with_suffix(".txt").write_text(
+                "\n".join([page.url, page.locator("body").aria_snapshot(), *watch.found])
+            )
+            print(f"what the user saw: {seen}")
     for context in contexts:
-        for page in context.pages:
-            exceptions += page.get_by_test_id("stException").all_inner_texts()
         context.close()
     assert not exceptions + watch.unexpected
