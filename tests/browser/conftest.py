@@ -302,6 +302,13 @@ class User:
 Open = Callable[..., User]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A second try for each test here: a browser on a loaded machine can be slower than any patience. It is reported."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keeps whether the test has failed, for `visit` to know."""
