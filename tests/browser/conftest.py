@@ -303,7 +303,7 @@ Open = Callable[..., User]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A second try for each test here: a browser on a loaded machine can be slower than any patience. It is reported."""
+    """A second, reported try for each test here: a browser on a loaded machine can be slower than any patience."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1))
