@@ -21,7 +21,16 @@ import onnx
 import psutil
 import pytest
 from onnx import TensorProto, helper
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    BrowserType,
+    ConsoleMessage,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from covseg_core import runs
 from covseg_core.config import METRICS, PrepareConfig, RunConfig, SplitConfig
@@ -136,16 +145,22 @@ def chromium() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def chromium_type() -> Iterator[BrowserType]:
     """Of a module, not of the session: Playwright's event loop must be gone before other tests make theirs."""
+    expect.set_options(timeout=WAIT)
+    with sync_playwright() as playwright:
+        yield playwright.chromium
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """Of a test, so that a browser that has crashed costs one test only, and its second try has another."""
     executable = chromium()
     if executable is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}: as root on Debian, apt-get install chromium")
-    expect.set_options(timeout=WAIT)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
+    browser = request.getfixturevalue("chromium_type").launch(executable_path=executable, args=FLAGS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
