@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from covseg_core.cli import output
+from covseg_core.cli.output import json_option, print_json, progress_bar
 from covseg_core.data.datasets import Case, Dataset, delete_dataset, list_datasets, load_dataset
 from covseg_core.data.importing import import_dataset, import_sample
 from covseg_core.data.intensity import Scale
 from covseg_core.errors import SettingError
-from covseg_core.files import to_json
 
 NARROW = 100
 """Below this many columns, patients share a table column with their cases."""
-_PIPED = 160
-"""Columns of a table that goes to a file or another program."""
+_FOLDED = {"case", "patient", "name", "source", "warnings"}
 
 
 @click.group()
@@ -39,7 +34,7 @@ def data() -> None:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which patients.")
 def sample(name: str, scans: int, size: int, seed: int) -> None:
     """Make a dataset of synthetic chest phantoms with lesions and masks, offline."""
-    with _progress("Drawing and importing") as progress:
+    with progress_bar("Drawing and importing") as progress:
         dataset = import_sample(name, scans, size, seed, progress)
     _print_dataset(dataset)
 
@@ -58,7 +53,7 @@ def add(name: str, paths: Sequence[str], labels: str | None, scale: Scale | None
     """
     chosen = None if labels is None else _parse_labels(labels)
     before = len(load_dataset(name).cases) if name in list_datasets() else 0
-    with _progress("Reading") as progress:
+    with progress_bar("Reading") as progress:
         dataset = import_dataset(name, paths, chosen, scale, allow_empty, progress=progress)
     if before:
         click.echo(f"{_count(len(dataset.cases) - before, 'case')} added to {before}.")
@@ -72,40 +67,42 @@ def download(source: str, name: str | None) -> None:
     """Download a public dataset, check it by SHA-256 and import it."""
     from covseg_core.data import download as downloads
 
-    with _progress("Downloading") as progress:
+    with progress_bar("Downloading") as progress:
         archives = downloads.download(source, progress)
-    with _progress("Reading") as progress:
+    with progress_bar("Reading") as progress:
         dataset = import_dataset(name or source, archives, source=f"{source} download", progress=progress)
     _print_dataset(dataset)
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def list_(as_json: bool) -> None:
     """List the datasets."""
     rows = [_summary(load_dataset(name)) for name in list_datasets()]
     if as_json:
-        click.echo(to_json(rows), nl=False)
+        print_json(rows)
     elif not rows:
         click.echo("No datasets yet: covseg data add NAME PATH..., or covseg data sample NAME.")
     else:
-        table = _table("name", "cases", "patients", "slices", "with infection", "created", "source")
+        table = output.table(
+            *("name", "cases", "patients", "slices", "with infection", "created", "source"), folded=_FOLDED
+        )
         for row in rows:
             created = row["created"][:10]
             counts = [str(row[key]) for key in ("cases", "patients", "slices", "positive_slices")]
             table.add_row(row["name"], *counts, created, Text(row["source"]))
-        _console().print(table)
+        output.console().print(table)
 
 
 @data.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def show(name: str, as_json: bool) -> None:
     """Show the cases of a dataset."""
     dataset = load_dataset(name)
     if as_json:
         cases = [{**dataclasses.asdict(case), "positive_slices": case.positive_slices} for case in dataset.cases]
-        click.echo(to_json({**_summary(dataset), "folder": dataset.folder, "cases": cases}), nl=False)
+        print_json({**_summary(dataset), "folder": dataset.folder, "cases": cases})
     else:
         _print_dataset(dataset)
 
@@ -126,7 +123,8 @@ def case_table(cases: Sequence[Case], width: int) -> tuple[Table, list[str]]:
     """A row for each case, and the warnings that the last column refers to by number, each once."""
     narrow = width < NARROW
     columns = ("case", "patient", "x, y, z", "mm", "axes", "scale", "positive", "warnings")
-    table = _table(*(column for column in columns if not (narrow and column == "patient")))
+    shown = [column for column in columns if not (narrow and column == "patient")]
+    table = output.table(*shown, folded=_FOLDED)
     warnings = list(dict.fromkeys(warning for case in cases for warning in case.warnings))
     for case in cases:
         patient = "one a slice" if case.stacked else case.patient
@@ -142,7 +140,7 @@ def case_table(cases: Sequence[Case], width: int) -> tuple[Table, list[str]]:
 
 
 def _print_dataset(dataset: Dataset) -> None:
-    console = _console()
+    console = output.console()
     table, warnings = case_table(dataset.cases, console.width)
     console.print(table)
     notes = Table.grid(padding=(0, 1))
@@ -185,30 +183,3 @@ def _parse_labels(text: str) -> tuple[int, ...]:
     if not labels or min(labels) < 1:
         raise SettingError("--labels", repr(text), "whole numbers above 0 with commas, such as 1,2")
     return labels
-
-
-def _table(*columns: str) -> Table:
-    """A plain table whose names may be folded and whose numbers may not."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(
-            column, no_wrap=column not in {"case", "patient", "name", "source", "warnings"}, overflow="fold"
-        )
-    return table
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _PIPED
-    return console
-
-
-@contextmanager
-def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr while somebody is watching."""
-    console = Console(stderr=True)
-    columns = (TextColumn(words), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
