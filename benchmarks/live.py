@@ -2,7 +2,8 @@
 
 Twenty runs of 250 epochs, one of which learns an epoch every two seconds, on the dashboard's own page. Time is taken in
 the server around the fragments that refresh, from reading the files to the figure's JSON; CPU time is that of the
-thread, so that other work on the machine does not count. Memory is the server's alone.
+thread, so that other work on the machine does not count. Memory is the server's alone. One browser is a Chromium that
+draws, the others only listen (watchers.py).
 
     python benchmarks/live.py [--minutes 5] [--browsers 10] [--runs 20] [--epochs 250] [--chromium /usr/bin/chromium]
 """
@@ -25,6 +26,7 @@ import psutil
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.table import Table
+from watchers import Watchers
 
 from covseg_core import runs
 from covseg_core.config import METRICS, SCORES, RunConfig, SplitConfig, TrainConfig
@@ -86,43 +88,54 @@ def main() -> None:
             url = f"http://127.0.0.1:{port}"
             wait_for(url)
             link = f"{url}/?runs={','.join(run.id for run in made)}"
-            memory, epochs, load = watch(link, psutil.Process(server.pid), made[0], options)
+            memory, epochs, load, refreshes = watch(link, psutil.Process(server.pid), made[0], options)
         finally:
             server.terminate()
             server.wait()
-        Console(width=120).print(report(times, memory, epochs, load, options))
+        Console(width=120).print(report(times, memory, epochs, load, refreshes, options))
 
 
 def watch(
     link: str, server: psutil.Process, learning: Run, options: argparse.Namespace
-) -> tuple[np.ndarray, tuple[int, int], float]:
-    """Returns time [min] and memory [MB] while all watch, the last epoch drawn before and after, and cores used."""
+) -> tuple[np.ndarray, tuple[int, int], float, list[int]]:
+    """Returns time [min] and memory [MB] while all watch, the last epoch drawn before and after, cores used, and
+    refreshes that each listener has received."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=options.chromium, args=["--no-sandbox", "--disable-background-networking"]
         )
-        pages = []
-        for _ in range(options.browsers):
-            pages.append(browser.new_context(viewport={"width": 1440, "height": 1000}).new_page())
-            pages[-1].goto(link, timeout=120_000)
-            pages[-1].wait_for_selector(".js-plotly-plot", timeout=120_000)
-        first = drawn(pages[0])
+        page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+        page.goto(link, timeout=120_000)
+        page.wait_for_selector(".js-plotly-plot", timeout=120_000)
+        address, _, query = link.removeprefix("http://").partition("/?")
+        watchers = Watchers(address, query, options.browsers - 1)
+        page.wait_for_timeout(5000 * PACE)
+        first, seen = drawn(page), list(watchers.finished)
         samples, start, epoch = [], time.monotonic(), options.epochs
         cpu = server.cpu_times()
         while (gone := time.monotonic() - start) < 60 * options.minutes:
             epoch += 1
             learn(learning, epoch)
             samples.append((gone / 60, server.memory_info().rss / 2**20))
-            pages[0].wait_for_timeout(1000 * PACE)  # also lets the browsers speak
+            page.wait_for_timeout(1000 * PACE)  # also lets the browsers speak
         after = server.cpu_times()
         load = (after.user + after.system - cpu.user - cpu.system) / (time.monotonic() - start)
-        pages[0].wait_for_timeout(3000 * PACE)
-        last = drawn(pages[0])
+        page.wait_for_timeout(3000 * PACE)
+        last = drawn(page)
+        watchers.stop()
         browser.close()
-    return np.array(samples), (first, last), load
+    refreshes = [after - before for before, after in zip(seen, watchers.finished, strict=True)]
+    return np.array(samples), (first, last), load, refreshes
 
 
-def report(times: Path, memory: np.ndarray, epochs: tuple[int, int], load: float, options: argparse.Namespace) -> Table:
+def report(
+    times: Path,
+    memory: np.ndarray,
+    epochs: tuple[int, int],
+    load: float,
+    refreshes: list[int],
+    options: argparse.Namespace,
+) -> Table:
     title = f"live page, {options.runs} runs of {options.epochs} epochs, {options.browsers} browsers"
     table = Table("figure", "measured", "goal", title=title)
     taken = [line.split() for line in times.read_text().splitlines()]
@@ -137,6 +150,8 @@ def report(times: Path, memory: np.ndarray, epochs: tuple[int, int], load: float
     fifths = " ".join(f"{np.median(part[:, 1]):.0f}" for part in np.array_split(memory, 5))
     table.add_row("server memory, median of each fifth of the time", f"{fifths} MB", "")
     table.add_row(f"    trend over the last {settled[-1, 0] - settled[0, 0]:.1f} min", f"{slope:+.2f} MB/min", "flat")
+    if refreshes:
+        table.add_row("refreshes a listener has received, fewest and most", f"{min(refreshes)}, {max(refreshes)}", "")
     table.add_row("server CPU while all watch", f"{load:.2f} cores", "")
     table.add_row("last epoch in the first browser, before and after", f"{epochs[0]}, {epochs[1]}", "grows")
     table.add_row("load of this machine (1 min), cores", f"{os.getloadavg()[0]:.1f}, {os.cpu_count()}", "")

@@ -40,6 +40,7 @@ def train(
     filters: int | None = None,
     batch: int | None = None,
     seed: int = 0,
+    split_seed: int | None = None,
 ) -> list[Run]:
     """Create one run for each metric, alike in everything else, and start them; they train one after another.
 
@@ -47,6 +48,7 @@ def train(
     ----------
     epochs, size, filters, batch : in place of the preset's
     seed : of the split, the first weights, the shuffling and the augmentation
+    split_seed : of the split, where it shall not be `seed`: models of other seeds on the same patients
 
     Raises
     ------
@@ -54,7 +56,7 @@ def train(
     """
     data = load_dataset(dataset)
     base = preset(preset_name)
-    split_config = SplitConfig(kind=split, seed=seed)
+    split_config = SplitConfig(kind=split, seed=seed if split_seed is None else split_seed)
     slices = make_split(data, split_config, target)
     now = datetime.now(UTC)
     experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:80], metrics)

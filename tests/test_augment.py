@@ -57,7 +57,9 @@ def test_shift_stays_within_its_bounds():
     assert np.abs(moves).max() > 2
 
 
-@pytest.mark.parametrize("change", [{"contrast": 0.3}, {"brightness": 0.2}, {"noise": 0.1}])
+@pytest.mark.parametrize(
+    "change", [{"contrast": 0.3}, {"brightness": 0.2}, {"noise": 0.1}, {"gamma": 0.5}, {"blur": 20.0}]
+)
 def test_grey_values_change_and_the_mask_does_not(change):
     image, mask = augment(*_slice(), AugmentConfig(**change), np.random.default_rng(3))
     assert not np.array_equal(image, _slice()[0])
@@ -65,7 +67,7 @@ def test_grey_values_change_and_the_mask_does_not(change):
 
 
 def test_the_same_seed_gives_the_same_slice():
-    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05)
+    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05, 0.3, 1.0, 0.5)
     first, second = (augment(*_slice(), config, np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(first[0], second[0])
     assert np.array_equal(first[1], second[1])

@@ -87,3 +87,35 @@ def test_batches_are_filled_with_slices_of_weight_zero(multiple):
     assert len(images) % multiple == 0
     assert weights.sum() == 3
     assert images[:3, 0, 0, 0].tolist() == [8, 9, 10]
+
+
+def test_balance_draws_patients_alike():
+    """Without it a patient with many slices is most of what a model sees."""
+    slices = _slices(positive=100, empty=0)
+    patients = ("many",) * 90 + tuple(f"one{number}" for number in range(10))
+    slices = SliceSet(slices.images, slices.masks, slices.cases, slices.z, patients)
+    shares = {}
+    for balance in (0.0, 0.5, 1.0):
+        batches = TrainingBatches(slices, TrainConfig(batch=10, balance=balance))
+        drawn = []
+        for epoch in range(40):
+            batches.start_epoch(epoch)
+            drawn += _numbers(batches)
+        assert len(drawn) == 4000
+        shares[balance] = np.mean(np.array(drawn) < 90)
+    assert shares[0.0] == 0.9
+    assert abs(shares[0.5] - 90**0.5 / (90**0.5 + 10)) < 0.03
+    assert abs(shares[1.0] - 1 / 11) < 0.02
+
+
+def test_a_slice_drawn_twice_is_changed_in_two_ways():
+    slices = _slices(positive=2, empty=0)
+    slices = SliceSet(slices.images, slices.masks, slices.cases, slices.z, ("a", "b"))
+    config = TrainConfig(batch=2, balance=1.0, augment=AugmentConfig(noise=0.5))
+    batches = TrainingBatches(slices, config)
+    for epoch in range(20):
+        batches.start_epoch(epoch)
+        if batches._order[0] == batches._order[1]:
+            break
+    images, _ = batches[0]
+    assert not np.array_equal(images[0], images[1])

@@ -25,6 +25,7 @@ from covseg_core.runs import Run, delete_run, list_runs, open_run
 @click.option("--filters", type=int, help="Channels of the first block.")
 @click.option("--batch", type=int, help="Slices a step.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--split-seed", type=int, help="Of the split alone; else that of --seed.")
 @click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
 @json_option
 def train(dataset: str, metric: str, preset: str, wait: bool, as_json: bool, **settings: Any) -> int:

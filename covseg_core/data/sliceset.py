@@ -27,12 +27,14 @@ class SliceSet:
     masks : (N, S, S) uint8, 0 and 1
     cases : case id of each slice
     z : (N,) int64, index of each slice in its scan
+    patients : whose slice each is; empty where that does not matter
     """
 
     images: np.ndarray
     masks: np.ndarray
     cases: tuple[str, ...]
     z: np.ndarray
+    patients: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -72,7 +74,8 @@ def load_slices(
         start = stop
     names = tuple(case_id for case_id, chosen in selection.items() for _ in chosen)
     z = np.array([z for chosen in selection.values() for z in chosen], np.int64)
-    return SliceSet(images, masks, names, z)
+    patients = tuple(cases[name].patient_of(int(place)) for name, place in zip(names, z, strict=True))
+    return SliceSet(images, masks, names, z, patients)
 
 
 def mean_std(images: np.ndarray) -> tuple[float, float]:

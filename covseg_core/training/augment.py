@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from covseg_core.config import AugmentConfig
+from covseg_core.training.surround import surround
 
 
 def augment(
@@ -22,11 +23,16 @@ def augment(
     -------
     (S, S) uint8, (S, S) uint8 : new arrays, or the given ones where nothing changes
     """
+    # chances are drawn only where they are asked for: what an older configuration draws stays as it was
+    if config.surround and rng.random() < config.surround:
+        image = surround(image, rng)
     if config.flip or config.shift or config.scale or config.rotate:
         matrix = _affine(image.shape[0], config, rng)
         image = cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR)
         mask = cv2.warpAffine(mask, matrix, mask.shape[::-1], flags=cv2.INTER_NEAREST)
-    if config.contrast or config.brightness:
+    if config.blur:
+        image = _blurred(image, rng.uniform(0, config.blur))
+    if config.contrast or config.brightness or config.gamma:
         image = cv2.LUT(image, _grey_curve(config, rng))
     if config.noise:
         deviation = 255 * config.noise * rng.random(dtype=np.float32)
@@ -49,8 +55,16 @@ def _affine(size: int, config: AugmentConfig, rng: np.random.Generator) -> np.nd
 
 
 def _grey_curve(config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """(256,) uint8: contrast about the middle grey, then brightness."""
+    """(256,) uint8: gamma, contrast about the middle grey, then brightness."""
     contrast = 1 + rng.uniform(-config.contrast, config.contrast)
     brightness = 255 * rng.uniform(-config.brightness, config.brightness)
-    grey = (np.arange(256) - 127.5) * contrast + 127.5 + brightness
+    grey = np.arange(256, dtype=np.float64)
+    if config.gamma:
+        grey = 255 * (grey / 255) ** np.exp(rng.uniform(-config.gamma, config.gamma))
+    grey = (grey - 127.5) * contrast + 127.5 + brightness
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def _blurred(image: np.ndarray, deviation: float) -> np.ndarray:
+    """As a softer kernel or thicker slices would show it; a deviation of a quarter of a pixel changes nothing."""
+    return cv2.GaussianBlur(image, (0, 0), deviation) if deviation > 0.25 else image

@@ -35,6 +35,7 @@ class TrainingBatches(keras.utils.PyDataset):
         # a data set without any lesion still has to give a batch
         kept = round(config.empty_share * len(self._empty))
         self._kept_empty = kept if len(self._positive) else max(1, kept)
+        self._weights = _patient_weights(slices, config.balance)
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -53,7 +54,10 @@ class TrainingBatches(keras.utils.PyDataset):
         images, masks = self.slices.images[chosen], self.slices.masks[chosen]
         if self.config.augment != AugmentConfig():
             for place, number in enumerate(chosen):
-                rng = np.random.default_rng((self.config.seed, self.epoch, int(number)))
+                key = (self.config.seed, self.epoch, int(number))
+                if self._weights is not None:  # a slice can come several times, each time changed in another way
+                    key += (index * self.config.batch + place,)
+                rng = np.random.default_rng(key)
                 images[place], masks[place] = augment(images[place], masks[place], self.config.augment, rng)
         return _filled(images, masks, self.multiple)
 
@@ -61,7 +65,11 @@ class TrainingBatches(keras.utils.PyDataset):
         """Numbers of the slices of this epoch: all with the target, a new choice of the empty ones."""
         rng = np.random.default_rng((self.config.seed, self.epoch))
         empty = rng.choice(self._empty, self._kept_empty, replace=False)
-        return rng.permutation(np.concatenate([self._positive, empty]))
+        order = rng.permutation(np.concatenate([self._positive, empty]))
+        if self._weights is None:
+            return order
+        weights = self._weights[order]
+        return rng.choice(order, len(order), p=weights / weights.sum())
 
 
 class PlainBatches(keras.utils.PyDataset):
@@ -79,6 +87,14 @@ class PlainBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Batch:
         chosen = slice(index * self.batch, (index + 1) * self.batch)
         return _filled(self.slices.images[chosen], self.slices.masks[chosen], self.multiple)
+
+
+def _patient_weights(slices: SliceSet, balance: float) -> np.ndarray | None:
+    """(N,) float64: how often each slice is drawn, in proportion; None where each is taken once."""
+    if not balance or not slices.patients:
+        return None
+    _, patient, counts = np.unique(np.array(slices.patients), return_inverse=True, return_counts=True)
+    return np.asarray(counts[patient].astype(np.float64) ** -balance)
 
 
 def _filled(images: np.ndarray, masks: np.ndarray, multiple: int) -> Batch:
