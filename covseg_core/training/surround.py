@@ -142,6 +142,6 @@ def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 def _ellipse(canvas: np.ndarray, centre, half, value: float, angle: float = 0.0) -> None:
     """Fill an ellipse; centre and half axes are (x, y) [pixels], to a sixteenth."""
     to_fixed = 16
-    place = tuple(int(round(each * to_fixed)) for each in centre)
-    axes = tuple(max(1, int(round(each * to_fixed))) for each in half)
+    place = tuple(round(each * to_fixed) for each in centre)
+    axes = tuple(max(1, round(each * to_fixed)) for each in half)
     cv2.ellipse(canvas, place, axes, float(angle), 0, 360, float(value), cv2.FILLED, cv2.LINE_8, 4)
