@@ -1,13 +1,14 @@
 """Entry of the dashboard: `streamlit run dashboard/app.py`.
 
-Streamlit reads this file twice. As a module it finds the server, to which the receiver of uploads is added; as a
-script, for each browser, it sets up the page and navigates.
+Streamlit reads this file twice. As a module it finds the server, to which the receiver of uploads is added, and imports
+what the pages need meanwhile; as a script, for each browser, it sets up the page and navigates.
 """
 
 from pathlib import Path
 
 import receiving
 import streamlit as st
+import warming
 from starlette.middleware import Middleware
 
 
@@ -34,4 +35,5 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 else:
+    warming.start()
     app = st.App(__file__, middleware=[Middleware(receiving.Receiver)])

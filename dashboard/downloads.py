@@ -16,8 +16,8 @@ from covseg_core.runs import Run
 ZIP = "application/zip"
 
 
-def show(comparison: Comparison, chosen: Sequence[Run], case: str | None) -> None:
-    """Buttons; a file is made when it is asked for. `case` is the scan whose masks are offered."""
+def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+    """Buttons; a file is made when it is asked for."""
     st.subheader("Take away")
     name = f"covseg-{comparison.dataset}"
     with st.container(horizontal=True):
@@ -32,12 +32,22 @@ def show(comparison: Comparison, chosen: Sequence[Run], case: str | None) -> Non
                 ZIP,
                 help="Probabilities of every model on every test slice, float16, at the network's size",
             )
-        if case:
-            download(
-                "Masks of this scan (NIfTI)",
-                lambda: exporting.masks_zip(comparison, chosen, load_dataset(comparison.dataset), case),
-                f"{name}-{case}-masks.zip",
-                ZIP,
-                help="A mask by every model in the scan's own geometry, at the threshold of the scores",
-            )
     st.caption("Figures save as PNG by the camera in their corner.")
+
+
+def show_masks(comparison: Comparison, chosen: Sequence[Run], case: str, threshold: float) -> None:
+    """A button for the masks of one scan, as the viewer shows them."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Masks of this scan (NIfTI)",
+            lambda: exporting.masks_zip(comparison, chosen, load_dataset(comparison.dataset), case, threshold),
+            f"covseg-{comparison.dataset}-{case}-masks.zip",
+            ZIP,
+            icon=":material/download:",
+            on_click="ignore",
+            key="compare-masks",
+            help="A mask by every model in the scan's own geometry",
+        )
+        scored = comparison.evaluations[0].threshold
+        note = "" if threshold == scored else f" The scores above are those at {scored:g}."
+        st.caption(f"At the viewer's threshold, {threshold:g}.{note}")

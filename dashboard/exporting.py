@@ -101,8 +101,8 @@ def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> io.RawIOBa
     return cast(io.RawIOBase, file)
 
 
-def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, case_id: str) -> bytes:
-    """The masks of one scan by every model, `mask_<run>.nii.gz` in the scan's own geometry, as they were scored.
+def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, case_id: str, threshold: float) -> bytes:
+    """The masks of one scan by every model at a threshold, `mask_<run>.nii.gz` in the scan's own geometry.
 
     Only test slices were predicted. If the scan has others, those are empty, and `about.json` lists what counts.
 
@@ -119,7 +119,8 @@ def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, c
     about = {
         "dataset": dataset.name,
         "scan": case_id,
-        "threshold": first.threshold,
+        "threshold": threshold,
+        "threshold_of_the_scores": first.threshold,
         "predicted_slices": list(rows.values()),
         "whole_scan": len(rows) == case.shape[0],
         "slices_are_counted": "from 0, the lowest",
@@ -131,7 +132,7 @@ def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, c
             mask = np.zeros(case.shape, np.uint8)
             grid = case_grid(case, run.config.prepare)
             for row, z in rows.items():
-                mask[z] = to_native(stored[row : row + 1], grid)[0] >= first.threshold
+                mask[z] = to_native(stored[row : row + 1], grid)[0] >= threshold
             path = Path(folder) / f"mask_{run.id}.nii.gz"
             save_mask(mask, geometry, path)
             files[path.name] = path.read_bytes()

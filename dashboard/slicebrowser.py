@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 import comparing
+import downloads
 import jumps
 import pandas as pd
 import state
@@ -27,8 +29,8 @@ JUMPS: dict[jumps.Kind, tuple[str, str, str]] = {
 }
 
 
-def show(comparison: Comparison, chosen: Sequence[Run]) -> str | None:
-    """Draw it; returns the scan that is shown, None if there is none to show."""
+def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+    """Draw it."""
     st.subheader("Slices")
     try:
         dataset = load_dataset(comparison.dataset)
@@ -39,12 +41,11 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> str | None:
         scene = viewer.scene_of_case(dataset, dataset.case(case), chosen)
         names = comparing.model_names(comparison)
         layers = [dataclasses.replace(layer, name=name) for layer, name in zip(scene.layers, names, strict=True)]
-        viewer.show(dataclasses.replace(scene, layers=layers), VIEWER)
+        masks = partial(downloads.show_masks, comparison, chosen, case)
+        viewer.show(dataclasses.replace(scene, layers=layers), VIEWER, below=masks)
         _list(comparison)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
-        return None
-    return case
 
 
 def _choose(comparison: Comparison, chosen: Sequence[Run]) -> str:

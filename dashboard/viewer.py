@@ -7,7 +7,6 @@ messages, as data URLs, so that the browser need not ask for each of them.
 from __future__ import annotations
 
 import base64
-import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,18 +26,15 @@ from covseg_core.data.slices import to_native
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.runs import Run
 
-# Streamlit collects garbage after each rerun, before the browser has its answer. Going through all that the imports
-# have left takes 80 ms of that; none of it ever becomes garbage.
-gc.collect()
-gc.freeze()
-
 Plane = Callable[[int], np.ndarray]
 """z -> (Y, X), radiological view."""
 
 WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediastinum", "full": "Full"}
 STYLES: dict[rendering.Style, str] = {"fill": "Fill", "contour": "Contour"}
-ROW = 5
-"""Most panels side by side."""
+PANEL, LARGE_PANEL, FEW = 310, 470, 2
+"""Width of a picture [px]; of up to `FEW` pictures, larger."""
+SLIDER = 160
+"""Width of a slider beside others [px]."""
 SHOWN = "viewer-scene"
 """Where the session keeps the id of the scene it has seen last."""
 _POOL = ThreadPoolExecutor(4, "viewer")
@@ -130,15 +126,18 @@ def go_to(key: str, z: int) -> None:
     st.session_state[f"{key}-go-to"] = z
 
 
-def show(scene: Scene, key: str) -> None:
-    """The viewer of a scene. Its sliders rerun nothing else of the page."""
-    _show(scene, key)
+def show(scene: Scene, key: str, below: Callable[[float], None] | None = None) -> None:
+    """The viewer of a scene. Its sliders rerun nothing else of the page.
+
+    `below` draws what depends on the threshold under the pictures, and is called with it.
+    """
+    _show(scene, key, below)
     if scene.truth is not None and scene.layers:
         _legend()
 
 
 @st.fragment
-def _show(scene: Scene, key: str) -> None:
+def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None:
     window, style, opacity, threshold = _controls(scene, key)
     z = _slice(scene, key)
     try:
@@ -146,21 +145,23 @@ def _show(scene: Scene, key: str) -> None:
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return
-    rows = -(-len(panels) // ROW)
-    width = -(-len(panels) // rows)
-    for start in range(0, len(panels), width):
-        columns = st.columns(max(width, 3))
-        for column, panel in zip(columns, panels[start : start + width], strict=False):
-            url = "data:image/jpeg;base64," + base64.b64encode(panel.picture).decode()
-            column.image(url, panel.caption, width="stretch", alt=f"{panel.caption}, slice {z}")
+    # pictures of one size that wrap: five in a row on a wide screen, three on a laptop
+    row = st.container(horizontal=True, gap="small")
+    width = PANEL if len(panels) > FEW else LARGE_PANEL
+    for panel in panels:
+        url = "data:image/jpeg;base64," + base64.b64encode(panel.picture).decode()
+        row.image(url, panel.caption, width=width, alt=f"{panel.caption}, slice {z}")
+    if below is not None:
+        below(threshold)
 
 
 def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float]:
     """Window, style, opacity and threshold; those that change nothing are left out."""
     style: rendering.Style = "fill"
     opacity, threshold = 0.5, scene.threshold
-    left, middle, right, last = st.columns([3, 2, 2, 2])
-    window = left.segmented_control(
+    # a row that breaks where the page is narrow: columns would cut the choices off
+    row = st.container(horizontal=True, gap="medium", vertical_alignment="top")
+    window = row.segmented_control(
         "Window",
         list(WINDOWS),
         default="lung",
@@ -171,7 +172,7 @@ def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style
         help="Lung: -1350 to 150 HU. Mediastinum: -160 to 240 HU. Full: -1250 to 250 HU, what a model sees.",
     )
     if scene.layers or scene.truth is not None:
-        style = middle.segmented_control(
+        style = row.segmented_control(
             "Masks",
             list(STYLES),
             default="fill",
@@ -180,7 +181,7 @@ def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style
             key=f"{key}-style",
             persist_state="session",
         )
-        percent = right.slider(
+        percent = row.slider(
             "Opacity",
             0,
             100,
@@ -190,10 +191,11 @@ def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style
             key=f"{key}-opacity",
             persist_state="session",
             disabled=style == "contour",
+            width=SLIDER,
         )
         opacity = 1.0 if style == "contour" else percent / 100
     if scene.layers and not scene.threshold_fixed:
-        threshold = last.slider(
+        threshold = row.slider(
             "Threshold",
             0.05,
             0.95,
@@ -202,6 +204,7 @@ def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style
             key="threshold",
             bind="query-params",
             help="Probability from which a pixel belongs to a model's mask",
+            width=SLIDER,
         )
     return window, style, opacity, threshold
 

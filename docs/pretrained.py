@@ -194,6 +194,7 @@ def card(model: Model, run: Run, evaluation: Evaluation, rows: list[str]) -> str
     ]
     what = "lungs" if model.target == "lung" else "COVID-19 lesions (ground-glass and consolidation together)"
     training = run.status
+    pooled = ", ".join(f"{name} {evaluation.model.pooled[key]:.3f}" for key, name in POOLED.items())
     lines = [
         f"# {model.name}",
         "",
@@ -204,24 +205,24 @@ def card(model: Model, run: Run, evaluation: Evaluation, rows: list[str]) -> str
         "",
         "## Training",
         "",
-        f"Preset `{config.preset}`: {config.prepare.size} px, {config.model.filters} filters, {len(history)} epochs, seed",
-        f"{config.train.seed}, {training.seconds / 60:.0f} min on {training.device}. The weights are those of epoch",
-        f"{best['epoch']:.0f}, the best on the validation patients ({score} {best[score]:.3f}). Every setting is in",
+        f"Preset `{config.preset}`: {config.prepare.size} px, {config.model.filters} filters, {len(history)} epochs,",
+        f"seed {config.train.seed}, {training.seconds / 60:.0f} min on {training.device}.",
+        f"The weights are of epoch {best['epoch']:.0f}, the best on the validation patients ({score} {best[score]:.3f}). Every setting is in",
         "`config.json`, the curves are in `history.csv`, the split is in `split.json`.",
         "",
         "| part | slices | cases |",
         "|---|---|---|",
         *counts,
         "",
-        "Split by patient; `tr` is the stack of 50 single slices of `medseg`, each of another patient. The slices of the",
-        "other cases are cropped to the lungs and padded; a body was drawn around them in training (`surround`).",
+        "Split by patient; `tr` is the stack of 50 single slices of `medseg`, each of another patient. The slices of",
+        "the other cases are cropped to the lungs and padded; a body was drawn around them (`surround`).",
         "",
         "## Test patients, never seen in training",
         "",
         f"Dice per scan: **{dice_line(evaluation)}**: mean ± standard deviation, and range. Slices of",
         "`medseg` count one by one.",
         "",
-        f"Pooled over all voxels: {', '.join(f'{name} {evaluation.model.pooled[key]:.3f}' for key, name in POOLED.items())}.",
+        f"Pooled over all voxels: {pooled}.",
         "",
         "| scan | slices | Dice |",
         "|---|---|---|",
@@ -260,7 +261,7 @@ def limits(model: Model) -> list[str]:
     if model.target == "lung":
         return ["- Consolidated lung next to the chest wall can be left out.", *common]
     return [
-        "- Almost every training slice shows infection, so healthy lungs are rarely seen: vessels, dependent atelectasis,",
+        "- Almost every training slice shows infection, so healthy lungs are rarely seen: vessels, atelectasis,",
         "  tumours, effusions and blur by breathing can be taken for lesions (see the scan without COVID-19 above).",
         "- Small and faint lesions are missed first; a scan with 0.1 % infection can score near 0.",
         *common,

@@ -141,7 +141,8 @@ def test_no_page_names_a_framework_or_a_model_module(path: Path) -> None:
 
 def test_every_package_the_code_imports_is_installed_by_the_requirements() -> None:
     """What is only there because another package brought it, or by hand, is missing on the next computer."""
-    called = {"cv2": "opencv-python-headless", "python_multipart": "python-multipart", "skimage": "scikit-image"}
+    called = {"cv2": "opencv-python-headless", "PIL": "pillow", "skimage": "scikit-image"}
+    called["python_multipart"] = "python-multipart"
     optional = {"jax", "torch", "tensorflow"}  # which of them is there is the user's choice, or the platform's
     ours = {path.stem for path in DASHBOARD.iterdir()} | {"covseg_core"}
     core = {_top(name) for names in GRAPH.values() for name in names}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import onnx
 import pytest
+from dicomfiles import SECRET, Stack, make_stack, write
 from onnx import TensorProto, helper
 
 from covseg_core.cli import main
@@ -105,7 +108,8 @@ def test_several_models_vote_however_they_are_given(
     result = covseg("predict", scan, *runs_given, "--output", tmp_path / "out")
     assert result.returncode == 0
     assert "more than half of the models" in result.stdout
-    names = {"mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", "mask_c.nii.gz", "report.json"}
+    names = {"mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", "mask_c.nii.gz", "disagreement.nii.gz"}
+    names |= {"report.json", "report.csv", "report.html"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert np.asarray(nib.load(tmp_path / "out" / "mask.nii.gz").dataobj).sum() == 200
 
@@ -128,7 +132,8 @@ def test_json_is_the_report_and_nothing_else(covseg: Command, scan: Path, tmp_pa
 def test_a_second_prediction_says_what_it_replaced(covseg: Command, scan: Path, tmp_path: Path) -> None:
     assert "replaced" not in covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "out").stdout
     second = covseg("predict", scan, "--run", "c", "--output", tmp_path / "out").stdout
-    assert "replaced the earlier mask.nii.gz, mask_a.nii.gz, mask_b.nii.gz, report.json" in second
+    masks = "disagreement.nii.gz, mask.nii.gz, mask_a.nii.gz, mask_b.nii.gz"
+    assert f"replaced the earlier {masks}, report.csv, report.html, report.json" in second
 
 
 def test_the_scale_can_be_named_as_the_error_says(covseg: Command, scan: Path, tmp_path: Path) -> None:
@@ -137,12 +142,53 @@ def test_the_scale_can_be_named_as_the_error_says(covseg: Command, scan: Path, t
     assert json.loads(result.stdout)["scan"]["scale"] == "HU"
 
 
+def lung_model(root: Path, id: str) -> None:
+    """A model like `b` that calls what it marks lungs."""
+    source = Run(root / "b")
+    config = RunConfig(id, "e", "d", "f", "dice", "quick", "2026-01-01", "lung", prepare=PrepareConfig(size=SIDE))
+    write_json(root / id / "config.json", config)
+    (root / id / "model.onnx").write_bytes(source.onnx.read_bytes())
+
+
+def test_the_shipped_lung_model_is_asked_unless_told_otherwise(
+    covseg: Command, scan: Path, tmp_path: Path, checkpoints_folder: Path
+) -> None:
+    out = ("--output", tmp_path / "out")
+    assert "right lung" not in covseg("predict", scan, "--run", "a", *out).stdout, "there is none"
+    lung_model(checkpoints_folder, "lung")
+    lung_model(checkpoints_folder, "other")
+    result = covseg("predict", scan, "--run", "a", *out, "--json")
+    assert json.loads(result.stdout)["lungs"]["run"] == "lung"
+    assert (tmp_path / "out" / "lung_mask.nii.gz").exists()
+    result = covseg("predict", scan, "--run", "a", *out, "--json", "--lungs", "other")
+    assert json.loads(result.stdout)["lungs"]["run"] == "other"
+    result = covseg("predict", scan, "--run", "a", *out, "--lungs", "none")
+    assert "infected" not in result.stdout
+    assert not (tmp_path / "out" / "lung_mask.nii.gz").exists()
+    assert covseg("predict", scan, "--run", "lung", *out, "--json").returncode == 0, "a lung model needs none beside it"
+    assert "% infected" in covseg("predict", scan, "--run", "a", *out).stdout
+
+
+def test_small_parts_can_be_left_out(covseg: Command, scan: Path, tmp_path: Path) -> None:
+    """200 voxels of 3.2 mm3 are 640 mm3."""
+    for smallest, lesions in (("640", "1 lesion"), ("641", "0 lesions")):
+        result = covseg("predict", scan, "--run", "a", "--output", tmp_path / "out", "--min-size", smallest)
+        assert lesions in result.stdout
+    result = covseg("predict", scan, "--run", "a", "--output", tmp_path / "out", "--min-size", "-1")
+    assert (result.returncode, result.stderr[:21]) == (2, "covseg: smallest size")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["missing.nii", "--run", "a", "--output", "out"], "covseg: missing.nii: no such file"),
         (["bad.nii.gz", "--run", "a", "--output", "out"], "covseg: bad.nii.gz: not NIfTI"),
         (["ct.nii.gz", "--run", "nope", "--output", "out"], "covseg: nope: no such run"),
+        (["ct.nii.gz", "--run", "a", "--output", "out", "--lungs", "nope"], "covseg: nope: no such run"),
+        (
+            ["ct.nii.gz", "--run", "a", "--output", "out", "--lungs", "b"],
+            "covseg: lungs: b is a model of the infection",
+        ),
         (["ct.nii.gz", "--run", "../a", "--output", "out"], "covseg: run: '../a'"),
         (["ct.nii.gz", "--run", "a", "a", "--output", "out"], "covseg: runs: a more than once"),
         (["ct.nii.gz", "--run", "a", "--output", "ct.nii.gz"], "covseg: ct.nii.gz: a file"),
@@ -197,10 +243,10 @@ def test_a_disk_that_takes_no_more_bytes_leaves_the_folder_as_it_was(
 def test_ctrl_c_leaves_nothing_behind(scan: Path, tmp_path: Path) -> None:
     """Pressed while the files are written, the last moment at which something could be left."""
     hang = (
-        "from covseg_core.prediction import predict\n"
+        "from covseg_core.prediction import writing\n"
         "import pathlib, time\n"
         "def hang(*_): pathlib.Path('writing').touch(); time.sleep(60)\n"
-        "predict.save_mask = hang"
+        "writing.save_mask = hang"
     )
     process = fresh("predict", scan, "--run", "a", "--output", "results/out", before=hang, folder=tmp_path)
     deadline = time.monotonic() + 60
@@ -226,3 +272,54 @@ def test_nobody_waits_for_packages_that_prediction_does_not_need(scan: Path, tmp
     process = fresh("predict", scan, "--run", "a", "b", "--output", tmp_path / "out", before=tell)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, "LOADED\n")
+
+
+# --- DICOM
+
+
+@pytest.fixture
+def dicom(tmp_path: Path, scan: Path) -> Path:
+    """The scan as a folder of DICOM slices, of which one is missing."""
+    voxels = np.asarray(nib.load(scan).dataobj)
+    slices = np.ascontiguousarray(voxels.transpose(2, 1, 0)[[0, 1, 1, 1, 2, 3, 3, 4]])
+    positions = np.array([[0, 0, 5.0 * k] for k in range(len(slices))])
+    stack = Stack(slices, positions, spacing=(0.8, 0.8))
+    write(tmp_path / "dicom", stack.without(2))
+    return tmp_path / "dicom"
+
+
+def test_a_folder_and_a_zip_of_dicom_slices(tmp_path: Path, dicom: Path, covseg: Command) -> None:
+    """The mask lies on the slices' own positions, the missing one counted, and nobody is named."""
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", dicom)
+    for source in (dicom, Path(packed)):
+        output = tmp_path / source.suffix / "out"
+        result = covseg("predict", source, "--run", "a", "--output", output)
+        assert result.returncode == 0, result.stderr
+        assert "1 of 8 planes are interpolated, at 10.0 mm" in result.stderr
+        mask = nib.load(output / "mask.nii.gz")
+        assert mask.shape == (SIDE, SIDE, 8)
+        np.testing.assert_allclose(mask.affine, np.diag([-0.8, -0.8, 5, 1]), atol=1e-5)
+        expected = np.zeros(mask.shape)
+        expected[30:40, 12:22, 4:7] = 1
+        np.testing.assert_array_equal(np.asarray(mask.dataobj), expected)
+        texts = [result.stdout, result.stderr, *(str(file.read_bytes()) for file in output.glob("*.json"))]
+        assert SECRET not in "".join(texts)
+
+
+def test_a_series_is_chosen_by_its_key(tmp_path: Path, dicom: Path, covseg: Command) -> None:
+    write(dicom / "other", make_stack((12, SIDE, SIDE)))
+    arguments = ("predict", dicom, "--run", "a", "--output", tmp_path / "out")
+    result = covseg(*arguments)
+    assert result.returncode == 2
+    assert "2 series can be used" in result.stderr and "Traceback" not in result.stderr
+    key = re.search(r"(\w{8}) \(axial, 8 slices", result.stderr)
+    assert key is not None
+    assert covseg(*arguments, "--series", key[1]).returncode == 0
+    assert covseg(*arguments, "--series", "00000000").returncode == 2
+
+
+def test_a_folder_that_is_no_scan(tmp_path: Path, covseg: Command) -> None:
+    (tmp_path / "folder").mkdir()
+    result = covseg("predict", tmp_path / "folder", "--run", "a", "--output", tmp_path / "out")
+    assert (result.returncode, "no files" in result.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -15,19 +15,18 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import onnx
 import pytest
+from chests import BRIGHT, LESION, LUNG, SIDE, SLICES, TISSUE, chest, grey, make_run, save_scan, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 from scipy.spatial.transform import Rotation
 
-from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import PrepareConfig, SplitConfig
 from covseg_core.data.datasets import Case, Dataset, dataset_folder
 from covseg_core.data.split import Split
 from covseg_core.errors import CovsegError, RunError, ScanError, SettingError, UnknownScale
 from covseg_core.files import read_json, sha256_file, write_json
-from covseg_core.prediction import predict as predicting
+from covseg_core.prediction import writing
 from covseg_core.prediction.checking import check_scan
 from covseg_core.prediction.inference import Cancelled
 from covseg_core.prediction.predict import predict_at, predict_scan
@@ -35,55 +34,6 @@ from covseg_core.prediction.probabilities import consensus, predict_probabilitie
 from covseg_core.prediction.report import Report
 from covseg_core.prediction.sizes import THRESHOLDS, measure
 from covseg_core.runs import Run
-
-SIDE, SLICES = 48, 6
-AIR, LUNG, TISSUE, LESION = -1000, -800, 40, 200
-
-
-def grey(hu: float) -> float:
-    """Of the default window."""
-    return 255 * (hu + 1250) / 1500
-
-
-BRIGHT = grey(120)
-
-
-def chest() -> np.ndarray:
-    """(x, y, z) int16 HU in RAS+: tissue on a table, two lungs, a lesion without any symmetry in one of them."""
-    voxels = np.full((SIDE, SIDE, SLICES), TISSUE, np.int16)
-    voxels[:, :3] = AIR
-    voxels[5:20, 10:40] = voxels[28:43, 10:40] = LUNG
-    voxels[32:36, 12:30, 3:5] = voxels[36:40, 12:15, 4:6] = LESION
-    return voxels
-
-
-def save_scan(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    nib.save(nib.Nifti1Image(voxels, np.diag([0.8, 0.8, 5.0, 1.0]) if affine is None else affine), path)
-    return path
-
-
-def make_run(root: Path, id: str, above: float, slope: float = 1e4, **config: Any) -> Run:
-    """A model with a known answer: `slope` * (grey - `above`), as a probability 0..1."""
-    run = Run(root / id)
-    config = {"prepare": PrepareConfig(size=SIDE), "metric": "dice", "dataset": "none", "preset": "quick", **config}
-    write_json(run.folder / "config.json", RunConfig(id, "e", fingerprint="f", created="2026-01-01", **config))
-    size = config["prepare"].size
-    shape = ("N", size, size, 1)
-    constants = {"offset": above, "slope": slope, "zero": 0.0, "one": 1.0}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Sub", ["grey", "offset"], ["above"]),
-            helper.make_node("Mul", ["above", "slope"], ["steep"]),
-            helper.make_node("Clip", ["steep", "zero", "one"], ["masks"]),
-        ],
-        "above",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in constants.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), run.onnx)
-    return run
 
 
 @pytest.fixture
@@ -97,10 +47,6 @@ def runs(checkpoints_folder: Path) -> Callable[..., Run]:
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
     return save_scan(tmp_path / "ct.nii.gz", chest())
-
-
-def stored(path: Path) -> np.ndarray:
-    return np.asarray(nib.load(path).dataobj)
 
 
 # --- where the mask lies
@@ -240,7 +186,9 @@ def test_the_report_holds_what_one_needs_to_trust_and_repeat_it(
     assert report.models[1].mask.voxels == np.count_nonzero(stored(scan) > -790)
     assert report.models[2].mask == type(report.mask)("mask_c.nii.gz", 0, 0.0, ())
     assert {"covseg", "python", "onnxruntime", "numpy", "nibabel"} <= set(report.versions)
-    assert report.files == {path.name: sha256_file(path) for path in (tmp_path / "out").glob("*.nii.gz")}
+    assert report.files == {
+        path.name: sha256_file(path) for path in (tmp_path / "out").glob("*") if path.name != "report.json"
+    }
     assert report.seconds > 0
 
 
@@ -274,7 +222,7 @@ def test_no_name_from_the_scan_reaches_the_results(tmp_path: Path, runs: Callabl
     prediction = predict_scan(scan, [runs("a"), runs("b")], tmp_path / "out")
     assert len(prediction.report.warnings) == 2
     files = list((tmp_path / "out").iterdir())
-    assert len(files) == 4
+    assert len(files) == 7
     for path in files:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         for text in (raw, path.read_bytes()):
@@ -329,7 +277,7 @@ def test_a_full_disk_leaves_the_earlier_result(
     out = tmp_path / "out"
     predict_scan(scan, [runs("a"), runs("b")], out)
     before = {path: path.read_bytes() for path in out.iterdir()}
-    save, written = predicting.save_mask, []
+    save, written = writing.save_mask, []
 
     def full(mask: np.ndarray, geometry: Any, path: Path) -> None:
         if written:
@@ -337,7 +285,7 @@ def test_a_full_disk_leaves_the_earlier_result(
         save(mask, geometry, path)
         written.append(path)
 
-    monkeypatch.setattr(predicting, "save_mask", full)
+    monkeypatch.setattr(writing, "save_mask", full)
     with pytest.raises(CovsegError, match=r"out: cannot be written \(No space left on device\)"):
         predict_scan(scan, [runs("a"), runs("c")], out)
     assert written
@@ -350,8 +298,9 @@ def test_a_second_prediction_replaces_the_first_and_says_so(
     first = predict_scan(scan, [runs("a"), runs("b")], tmp_path / "out")
     second = predict_scan(scan, [runs("c")], tmp_path / "out")
     assert first.replaced == ()
-    assert second.replaced == ("mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", "report.json")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mask.nii.gz", "report.json"]
+    reports = ("report.csv", "report.html", "report.json")
+    assert second.replaced == ("disagreement.nii.gz", "mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", *reports)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mask.nii.gz", *reports]
 
 
 def test_an_edited_mask_is_told_before_the_scan_is_read(tmp_path: Path, runs: Callable[..., Run]) -> None:
@@ -473,7 +422,8 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
             np.testing.assert_array_equal(later.mask_of(run.id), now.mask_of(run.id))
         same = {"created": "", "seconds": 0.0, "files": {}}
         assert dataclasses.replace(later.report, **same) == dataclasses.replace(now.report, **same)
-        for name in now.report.files:
+        assert now.report.files.keys() == later.report.files.keys()
+        for name in (name for name in now.report.files if name.endswith(".nii.gz")):
             np.testing.assert_array_equal(stored(tmp_path / "later" / name), stored(tmp_path / "now" / name))
     assert 0 < now.mask.sum() < predict_at(checked, answers, 0.05).mask.sum(), "the thresholds must make a difference"
 

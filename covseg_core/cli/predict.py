@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,12 @@ import click
 if TYPE_CHECKING:
     from covseg_core.prediction.inference import Progress
     from covseg_core.prediction.predict import Prediction
-    from covseg_core.prediction.report import MaskReport
+    from covseg_core.prediction.report import MaskReport, Report
+    from covseg_core.runs import Run
+
+LUNGS = "lung"
+"""Run of the shipped lung model."""
+NO_LUNGS = "none"
 
 
 @click.command()
@@ -23,14 +28,40 @@ if TYPE_CHECKING:
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="Probability from which a voxel counts.")
 @click.option("--scale", type=click.Choice(["HU", "0-255"]), help="Of the scan's values, if it is not detected.")
+@click.option("--series", metavar="KEY", help="Of the DICOM series to read, where there are several.")
+@click.option(
+    "--min-size",
+    "minimum_mm3",
+    metavar="MM3",
+    type=float,
+    default=0.0,
+    help="Leave out parts of a mask below this size.",
+)
+@click.option(
+    "--lungs",
+    metavar="RUN|none",
+    help="Lung model for shares of each lung; if not given, the shipped `lung` if it is there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def predict(
-    scan: Path, more_runs: tuple[str, ...], runs: tuple[str, ...], output: Path, as_json: bool, **settings: Any
+    scan: Path,
+    more_runs: tuple[str, ...],
+    runs: tuple[str, ...],
+    output: Path,
+    lungs: str | None,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Write the mask of a SCAN (.nii or .nii.gz), in its own geometry, to DIR/mask.nii.gz.
+    """Write the mask of a SCAN, in its own geometry, to DIR/mask.nii.gz.
+
+    SCAN is a .nii or .nii.gz file, a folder, zip or file of DICOM slices, or a PNG or JPG of one slice. Where a folder
+    has several series, an error lists them with the keys for --series.
 
     With several runs (--run A --run B, or --run A B) a voxel is in the mask when more than half of the models say so;
-    each model's own mask goes to DIR/mask_RUN.nii.gz. DIR/report.json has volumes, settings and versions.
+    each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to DIR/disagreement.nii.gz.
+
+    DIR/report.html is a page to print; report.csv and report.json have the same figures, settings and versions. A
+    lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.
 
     All files are written or none. Those of an earlier prediction in DIR are replaced, unless they were edited since.
     """
@@ -40,11 +71,30 @@ def predict(
 
     models = [open_run(run) for run in (*runs, *more_runs)]
     with _bar(quiet=as_json) as progress:
-        prediction = predict_scan(scan, models, output, progress=progress, **settings)
+        lung = _lung_model(lungs, models)
+        prediction = predict_scan(scan, models, output, lungs=lung, progress=progress, **settings)
     if as_json:
         click.echo(to_json(prediction.report).decode(), nl=False)
     else:
         _print(prediction)
+
+
+def _lung_model(named: str | None, models: Sequence[Run]) -> Run | None:
+    """The lung model to ask: the one named, or for models of infection the shipped one, if it is there."""
+    from covseg_core.errors import RunError
+    from covseg_core.runs import open_run
+
+    if named == NO_LUNGS:
+        return None
+    if named is not None:
+        return open_run(named)
+    if any(model.config.target == "lung" for model in models):
+        return None
+    try:
+        shipped = open_run(LUNGS)
+    except RunError:
+        return None
+    return shipped if shipped.config.target == "lung" and shipped.onnx.is_file() else None
 
 
 @contextmanager
@@ -71,13 +121,29 @@ def _print(prediction: Prediction) -> None:
         rows += [(f"  {model.run}", model.mask) for model in report.models]
     width = max(len(name) for name, _ in rows)
     for name, mask in rows:
-        click.echo(f"{name:<{width}}  {_size(mask)}, in {len(mask.positive_slices)} of {report.scan.shape[0]} slices")
+        lesions = f", {mask.lesions:,} lesion{'s' * (mask.lesions != 1)}" if report.target == "infection" else ""
+        slices = f"in {len(mask.positive_slices)} of {report.scan.shape[0]} slices"
+        click.echo(f"{name:<{width}}  {_size(mask)}, {slices}{lesions}")
+    if report.lungs:
+        _print_lungs(report)
     if len(report.models) > 1:
         click.echo(f"vote: {report.vote}" + (f"; {report.tied_voxels:,} voxels tied" if report.tied_voxels else ""))
     if prediction.replaced:
         click.echo(f"replaced the earlier {', '.join(prediction.replaced)}")
     click.echo(f"written to {prediction.output}")
     click.echo(report.notice)
+
+
+def _print_lungs(report: Report) -> None:
+    lungs = report.lungs
+    if lungs is None or lungs.both.share is None:
+        click.echo("no lungs found: no shares")
+        return
+    parts = {"right lung": lungs.right, "left lung": lungs.left, "both lungs": lungs.both}
+    for name, part in parts.items():
+        click.echo(f"{name}  {'-' if part.share is None else f'{part.share:.1%}'} infected")
+    if lungs.outside_voxels:
+        click.echo(f"{lungs.outside_share:.1%} of the infection lies outside the lungs")
 
 
 def _size(mask: MaskReport) -> str:

@@ -52,7 +52,7 @@ def lung_mask(volume: np.ndarray, scale: Scale) -> np.ndarray:
     mask = np.zeros(volume.shape, np.uint8)
     step = _step(volume.shape)
     for z, plane in enumerate(volume):
-        lungs = _fill(*_regions(plane[::step, ::step], scale))
+        lungs = _fill(*regions(plane[::step, ::step], scale))
         mask[z] = cv2.resize(lungs, plane.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) if step > 1 else lungs
     return mask
 
@@ -97,7 +97,7 @@ def lung_shares(volume: np.ndarray, scale: Scale) -> np.ndarray:
     shares = np.zeros(len(volume))
     for z in np.unique(np.linspace(0, len(volume) - 1, 64).round().astype(int)):
         plane = volume[z, ::step, ::step]
-        inside, body = _regions(plane, scale)
+        inside, body = regions(plane, scale)
         low, high = _TISSUE[scale]
         tissue = _open(((plane >= low) & (plane <= high) & (inside > 0)).astype(np.uint8), plane.shape)
         shares[z] = tissue.sum() / max(body.sum(), 0.05 * body.size)
@@ -108,7 +108,7 @@ def _step(shape: tuple[int, ...]) -> int:
     return max(1, round(max(shape[1:]) / _SIDE))
 
 
-def _regions(plane: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+def regions(plane: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
     """Aerated regions inside the body, and the body with them; both (Y, X) uint8.
 
     The body is the convex hull of all tissue that is thicker than the shell of a table: in slices cropped to the lungs

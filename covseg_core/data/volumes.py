@@ -85,7 +85,19 @@ def load_scan(path: str | Path) -> Volume:
     """
     path = Path(path)
     voxels, geometry = _load(path)
-    volume = _volume(voxels, geometry, path)
+    volume = make_volume(voxels, geometry, path)
+    check_plausible(volume)
+    return volume
+
+
+def check_plausible(volume: Volume) -> None:
+    """Make sure that a volume can be a CT scan, wherever it comes from.
+
+    Raises
+    ------
+    ScanError : voxel sizes that no chest CT has, axial slices of a few voxels, one value everywhere
+    """
+    path, voxels = volume.path, volume.voxels
     if not all(SPACING[0] <= size <= SPACING[1] for size in volume.spacing):
         sizes = " x ".join(f"{size:.4g}" for size in reversed(volume.spacing))
         raise ScanError(path, f"voxels of {sizes} mm", f"{SPACING[0]} to {SPACING[1]} mm along each axis")
@@ -94,7 +106,14 @@ def load_scan(path: str | Path) -> Volume:
         raise ScanError(path, found, f"at least {MIN_SIDE} x {MIN_SIDE}")
     if all((plane == voxels.flat[0]).all() for plane in voxels):
         raise ScanError(path, f"every voxel is {voxels.flat[0]}", "a CT scan")
-    return volume
+
+
+def make_volume(voxels: np.ndarray, geometry: Geometry, path: Path, labels: tuple[int, ...] = ()) -> Volume:
+    """A volume of voxels (Z, Y, X) in RAS+ order; affine and spacing follow from how the file stores them."""
+    to_file = orientations.inv_ornt_aff(orientations.io_orientation(geometry.affine), geometry.shape)
+    affine = geometry.affine @ to_file
+    x, y, z = (float(size) for size in nib.affines.voxel_sizes(affine))
+    return Volume(voxels, affine, (z, y, x), geometry, path, labels)
 
 
 def load_geometry(path: str | Path) -> Geometry:
@@ -129,7 +148,7 @@ def load_mask(path: str | Path, labels: Sequence[int] | None = None, like: Geome
         expected = f"at most {MAX_LABELS}, or a choice of those that count"
         raise ScanError(path, f"{len(found)} labels from {found[0]} to {found[-1]}", expected)
     chosen = [label for label in found if labels is None or label in labels]
-    return _volume(_select(voxels, found, chosen), geometry, path, found)
+    return make_volume(_select(voxels, found, chosen), geometry, path, found)
 
 
 def mask_labels(path: str | Path) -> tuple[int, ...]:
@@ -208,13 +227,6 @@ def _load(path: Path, like: Geometry | None = None) -> tuple[np.ndarray, Geometr
     return scaled(canonical, header, path), geometry
 
 
-def _volume(voxels: np.ndarray, geometry: Geometry, path: Path, labels: tuple[int, ...] = ()) -> Volume:
-    to_file = orientations.inv_ornt_aff(orientations.io_orientation(geometry.affine), geometry.shape)
-    affine = geometry.affine @ to_file
-    x, y, z = (float(size) for size in nib.affines.voxel_sizes(affine))
-    return Volume(voxels, affine, (z, y, x), geometry, path, labels)
-
-
 def _labels(voxels: np.ndarray, path: Path) -> tuple[int, ...]:
     """Distinct values above 0, ascending."""
     low, high = voxels.min(), voxels.max()
@@ -255,7 +267,8 @@ def _image(stored: np.ndarray, geometry: Geometry) -> nib.Nifti1Image:
     if geometry.header is None or _moved(affine_of(header, Path()), geometry.affine):
         header.set_xyzt_units("mm")
         header.set_sform(geometry.affine, code="scanner")
-        header.set_qform(geometry.affine, code="scanner")
+        # A qform is a rotation and cannot displace planes, as it takes with a tilted gantry: only the sform holds.
+        header.set_qform(geometry.affine, code="unknown" if _sheared(geometry.affine) else "scanner")
     header.set_data_dtype(np.uint8)
     header.set_data_shape(stored.shape)
     header.set_intent("none")
@@ -269,6 +282,12 @@ def _image(stored: np.ndarray, geometry: Geometry) -> nib.Nifti1Image:
 def _moved(affine: np.ndarray, other: np.ndarray) -> bool:
     """Whether two affines differ by more than the float32 of NIfTI headers can hold [mm]."""
     return not np.allclose(affine, other, rtol=0, atol=1e-3)
+
+
+def _sheared(affine: np.ndarray) -> bool:
+    """Whether the axes are not at right angles, as far as float32 can tell."""
+    axes = affine[:3, :3] / nib.affines.voxel_sizes(affine)
+    return not np.allclose(axes.T @ axes, np.eye(3), rtol=0, atol=1e-4)
 
 
 def _shape(volume: Volume) -> str:

@@ -7,9 +7,10 @@ which an even number of models can have, is left out; the report says how many v
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,31 +18,32 @@ import numpy as np
 
 from covseg_core.config import Target
 from covseg_core.data.intensity import Scale
-from covseg_core.data.slices import to_native
-from covseg_core.data.volumes import Volume, save_mask
+from covseg_core.data.volumes import Volume
 from covseg_core.errors import SettingError
-from covseg_core.files import sha256_file, write_json
-from covseg_core.prediction.checking import CheckedScan, check_scan, training_warning
+from covseg_core.prediction.checking import CheckedScan, check_scan
+from covseg_core.prediction.components import remove_small
 from covseg_core.prediction.inference import Cancel, Progress, Segmenter, stop_if
-from covseg_core.prediction.outputs import REPORT, check_output, whole_folder
-from covseg_core.prediction.probabilities import Probabilities, counter, grid_of, segment
+from covseg_core.prediction.keeping import Keeper
+from covseg_core.prediction.lungs import LungReport, body_middle, clean_lungs, measure_lungs, split_lungs
+from covseg_core.prediction.passport import make_passport, unlike
+from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, segment
 from covseg_core.prediction.report import (
     NOTICE,
+    MaskReport,
     ModelReport,
     Report,
     now,
     report_mask,
-    report_model,
     report_scan,
     versions,
+    voxel_ml,
 )
+from covseg_core.prediction.writing import LUNG_MASK, MASK, Files, check_files, write_files
 from covseg_core.runs import Run
 
-MASK = "mask.nii.gz"
 MAX_MODELS = 100
-
-_Answer = tuple[ModelReport, Iterable[tuple[slice, np.ndarray]]]
-"""A model, and its probabilities on the scan's own grid, a few planes at a time."""
+LUNG_THRESHOLD = 0.5
+"""Probability from which a voxel is lung, whatever the threshold of the infection."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,8 @@ class Prediction:
     """Files of an earlier prediction that were in the output folder and are gone or new now."""
     packed: dict[str, np.ndarray] = field(repr=False)
     """Masks of the single models by run id, one bit a voxel; `mask_of` unpacks them."""
+    lungs: np.ndarray | None = None
+    """(Z, Y, X) uint8: 0 no lung, 1 the patient's right, 2 the left; None where no lung model was asked."""
 
     def mask_of(self, run: str) -> np.ndarray:
         """(Z, Y, X) uint8 0/1: the mask of one model."""
@@ -69,50 +73,55 @@ def predict_scan(
     output: str | os.PathLike[str] | None = None,
     threshold: float = 0.5,
     scale: Scale | None = None,
+    series: str | None = None,
+    minimum_mm3: float = 0.0,
+    lungs: Run | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Prediction:
     """Predict the mask of a scan, and write it if an output folder is given.
 
-    The folder gets `mask.nii.gz`, for several models also `mask_<run>.nii.gz` each, and `report.json`: all of them, or
-    on any error none. Files of an earlier prediction in it are replaced and other files stay. A mask that was edited
-    since, or is not covseg's, is never overwritten: that is an error.
+    The folder gets the files that docs/prediction.md lists: all of them, or on any error none. Files of an earlier
+    prediction in it are replaced and other files stay. A file that was edited since, or is not covseg's, is never
+    overwritten: that is an error.
 
     Parameters
     ----------
-    path : a scan that `volumes.load_scan` reads
+    path : a scan that `data.opening.open_scan` reads: NIfTI, DICOM as folder, file or zip, or a picture
     runs : the models, all of one target; each has its own way to prepare slices
     threshold : probability from which a voxel is in a mask, above 0 and below 1
     scale : of the scan's values; None to detect it
+    series : key of the DICOM series, where several can be used
+    minimum_mm3 : connected parts of a mask that are smaller are left out, of the vote's and of each model's
+    lungs : a lung model, beside models of infection, to report shares of each lung
     progress : called with the slices done, over all models, and those there are
-    cancel : looked at every few slices
+    cancel : looked at before each batch
 
     Raises
     ------
-    SettingError : no run, one twice, several targets, a threshold out of range, an output folder that cannot be used
+    SettingError : no run, one twice, several targets, a threshold out of range, an output folder that cannot be used, a
+        smallest size where the voxel size is not known
     RunError : a run without `model.onnx`, or with one that cannot be used
-    ScanError : the scan is not readable, or not of a chest
+    ScanError : the scan is not readable, is a mask, or not of a chest; `SeriesChoice` if a series has to be chosen
     CovsegError : writing failed
     Cancelled : `cancel` was set; nothing is written
     """
     started = time.perf_counter()
-    target = _check_request([(run.id, run.config.target) for run in runs], threshold)
-    files = _checked_files([run.id for run in runs], output)
-    segmenters = [Segmenter(run) for run in runs]
-    scan = check_scan(path, scale)
-    warnings = [*scan.warnings, *(warning for run in runs for warning in training_warning(run, scan.sha256))]
-    advance = counter(progress, cancel, len(scan.volume.voxels) * len(runs))
-
-    def answers() -> Iterator[_Answer]:
-        for run in runs:
-            # popped, since a session keeps the memory of its largest batch
-            segmenter = segmenters.pop(0)
-            grid = grid_of(scan, segmenter.prepare)
-            blocks = segment(scan, segmenter, advance, cancel)
-            yield report_model(run), ((part, to_native(values, grid)) for part, values in blocks)
-
-    prediction = _decide(scan, target, answers(), len(runs), threshold, warnings, started, files)
-    return _written(prediction, files, cancel) if files else prediction
+    target = _check_request([(run.id, run.config.target) for run in runs], threshold, minimum_mm3)
+    if lungs:
+        _check_lungs(target, lungs.config.target, lungs.id)
+    ids = [run.id for run in runs]
+    check_files(ids, output, lungs is not None)
+    asked = [*runs, lungs] if lungs else list(runs)
+    segmenters = [Segmenter(run) for run in asked]
+    scan = check_scan(path, scale, series)
+    _check_size(scan, minimum_mm3)
+    files = check_files(ids, output, lungs is not None, scan.kind)
+    advance = counter(progress, cancel, len(scan.volume.voxels) * len(asked))
+    with Keeper() as keeper:
+        answers = list(_ask(scan, asked, segmenters, keeper, advance, cancel))
+        lung = answers.pop() if lungs else None
+        return _decide(scan, target, answers, lung, threshold, minimum_mm3, started, files, cancel)
 
 
 def predict_at(
@@ -121,6 +130,8 @@ def predict_at(
     threshold: float = 0.5,
     output: str | os.PathLike[str] | None = None,
     cancel: Cancel | None = None,
+    minimum_mm3: float = 0.0,
+    lungs: Probabilities | None = None,
 ) -> Prediction:
     """The prediction that `predict_scan` makes, from probabilities that are there already.
 
@@ -129,7 +140,8 @@ def predict_at(
     scan : the one that the models were asked about
     answers : of models of one target
     threshold : probability from which a voxel is in a mask, above 0 and below 1
-    output : as for `predict_scan`
+    output, minimum_mm3 : as for `predict_scan`
+    lungs : the answer of a lung model, beside those of models of infection
 
     Raises
     ------
@@ -137,38 +149,22 @@ def predict_at(
     CovsegError : writing failed
     Cancelled : `cancel` was set; nothing is written
     """
-    started = time.perf_counter() - sum(answer.seconds for answer in answers)
-    target = _check_request([(answer.model.run, answer.target) for answer in answers], threshold)
-    files = _checked_files([answer.model.run for answer in answers], output)
-    warnings = [*scan.warnings, *(warning for answer in answers for warning in answer.warnings)]
-    planes = ((answer.model, answer.planes()) for answer in answers)
-    prediction = _decide(scan, target, planes, len(answers), threshold, warnings, started, files)
-    return _written(prediction, files, cancel) if files else prediction
+    asked = [*answers, lungs] if lungs else answers
+    started = time.perf_counter() - sum(answer.seconds for answer in asked)
+    target = _check_request([(answer.model.run, answer.target) for answer in answers], threshold, minimum_mm3)
+    if lungs:
+        _check_lungs(target, lungs.target, lungs.model.run)
+    _check_size(scan, minimum_mm3)
+    files = check_files([answer.model.run for answer in answers], output, lungs is not None, scan.kind)
+    return _decide(scan, target, answers, lungs, threshold, minimum_mm3, started, files, cancel)
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Where a prediction goes."""
-
-    folder: Path
-    models: dict[str, str]
-    """Names of the models' own masks by run id; none for a single model."""
-    replaced: tuple[str, ...]
-
-
-def _checked_files(ids: Sequence[str], output: str | os.PathLike[str] | None) -> _Files | None:
-    """None without an output folder; raises `SettingError` if it cannot be used."""
-    if output is None:
-        return None
-    models = {id: f"mask_{id}.nii.gz" for id in ids} if len(ids) > 1 else {}
-    folder = Path(output)
-    return _Files(folder, models, check_output(folder, [MASK, *models.values(), REPORT]))
-
-
-def _check_request(models: Sequence[tuple[str, Target]], threshold: float) -> Target:
+def _check_request(models: Sequence[tuple[str, Target]], threshold: float, minimum_mm3: float) -> Target:
     """The common target of models, given by id and target."""
     if not 0 < threshold < 1:
         raise SettingError("threshold", f"{threshold:g}", "above 0 and below 1")
+    if not (math.isfinite(minimum_mm3) and minimum_mm3 >= 0):
+        raise SettingError("smallest size", f"{minimum_mm3:g} mm3", "0 or more")
     ids = [id for id, _ in models]
     if not 1 <= len(ids) <= MAX_MODELS:
         raise SettingError("runs", f"{len(ids)} of them", f"1 to {MAX_MODELS}")
@@ -181,31 +177,79 @@ def _check_request(models: Sequence[tuple[str, Target]], threshold: float) -> Ta
     return next(iter(targets))
 
 
+def _check_lungs(target: Target, lungs: Target, id: str) -> None:
+    """Make sure that what is asked for lungs is a lung model, and that there is infection to set beside them."""
+    if lungs != "lung":
+        raise SettingError("lungs", f"{id} is a model of the infection", "a model of the lungs")
+    if target == "lung":
+        raise SettingError("lungs", f"{id} beside models of the lungs themselves", "none")
+
+
+def _check_size(scan: CheckedScan, minimum_mm3: float) -> None:
+    if minimum_mm3 and voxel_ml(scan.volume) is None:
+        raise SettingError("smallest size", f"{minimum_mm3:g} mm3, but the scan's voxel size is not known", "0")
+
+
+def _ask(
+    scan: CheckedScan,
+    runs: Sequence[Run],
+    segmenters: list[Segmenter],
+    keeper: Keeper,
+    advance: Advance,
+    cancel: Cancel | None,
+) -> Iterator[Probabilities]:
+    """The answers of the models, one after another."""
+    passport = make_passport(scan)
+    for run in runs:
+        started = time.perf_counter()
+        # popped, since a session keeps the memory of its largest batch
+        segmenter = segmenters.pop(0)
+        size = segmenter.prepare.size
+        values = keeper.keep(segment(scan, segmenter, advance, cancel), (len(scan.volume.voxels), size, size))
+        del segmenter
+        yield answered(scan, run, values, time.perf_counter() - started, passport)
+
+
 def _decide(
     scan: CheckedScan,
     target: Target,
-    answers: Iterable[_Answer],
-    number: int,
+    answers: Sequence[Probabilities],
+    lung: Probabilities | None,
     threshold: float,
-    warnings: Sequence[str],
+    minimum_mm3: float,
     started: float,
-    files: _Files | None,
+    files: Files | None,
+    cancel: Cancel | None,
 ) -> Prediction:
-    """Threshold the answers of `number` models one after another, let them vote, and report."""
-    volume = scan.volume
-    votes = np.zeros(volume.voxels.shape, np.uint8)
-    packed, models = {}, []
-    for model, planes in answers:
-        mask = np.empty(votes.shape, np.uint8)
-        for part, probabilities in planes:
-            np.greater_equal(probabilities, threshold, out=mask[part].view(bool))
-        votes += mask
-        packed[model.run] = np.packbits(mask)
-        own = files.models.get(model.run) if files else None
-        models.append(dataclasses.replace(model, mask=report_mask(mask, volume, own)))
-        del mask
-    tied = sum(int(np.count_nonzero(plane == number / 2)) for plane in votes)
-    mask = np.greater(votes, number // 2, out=votes.view(bool)).view(np.uint8)
+    """Threshold the answers, let them vote, measure, report, and write if there are files to be written."""
+    volume, number = scan.volume, len(answers)
+    mask, tied, packed = _vote(answers, volume.voxels.shape, threshold)
+    sides = _sides(scan, lung)
+    ml = voxel_ml(volume)
+
+    def measured(mask: np.ndarray, file: str | None) -> tuple[np.ndarray, MaskReport]:
+        if minimum_mm3 and ml is not None:
+            mask = remove_small(mask, 1000 * ml, minimum_mm3)
+        size = report_mask(mask, volume, file)
+        return mask, size if sides is None else dataclasses.replace(size, lung_share=_share(mask, sides))
+
+    models: list[ModelReport] = []
+    for answer in answers:
+        stop_if(cancel)
+        run = answer.model.run
+        own = np.unpackbits(packed[run], count=mask.size).reshape(mask.shape)
+        own, size = measured(own, files.models.get(run) if files else None)
+        packed[run] = np.packbits(own)
+        models.append(dataclasses.replace(answer.model, mask=size))
+        del own
+    mask, mask_report = measured(mask, MASK if files else None)
+    lungs: LungReport | None = None
+    warnings = _warnings(scan, [*answers, lung] if lung else answers)
+    if lung is not None and sides is not None:
+        spacing = None if ml is None else volume.spacing
+        model = (lung.model.run, lung.model.sha256)
+        lungs = measure_lungs(sides, mask, spacing, ml, model, LUNG_MASK if files else None)
+        warnings += lungs.warnings
     report = Report(
         notice=NOTICE,
         created=now(),
@@ -215,24 +259,57 @@ def _decide(
         vote="more than half of the models; a tie is left out" if number > 1 else "one model, no vote",
         tied_voxels=tied,
         scan=report_scan(volume, scan.scale, scan.sha256),
-        mask=report_mask(mask, volume, MASK if files else None),
+        mask=mask_report,
         models=tuple(models),
-        warnings=tuple(warnings),
+        warnings=warnings,
         versions=versions(),
         files={},
+        minimum_mm3=minimum_mm3,
+        lungs=lungs,
+        passport=make_passport(scan),
     )
-    return Prediction(volume, mask, report, None, (), packed)
-
-
-def _written(prediction: Prediction, files: _Files, cancel: Cancel | None) -> Prediction:
-    """Write masks and report, and return the prediction with the report as written."""
-    geometry = prediction.scan.geometry
-    with whole_folder(files.folder) as staging:
-        save_mask(prediction.mask, geometry, staging / MASK)
-        for run, name in files.models.items():
-            save_mask(prediction.mask_of(run), geometry, staging / name)
-        written = {name: sha256_file(staging / name) for name in (MASK, *files.models.values())}
-        report = dataclasses.replace(prediction.report, files=written)
-        write_json(staging / REPORT, report)
-        stop_if(cancel)
+    prediction = Prediction(volume, mask, report, None, (), packed, sides)
+    if files is None:
+        return prediction
+    report = write_files(files, scan, report, mask, prediction.mask_of, sides, answers, cancel)
     return dataclasses.replace(prediction, report=report, output=files.folder, replaced=files.replaced)
+
+
+def _vote(
+    answers: Sequence[Probabilities], shape: tuple[int, ...], threshold: float
+) -> tuple[np.ndarray, int, dict[str, np.ndarray]]:
+    """The vote's mask (Z, Y, X) uint8 0/1, the voxels that are tied, and the models' masks, one bit a voxel."""
+    votes, number = np.zeros(shape, np.uint8), len(answers)
+    packed = {}
+    for answer in answers:
+        own = np.empty(shape, np.uint8)
+        for part, probabilities in answer.planes():
+            np.greater_equal(probabilities, threshold, out=own[part].view(bool))
+        votes += own
+        packed[answer.model.run] = np.packbits(own)
+        del own
+    tied = sum(int(np.count_nonzero(plane == number / 2)) for plane in votes)
+    return np.greater(votes, number // 2, out=votes.view(bool)).view(np.uint8), tied, packed
+
+
+def _sides(scan: CheckedScan, lung: Probabilities | None) -> np.ndarray | None:
+    """Which lung each voxel is in, (Z, Y, X) uint8."""
+    if lung is None:
+        return None
+    mask = np.empty(scan.volume.voxels.shape, np.uint8)
+    for part, probabilities in lung.planes():
+        np.greater_equal(probabilities, LUNG_THRESHOLD, out=mask[part].view(bool))
+    mask = clean_lungs(mask)
+    return split_lungs(mask, body_middle(scan.volume.voxels, scan.scale, mask))
+
+
+def _share(mask: np.ndarray, sides: np.ndarray) -> float | None:
+    """Share of the lungs that is in a mask; None without lungs."""
+    lung = sum(int(np.count_nonzero(plane)) for plane in sides)
+    both = sum(int(np.count_nonzero(plane & (side > 0))) for plane, side in zip(mask, sides, strict=True))
+    return both / lung if lung else None
+
+
+def _warnings(scan: CheckedScan, answers: Sequence[Probabilities]) -> tuple[str, ...]:
+    odd = unlike({answer.model.run: answer.unusual for answer in answers})
+    return (*scan.warnings, *(warning for answer in answers for warning in answer.warnings), *odd)

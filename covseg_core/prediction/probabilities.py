@@ -16,6 +16,7 @@ from covseg_core.data.intensity import to_uint8
 from covseg_core.data.slices import Grid, to_images, to_native
 from covseg_core.prediction.checking import CheckedScan, training_warning
 from covseg_core.prediction.inference import Cancel, Progress, Segmenter, stop_if
+from covseg_core.prediction.passport import Passport, make_passport, unusual
 from covseg_core.prediction.report import ModelReport, report_model
 from covseg_core.runs import Run
 
@@ -40,6 +41,8 @@ class Probabilities:
     warnings: tuple[str, ...]
     seconds: float
     """What it took to compute them."""
+    unusual: tuple[str, ...] = ()
+    """In which respects the scan is unlike the model's training data."""
 
     def plane(self, z: int) -> np.ndarray:
         """(Y, X) float32, RAS+: one plane on the scan's own grid."""
@@ -77,12 +80,20 @@ def predict_probabilities(
     size, total = segmenter.prepare.size, len(scan.volume.voxels)
     if values is None:
         values = np.empty((total, size, size), np.float32)
-    model, target, warnings = report_model(run), run.config.target, tuple(training_warning(run, scan.sha256))
     advance = counter(progress, cancel, total)
     for part, answer in segment(scan, segmenter, advance, cancel):
         values[part] = answer
-    grid, seconds = grid_of(scan, segmenter.prepare), time.perf_counter() - started
-    return Probabilities(model, target, grid, values, warnings, seconds)
+    return answered(scan, run, values, time.perf_counter() - started)
+
+
+def answered(
+    scan: CheckedScan, run: Run, values: np.ndarray, seconds: float, passport: Passport | None = None
+) -> Probabilities:
+    """The answer (Z, S, S) float32 of a run's model, with what has to be said about it."""
+    config, warnings = run.config, tuple(training_warning(run, scan.sha256))
+    odd = tuple(unusual(passport or make_passport(scan), run))
+    grid = grid_of(scan, config.prepare)
+    return Probabilities(report_model(run), config.target, grid, values, warnings, seconds, odd)
 
 
 def segment(

@@ -15,6 +15,9 @@ from covseg_core.data.inspecting import PLACEHOLDER_SPACING
 from covseg_core.data.intensity import Scale
 from covseg_core.data.volumes import Volume
 from covseg_core.files import sha256_file
+from covseg_core.prediction.components import lesions
+from covseg_core.prediction.lungs import LungReport
+from covseg_core.prediction.passport import Passport
 from covseg_core.runs import Run
 
 NOTICE = "For research use only. Not a medical device: not for diagnosis or treatment."
@@ -33,6 +36,12 @@ class MaskReport:
     """None where the voxel size is not known."""
     positive_slices: tuple[int, ...]
     """Slices with at least one voxel; 0 is the most inferior one."""
+    lesions: int = 0
+    """Connected parts; voxels that touch at a corner belong together."""
+    largest_voxels: int = 0
+    """Of the largest part."""
+    lung_share: float | None = None
+    """Share of both lungs that is infected, 0..1; None without a lung mask, or for another target."""
 
 
 NO_MASK = MaskReport(None, 0, None, ())
@@ -92,7 +101,18 @@ class Report:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     files: dict[str, str]
-    """SHA-256 of the masks, by file name."""
+    """SHA-256 of all other files, by file name."""
+    minimum_mm3: float = 0.0
+    """Connected parts smaller than this are not in the masks."""
+    lungs: LungReport | None = None
+    """None where no lung model was asked."""
+    passport: Passport | None = None
+
+    @property
+    def range_voxels(self) -> tuple[int, int]:
+        """Smallest and largest of the models' own masks."""
+        sizes = [model.mask.voxels for model in self.models]
+        return min(sizes), max(sizes)
 
 
 def report_scan(scan: Volume, scale: Scale, sha256: str) -> ScanReport:
@@ -106,7 +126,10 @@ def report_mask(mask: np.ndarray, scan: Volume, file: str | None) -> MaskReport:
     counts = [int(np.count_nonzero(plane)) for plane in mask]
     voxels, ml = sum(counts), voxel_ml(scan)
     positive = tuple(z for z, count in enumerate(counts) if count)
-    return MaskReport(file, voxels, None if ml is None else voxels * ml, positive)
+    sizes = lesions(mask)
+    largest = int(sizes[0]) if sizes.size else 0
+    volume = None if ml is None else voxels * ml
+    return MaskReport(file, voxels, volume, positive, len(sizes), largest)
 
 
 def report_model(run: Run) -> ModelReport:

@@ -24,6 +24,7 @@ from covseg_core.training.objectives import objective
 from covseg_core.training.previews import choose_previews, write_preview_slices
 from covseg_core.training.resume import last_epoch, load_last
 from covseg_core.training.unet import build_unet
+from covseg_core.training_data import write_training_data
 
 
 def train(run: Run, heart: Heart, stop: threading.Event) -> None:
@@ -53,6 +54,7 @@ def train(run: Run, heart: Heart, stop: threading.Event) -> None:
     validation = load_slices(dataset, run.split.validation, config.prepare, config.target)
     standardisation = Standardisation(*mean_std(training.images))
     write_json(run.folder / "standardise.json", standardisation)
+    write_training_data(run, dataset)
 
     device = set_up(config.train.precision)
     print(f"device: {device.description}", flush=True)

@@ -35,8 +35,9 @@ def main() -> None:
     show_own(comparison)
     show_scores(comparison)
     show_chart(comparison)
-    case = None if dataset else slicebrowser.show(comparison, chosen)
-    downloads.show(comparison, chosen, case)
+    if not dataset:
+        slicebrowser.show(comparison, chosen)
+    downloads.show(comparison, chosen)
 
 
 def show_empty_state() -> None:

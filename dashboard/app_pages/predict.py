@@ -17,8 +17,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from covseg_core import runs
 from covseg_core.prediction.outputs import REPORT
-from covseg_core.prediction.predict import MASK
 from covseg_core.prediction.report import NOTICE
+from covseg_core.prediction.writing import MASK
 
 PAGES = Path(__file__).parent
 

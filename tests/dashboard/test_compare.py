@@ -338,7 +338,7 @@ def test_disagreement_is_counted_on_the_scans_own_grid(three: list[Run], dataset
 def test_masks_come_in_the_scans_own_geometry(three: list[Run], dataset: Dataset, tmp_path: Path) -> None:
     """A mask that does not lie on its scan is worse than none."""
     case = next(iter(three[0].split.test))
-    content = exporting.masks_zip(evaluate_runs(three), three, dataset, case)
+    content = exporting.masks_zip(evaluate_runs(three), three, dataset, case, 0.5)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} >= {f"mask_{run.id}.nii.gz" for run in three}
