@@ -54,7 +54,7 @@ class TrainingBatches(keras.utils.PyDataset):
         images, masks = self.slices.images[chosen], self.slices.masks[chosen]
         if self.config.augment != AugmentConfig():
             for place, number in enumerate(chosen):
-                key = (self.config.seed, self.epoch, int(number))
+                key: tuple[int, ...] = (self.config.seed, self.epoch, int(number))
                 if self._weights is not None:  # a slice can come several times, each time changed in another way
                     key += (index * self.config.batch + place,)
                 rng = np.random.default_rng(key)
