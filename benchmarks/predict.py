@@ -44,7 +44,7 @@ def main() -> None:
     arguments.add_argument("--turns", type=int, default=5)
     arguments.add_argument("--paper", action="store_true", help="the thesis's network as well, which takes minutes")
     options = arguments.parse_args()
-    presets = ["quick", "standard", *(["paper"] if options.paper else [])]
+    presets = ["quick", "robust", "standard", *(["paper"] if options.paper else [])]
     table = Table("figure", "measured", "goal", title=f"prediction, {usable_cores()} CPU cores")
     with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
         os.environ["COVSEG_CHECKPOINTS"] = folder
@@ -55,8 +55,8 @@ def main() -> None:
             table.add_section()
         for preset, run in runs.items():
             table.add_row(f"{preset}: peak memory of batches of {', '.join(map(str, BATCHES))}", batch_memory(run), "")
-        cold_start(table, runs["quick"], Path(folder), options.turns)
-        memory(table, [runs["quick"], runs["standard"]], Path(folder))
+        cold_start(table, runs["robust"], Path(folder), options.turns)
+        memory(table, [runs["robust"], runs["standard"]], Path(folder))
     Console(width=120).print(table)
 
 

@@ -63,6 +63,8 @@ def surround(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     centre = np.array([(left + right) / 2, (top + bottom) / 2])
     half = np.array([right - left, bottom - top]) / 2
     _draw_body(canvas, centre, half, rng)
+    if rng.random() < 0.5:
+        _draw_haze(canvas, centre, half, rng)
     canvas += rng.uniform(0, 7) * _texture(canvas.shape, rng)
     if rng.random() < 0.3:
         _cut_circle(canvas, rng)
@@ -103,6 +105,17 @@ def _draw_body(canvas: np.ndarray, centre: np.ndarray, half: np.ndarray, rng: np
         place = centre + inner * rng.uniform(0.9, 1.02) * np.array([np.cos(angle), np.sin(angle)])
         size = half.mean() * rng.uniform(0.02, 0.08)
         _ellipse(canvas, place, (size * rng.uniform(1, 5), size), fat, np.degrees(angle) + 90)
+
+
+def _draw_haze(canvas: np.ndarray, centre: np.ndarray, half: np.ndarray, rng: np.random.Generator) -> None:
+    """Soft spots as grey as lesions: partial volume at skin and ribs, gas in the bowel, foam and cables."""
+    for _ in range(rng.integers(1, 7)):
+        place = centre + half * rng.uniform(-1.7, 1.7, 2)
+        spot = np.zeros_like(canvas)
+        _ellipse(spot, place, half.mean() * rng.uniform(0.03, 0.25, 2), 1.0, rng.uniform(0, 180))
+        if rng.random() < 0.6:
+            spot = cv2.GaussianBlur(spot, (0, 0), half.mean() * rng.uniform(0.01, 0.06) + 0.3)
+        canvas += spot * (rng.uniform(70, 200) - canvas)
 
 
 def _draw_limb(canvas: np.ndarray, place: np.ndarray, radius: float, rng: np.random.Generator) -> None:
