@@ -46,6 +46,8 @@ sys.path[:0] = [{str(ROOT / "dashboard")!r}, {str(ROOT)!r}]
 import streamlit as st
 st.set_page_config(layout="wide")
 if not hasattr(st, "untimed"):
+    import warming
+    warming.start().join()  # as app.py does when the server starts
     st.untimed = st.fragment
     def timed(function, **options):
         @functools.wraps(function)

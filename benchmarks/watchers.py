@@ -56,6 +56,12 @@ class Watchers:
                 self._failure = error
 
         self._loop.run_until_complete(everyone())
+        left = asyncio.all_tasks(self._loop)  # of the connections: their pings
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.wait(left))
+        self._loop.close()
 
     async def _watch(self, number: int) -> None:
         url = f"ws://{self._address}/_stcore/stream"

@@ -12,7 +12,7 @@ import pytest
 
 from covseg_core.errors import CovsegError
 from covseg_core.prediction import keeping
-from covseg_core.prediction.keeping import Keeper
+from covseg_core.prediction.keeping import Keeper, OnDisk
 
 VALUES = np.random.default_rng(0).random((10, 16, 16)).astype(np.float32)
 SIZE = VALUES.nbytes
@@ -32,9 +32,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_few_stay_in_memory_and_the_rest_goes_to_disk_unchanged(temporary: Path) -> None:
     with Keeper(in_memory=2 * SIZE) as keeper:
         kept = [keeper.keep(blocks(), (10, 16, 16)) for _ in range(4)]
-        assert [isinstance(values, np.memmap) for values in kept] == [False, False, True, True]
+        assert [isinstance(values, OnDisk) for values in kept] == [False, False, True, True]
         for values in kept:
-            np.testing.assert_array_equal(values, VALUES)
+            np.testing.assert_array_equal(values[0:10], VALUES)
+            np.testing.assert_array_equal(values[3:7], VALUES[3:7])
+            assert len(values) == 10
         assert sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file()) == 2 * SIZE
     assert list(temporary.iterdir()) == []
 

@@ -25,7 +25,7 @@ from covseg_core.prediction.inference import Cancelled
 from covseg_core.prediction.predict import predict_at, predict_scan
 from covseg_core.prediction.probabilities import predict_probabilities
 from covseg_core.prediction.report import Report
-from covseg_core.prediction.sheet import MAX_WARNINGS, choose_slices, make_sheet
+from covseg_core.prediction.sheet import MAX_LINES, choose_slices, make_sheet
 from covseg_core.runs import Run
 
 VOXEL_ML = 0.8 * 0.8 * 5 / 1000
@@ -315,9 +315,9 @@ def test_many_models_and_warnings_do_not_run_off_the_page(tmp_path: Path, scan: 
     prediction = predict_scan(scan, [runs(f"model-{n}") for n in range(9)])
     report = dataclasses.replace(prediction.report, warnings=tuple(f"warning {n}" for n in range(20)))
     page = Text(make_sheet(report, prediction.scan.voxels, prediction.mask, None)).text
-    assert "and 3 more in report.csv" in page
+    assert "and 4 more in report.csv" in page
     assert "more in report.json" in page
-    assert len(re.findall(r"[Ww]arning \d+", page)) == MAX_WARNINGS
+    assert len(re.findall(r"[Ww]arning \d+", page)) == MAX_LINES
 
 
 def test_markup_in_a_warning_is_text(scan: Path, runs: Callable[..., Run]) -> None:

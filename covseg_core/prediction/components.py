@@ -9,8 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_NEIGHBOURS = [(dy, dx) for dy in range(3) for dx in range(3)]
-"""Of a pixel on the plane below, in a plane with a rim of one pixel."""
+_AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
 class Components:
@@ -49,7 +48,9 @@ class Components:
         """(Y, X) int: the number of the part that each voxel is in; 0 is background."""
         number, pieces = cv2.connectedComponents(self._pixels(z), connectivity=8)
         start = self._offsets[z]
-        return np.concatenate([[0], self._part_of[start : start + number - 1] + 1])[pieces]
+        table = np.zeros(number, np.int32)
+        table[1:] = self._part_of[start : start + number - 1] + 1
+        return table[pieces]
 
     def _pixels(self, z: int | np.integer) -> np.ndarray:
         return np.ascontiguousarray(self._mask[z], np.uint8)
@@ -78,13 +79,18 @@ def remove_small(mask: np.ndarray, voxel_mm3: float, minimum_mm3: float) -> np.n
     mask : (Z, Y, X) uint8 0/1
     voxel_mm3 : volume of a voxel
     """
-    least = smallest_voxels(minimum_mm3, voxel_mm3)
-    if least <= 1:
-        return mask
+    return large_parts(mask, smallest_voxels(minimum_mm3, voxel_mm3))[0]
+
+
+def large_parts(mask: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """A mask without the connected parts of less than `least` voxels, and the sizes of the others, the largest first.
+
+    The mask itself if no part is smaller.
+    """
     parts = Components(mask)
-    if not parts.sizes.size or parts.sizes.min() >= least:
-        return mask
-    return only_parts(mask, parts, parts.sizes >= least)
+    kept = parts.sizes >= least
+    sizes = np.sort(parts.sizes[kept])[::-1]
+    return (mask if kept.all() else only_parts(mask, parts, kept)), sizes
 
 
 def only_parts(mask: np.ndarray, parts: Components, kept: np.ndarray) -> np.ndarray:
@@ -99,15 +105,16 @@ def only_parts(mask: np.ndarray, parts: Components, kept: np.ndarray) -> np.ndar
 
 def _touching(plane: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Pairs (n, 2) int64 of pieces, from 0, on a plane and on the one below it that touch; none twice."""
-    x, y, width, height = cv2.boundingRect((plane > 0).view(np.uint8))
-    here = plane[y : y + height, x : x + width]
-    under = np.pad(below, 1)[y : y + height + 2, x : x + width + 2]
-    found = []
-    for dy, dx in _NEIGHBOURS:
-        there = under[dy : dy + height, dx : dx + width]
-        both = (here > 0) & (there > 0)
-        keys = here[both].astype(np.int64) << 32 | there[both]
-        found.append(keys[np.diff(keys, prepend=-1) != 0])  # along a row the same pair follows itself
+    there, under = plane > 0, below > 0
+    both = there & under
+    keys = plane[both].astype(np.int64) << 32 | below[both]
+    found = [keys[np.diff(keys, prepend=-1) != 0]]  # along a row the same pair follows itself
+    # with a piece right below a voxel, no other can be near it, since pieces of one plane do not touch
+    rows, columns = np.nonzero(there & ~under)
+    here, padded = plane[rows, columns].astype(np.int64) << 32, np.pad(below, 1)
+    for dy, dx in _AROUND:
+        near = padded[rows + 1 + dy, columns + 1 + dx]
+        found.append((here | near)[near > 0])
     keys = np.unique(np.concatenate(found))
     return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1) - 1
 
@@ -115,9 +122,9 @@ def _touching(plane: np.ndarray, below: np.ndarray) -> np.ndarray:
 def _joined(pairs: np.ndarray, pieces: int) -> np.ndarray:
     """(pieces,) int: which connected part each piece is in, from 0, given the pairs (n, 2) that touch."""
     if not pieces:
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int32)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(pieces, pieces))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    return np.asarray(connected_components(graph, directed=False)[1], np.int32)

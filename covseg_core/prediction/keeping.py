@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from covseg_core.errors import CovsegError
 
-IN_MEMORY = 256 * 2**20
-"""Bytes of answers that are kept in memory: three models' for 340 slices of 256 x 256."""
+IN_MEMORY = 128 * 2**20
+"""Bytes of answers that are kept in memory: two models' for 250 slices of 256 x 256."""
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """(Z, S, S) float32 in a file, of which some slices at a time are read.
+
+    Not a memory map: on a full disk, writing to one ends the process, and what was read of it counts as memory in use.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(len(self))
+        area = self.shape[1] * self.shape[2]
+        values = np.fromfile(self.path, np.float32, max(0, stop - start) * area, offset=4 * start * area)
+        return values.reshape(-1, *self.shape[1:])
 
 
 class Keeper:
@@ -29,8 +50,8 @@ class Keeper:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def keep(self, blocks: Iterator[tuple[slice, np.ndarray]], shape: tuple[int, int, int]) -> np.ndarray:
-        """Blocks that come in order, as one (Z, S, S) float32; a read-only memory map where it is large.
+    def keep(self, blocks: Iterator[tuple[slice, np.ndarray]], shape: tuple[int, int, int]) -> np.ndarray | OnDisk:
+        """Blocks that come in order, as one (Z, S, S) float32.
 
         Raises
         ------
@@ -44,14 +65,13 @@ class Keeper:
                 values[part] = block
             return values
         path = self._new_file()
-        # written, not mapped: writing to a map on a full disk would end the process
         with open(path, "wb") as file:
             for _, block in blocks:
                 try:
                     file.write(np.ascontiguousarray(block, np.float32).data)
                 except OSError as error:
                     raise _no_room(error) from None
-        return np.memmap(path, np.float32, "r", shape=shape)
+        return OnDisk(path, shape)
 
     def _new_file(self) -> Path:
         try:

@@ -124,9 +124,9 @@ def split_lungs(mask: np.ndarray, middle: float) -> np.ndarray:
     columns = np.zeros((len(parts.sizes) + 1, mask.shape[2]), np.int64)
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     for z in slices:
-        numbers = parts.plane(z)
-        rows, x = np.nonzero(numbers)
-        np.add.at(columns, (numbers[rows, x], x), 1)
+        places = parts.plane(z) * mask.shape[2] + np.arange(mask.shape[2])
+        columns += np.bincount(places.ravel(), minlength=columns.size).reshape(columns.shape)
+    columns[0] = 0
     right = columns[:, np.arange(mask.shape[2]) > middle].sum(axis=1) / np.maximum(columns.sum(axis=1), 1)
     side = np.where(right >= 0.5, RIGHT, LEFT).astype(np.uint8)
     side[0] = 0

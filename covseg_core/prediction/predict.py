@@ -21,7 +21,7 @@ from covseg_core.data.intensity import Scale
 from covseg_core.data.volumes import Volume
 from covseg_core.errors import SettingError
 from covseg_core.prediction.checking import CheckedScan, check_scan
-from covseg_core.prediction.components import remove_small
+from covseg_core.prediction.components import large_parts, smallest_voxels
 from covseg_core.prediction.inference import Cancel, Progress, Segmenter, stop_if
 from covseg_core.prediction.keeping import Keeper
 from covseg_core.prediction.lungs import LungReport, body_middle, clean_lungs, measure_lungs, split_lungs
@@ -228,9 +228,9 @@ def _decide(
     ml = voxel_ml(volume)
 
     def measured(mask: np.ndarray, file: str | None) -> tuple[np.ndarray, MaskReport]:
-        if minimum_mm3 and ml is not None:
-            mask = remove_small(mask, 1000 * ml, minimum_mm3)
-        size = report_mask(mask, volume, file)
+        least = smallest_voxels(minimum_mm3, 1000 * ml) if ml is not None else 1
+        mask, sizes = large_parts(mask, least)
+        size = report_mask(mask, volume, file, sizes)
         return mask, size if sides is None else dataclasses.replace(size, lung_share=_share(mask, sides))
 
     models: list[ModelReport] = []
@@ -241,8 +241,10 @@ def _decide(
         own, size = measured(own, files.models.get(run) if files else None)
         packed[run] = np.packbits(own)
         models.append(dataclasses.replace(answer.model, mask=size))
-        del own
-    mask, mask_report = measured(mask, MASK if files else None)
+    if number > 1:
+        mask, mask_report = measured(mask, MASK if files else None)
+    else:  # measured already
+        mask, mask_report = own, dataclasses.replace(models[0].mask, file=MASK if files else None)
     lungs: LungReport | None = None
     warnings = _warnings(scan, [*answers, lung] if lung else answers)
     if lung is not None and sides is not None:

@@ -16,6 +16,7 @@ from covseg_core.data.intensity import to_uint8
 from covseg_core.data.slices import Grid, to_images, to_native
 from covseg_core.prediction.checking import CheckedScan, training_warning
 from covseg_core.prediction.inference import Cancel, Progress, Segmenter, stop_if
+from covseg_core.prediction.keeping import OnDisk
 from covseg_core.prediction.passport import Passport, make_passport, unusual
 from covseg_core.prediction.report import ModelReport, report_model
 from covseg_core.runs import Run
@@ -36,7 +37,7 @@ class Probabilities:
     target: Target
     grid: Grid
     """From the scan's planes to the model's slices."""
-    values: np.ndarray
+    values: np.ndarray | OnDisk
     """(Z, S, S) float32, 0..1, radiological view, as the model gave them; can be a memory map."""
     warnings: tuple[str, ...]
     seconds: float
@@ -87,7 +88,7 @@ def predict_probabilities(
 
 
 def answered(
-    scan: CheckedScan, run: Run, values: np.ndarray, seconds: float, passport: Passport | None = None
+    scan: CheckedScan, run: Run, values: np.ndarray | OnDisk, seconds: float, passport: Passport | None = None
 ) -> Probabilities:
     """The answer (Z, S, S) float32 of a run's model, with what has to be said about it."""
     config, warnings = run.config, tuple(training_warning(run, scan.sha256))

@@ -15,7 +15,6 @@ from covseg_core.data.inspecting import PLACEHOLDER_SPACING
 from covseg_core.data.intensity import Scale
 from covseg_core.data.volumes import Volume
 from covseg_core.files import sha256_file
-from covseg_core.prediction.components import lesions
 from covseg_core.prediction.lungs import LungReport
 from covseg_core.prediction.passport import Passport
 from covseg_core.runs import Run
@@ -121,12 +120,11 @@ def report_scan(scan: Volume, scale: Scale, sha256: str) -> ScanReport:
     return ScanReport(sha256, (z, y, x), scan.spacing, voxel_ml(scan), scan.geometry.orientation, scale)
 
 
-def report_mask(mask: np.ndarray, scan: Volume, file: str | None) -> MaskReport:
-    """Measure a mask (Z, Y, X) uint8 0/1 of a scan."""
+def report_mask(mask: np.ndarray, scan: Volume, file: str | None, sizes: np.ndarray) -> MaskReport:
+    """Measure a mask (Z, Y, X) uint8 0/1 of a scan, whose parts have these sizes, the largest first."""
     counts = [int(np.count_nonzero(plane)) for plane in mask]
     voxels, ml = sum(counts), voxel_ml(scan)
     positive = tuple(z for z, count in enumerate(counts) if count)
-    sizes = lesions(mask)
     largest = int(sizes[0]) if sizes.size else 0
     volume = None if ml is None else voxels * ml
     return MaskReport(file, voxels, volume, positive, len(sizes), largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -10,21 +11,25 @@ import numpy as np
 from covseg_core.prediction.report import MaskReport, Report
 from covseg_core.prediction.sheetslices import make_slice
 
-MAX_ROWS = 6
+MAX_ROWS = 5
 """Models in the table, so that the page stays one; the rest are in `report.csv`."""
-MAX_WARNINGS = 7
+MAX_LINES = 13
+"""Lines of warnings, of `_LINE` characters, for the same reason; the rest are in `report.json`."""
+_LINE = 52
+_NAME = 26
+"""Characters of a run's id in the table; it stands in full beside its hash."""
 
 _TITLES = {"infection": "Infection on a chest CT", "lung": "Lungs on a chest CT"}
 _STYLE = """
 @page { size: A4; margin: 12mm 14mm; }
 * { box-sizing: border-box; }
-body { font: 9.5pt/1.38 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; color: #1c2330; margin: 0 auto;
+body { font: 9pt/1.36 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; color: #1c2330; margin: 0 auto;
   max-width: 182mm; padding: 8mm 0; background: #fff; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 @media print { body { padding: 0; } }
 header { display: flex; justify-content: space-between; align-items: baseline; border-bottom: 1.5pt solid #1c2330;
   padding-bottom: 2mm; }
 h1 { font-size: 15pt; font-weight: 600; margin: 0; }
-h2 { font-size: 10pt; font-weight: 600; margin: 4mm 0 1.2mm; }
+h2 { font-size: 9.5pt; font-weight: 600; margin: 3.5mm 0 1mm; }
 header p, .quiet { color: #5b6472; margin: 0; }
 .headline { display: flex; gap: 9mm; margin: 3.5mm 0 0; }
 .headline div { display: flex; flex-direction: column; }
@@ -34,10 +39,11 @@ header p, .quiet { color: #5b6472; margin: 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; text-align: right; color: #5b6472; font-size: 8.5pt; border-bottom: .75pt solid #9aa3af; }
 td { text-align: right; border-bottom: .5pt solid #e2e6eb; }
-th, td { padding: .55mm 0 .55mm 3mm; vertical-align: baseline; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; overflow-wrap: anywhere; }
+th, td { padding: .45mm 0 .55mm 3mm; vertical-align: baseline; }
+th, td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tr.main td { font-weight: 600; }
-.facts td:last-child { text-align: left; }
+.facts td:last-child { text-align: left; white-space: normal; }
 .facts td:first-child { color: #5b6472; white-space: nowrap; width: 1%; }
 .slices { display: grid; grid-template-columns: repeat(3, 1fr); gap: 4mm; }
 figure { margin: 0; }
@@ -51,7 +57,8 @@ figure { margin: 0; }
 figcaption { font-size: 8.5pt; color: #5b6472; margin-top: .8mm; }
 ul { margin: 0; padding-left: 4mm; } li { margin: 0 0 .4mm; }
 .key { display: inline-block; width: 4mm; height: 0; border-top: 1.6pt solid; vertical-align: middle; margin: 0 1mm; }
-.hashes { font: 7pt/1.35 ui-monospace, Menlo, Consolas, monospace; color: #5b6472; overflow-wrap: anywhere; margin: 0; }
+.programs { font-size: 7.5pt; }
+.hashes { font: 7pt/1.3 ui-monospace, Menlo, Consolas, monospace; color: #5b6472; overflow-wrap: anywhere; margin: 0; }
 footer { border-top: .75pt solid #9aa3af; margin-top: 3.5mm; padding-top: 1.5mm; font-weight: 600; font-size: 8.5pt; }
 """
 
@@ -133,7 +140,7 @@ def _models(report: Report) -> str:
         return _row([*cells, *[f"{mask.lesions:,}"] * infection], main)
 
     rows = [row(f"Vote of {len(report.models)}", report.mask, main=True)] if several else []
-    rows += [row(model.run, model.mask) for model in report.models[:MAX_ROWS]]
+    rows += [row(_short(model.run), model.mask) for model in report.models[:MAX_ROWS]]
     left = len(report.models) - MAX_ROWS
     more = f"<p class=quiet>and {left} more in report.csv</p>" if left > 0 else ""
     return f"<h2>{'Models' if several else 'Model'}</h2>{_table(head, rows)}{more}"
@@ -190,11 +197,22 @@ def _passport(report: Report) -> str:
 def _remarks(report: Report) -> str:
     """Warnings, notes, and how the masks came about."""
     lines = [*report.warnings, *(report.passport.notes if report.passport else ())]
-    shown = "".join(f"<li>{escape(_sentence(line))}</li>" for line in lines[:MAX_WARNINGS])
-    if left := len(lines) - MAX_WARNINGS:
-        shown += f"<li>and {left} more in report.json</li>" if left > 0 else ""
+    number = _fitting(lines)
+    shown = "".join(f"<li>{escape(_sentence(line))}</li>" for line in lines[:number])
+    if number < len(lines):
+        shown += f"<li>{len(lines) - number} more in report.json.</li>"
     warnings = f"<ul>{shown}</ul>" if lines else "<p>None.</p>"
     return f"<h2>Warnings</h2>{warnings}"
+
+
+def _fitting(lines: Sequence[str]) -> int:
+    """How many of the lines there is room for; the first one in any case."""
+    used = 0
+    for number, line in enumerate(lines):
+        used += math.ceil(len(line) / _LINE)
+        if used > MAX_LINES and number:
+            return number
+    return len(lines)
 
 
 def _legend(report: Report, lungs: bool) -> str:
@@ -217,7 +235,12 @@ def _origin(report: Report) -> str:
         models.append((report.lungs.run, report.lungs.sha256))
     hashes = [("scan", report.scan.sha256), *models]
     lines = "<br>".join(f"{escape(name)} {escape(digest)}" for name, digest in hashes)
-    return f"<h2>Origin</h2><p class=quiet>{escape(programs)}</p><p class=hashes>SHA-256<br>{lines}</p>"
+    return f"<h2>Origin</h2><p class='quiet programs'>{escape(programs)}</p><p class=hashes>SHA-256<br>{lines}</p>"
+
+
+def _short(id: str) -> str:
+    """Beginning and end of a long id."""
+    return id if len(id) <= _NAME else f"{id[: _NAME // 2 - 1]}\u2026{id[-_NAME // 2 :]}"
 
 
 def _table(head: Sequence[str], rows: Sequence[str]) -> str:
