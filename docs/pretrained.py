@@ -28,6 +28,7 @@ from covseg_core.evaluation.scores import ScanScore
 from covseg_core.files import sha256_file, write_bytes, write_json
 from covseg_core.prediction.predict import predict_scan
 from covseg_core.runs import RESUMABLE, Run, Status
+from covseg_core.training_data import write_training_data
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "checkpoints" / runs.PRETRAINED
@@ -111,6 +112,7 @@ def publish(model: Model, data: Path) -> None:
         print(f"{model.name}: not finished")
         return
     evaluation = evaluate_run(run)
+    write_training_data(run)
     folder = SHIPPED / model.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
+from covseg_core.data.intensity import detect_scale
+from covseg_core.data.volumes import load_mask, load_scan
+from covseg_core.prediction.components import Components
 from covseg_core.prediction.lungs import LEFT, RIGHT, body_middle, clean_lungs, measure_lungs, split_lungs
 
 SHAPE = (6, 40, 80)
@@ -148,3 +154,34 @@ def test_without_spacing_there_are_shares_and_no_ml() -> None:
     assert report.right.share == pytest.approx(40 / (6 * 30 * 31))
     assert (report.right.volume_ml, report.both.infection_ml, report.outside_ml) == (None, None, None)
     assert report.tolerance_mm is None
+
+
+@pytest.mark.parametrize("case", ["coronacases_003", "radiopaedia_10_85902_3"])
+def test_real_lungs_that_are_made_to_touch_are_parted_as_before(real_data: Path, case: str) -> None:
+    """Their masks are two parts, so who is who is known; grown until they touch, they are one."""
+    folder = real_data / "ct20" / case
+    scan, apart = load_scan(folder / "ct.nii.gz"), load_mask(folder / "lung_mask.nii.gz").voxels
+    middle = body_middle(scan.voxels, detect_scale(scan.voxels), apart)
+    known = split_lungs(apart, middle)
+    assert set(np.unique(known)) == {0, RIGHT, LEFT}
+    for width in range(5, 41, 4):
+        grown = np.stack([cv2.dilate(plane, np.ones((5, width), np.uint8)) for plane in apart])
+        parts = Components(grown).sizes
+        if parts.max() > 0.9 * parts.sum():
+            break
+    else:
+        pytest.fail("they never touch: the test tests nothing")
+    found = split_lungs(grown, middle)
+    wrong = np.count_nonzero((found != known) & (known > 0)) / np.count_nonzero(known)
+    assert wrong < 0.01
+
+
+def test_the_lobes_of_a_real_scan_lie_on_their_sides(real_data: Path) -> None:
+    """Named right and left by somebody else, and stored in an orientation of their own."""
+    folder = real_data / "dicom" / "gstt_covid_20_lung_lobes"
+    lobes = {path.name: load_mask(path).voxels for path in sorted(folder.glob("*.nii.gz"))}
+    right, left = (sum(mask for name, mask in lobes.items() if side in name) for side in ("right", "left"))
+    both = np.asarray((right + left) > 0, np.uint8)
+    found = split_lungs(both, (np.flatnonzero(both.any(axis=(0, 1)))[[0, -1]]).mean())
+    assert np.mean(found[right > 0] == RIGHT) > 0.99
+    assert np.mean(found[left > 0] == LEFT) > 0.99

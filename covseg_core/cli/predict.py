@@ -37,6 +37,7 @@ NO_LUNGS = "none"
     default=0.0,
     help="Leave out parts of a mask below this size.",
 )
+@click.option("--keep-beyond", is_flag=True, help="Keep what lies beyond the chest, as the lung model sees it.")
 @click.option(
     "--lungs",
     metavar="RUN|none",
@@ -142,6 +143,9 @@ def _print_lungs(report: Report) -> None:
     parts = {"right lung": lungs.right, "left lung": lungs.left, "both lungs": lungs.both}
     for name, part in parts.items():
         click.echo(f"{name}  {'-' if part.share is None else f'{part.share:.1%}'} infected")
+    if lungs.beyond_voxels:
+        size = f"{lungs.beyond_voxels:,} voxels" if lungs.beyond_ml is None else f"{lungs.beyond_ml:.1f} mL"
+        click.echo(f"left out beyond the chest: {size}")
     if lungs.outside_voxels:
         click.echo(f"{lungs.outside_share:.1%} of the infection lies outside the lungs")
 

@@ -58,10 +58,11 @@ def _sizes(shape: tuple[int, ...], spacing: tuple[float, float, float] | None) -
 
 def _chest(lungs: np.ndarray, rim: tuple[int, int]) -> np.ndarray:
     """(Y, X) uint8: hull of the lungs in some slices, with its rim; empty where they show none."""
-    points = cv2.findNonZero((lungs > 0).any(axis=0).astype(np.uint8))
-    chest = np.zeros(lungs.shape[1:], np.uint8)
-    if points is None:
+    there = np.asarray((lungs > 0).any(axis=0), np.uint8)
+    chest = np.zeros_like(there)
+    if not there.any():
         return chest
+    points = cv2.findNonZero(there)
     cv2.fillConvexPoly(chest, cv2.convexHull(points), 1)
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim[0] + 1, 2 * rim[1] + 1))
     return np.asarray(cv2.dilate(chest, element), np.uint8)

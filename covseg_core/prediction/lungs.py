@@ -73,12 +73,29 @@ class LungReport:
     """Of the infection; None where there is none."""
     tolerance_mm: float | None
     """None where the spacing is not known; it is `TOLERANCE_VOXELS` then."""
+    beyond_voxels: int = 0
+    """Answer of the models that lay beyond the chest and was left out; in no other figure."""
+    beyond_ml: float | None = None
+    infection_voxels: int = 0
+    """Of the whole mask, in the lungs or not."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about it, one line each."""
         if not self.both.voxels:
             return (f"the model {self.run} found no lungs: no shares of infection",)
+        found = self.beyond_voxels + self.infection_voxels
+        if found and self.beyond_voxels >= FLAGGED * found:
+            size = f"{self.beyond_voxels:,} voxels" if self.beyond_ml is None else f"{self.beyond_ml:.1f} mL"
+            share = self.beyond_voxels / found
+            return (
+                f"{size}, {share:.0%} of what the models marked, lay beyond the chest and were left out",
+                *self._outside,
+            )
+        return self._outside
+
+    @property
+    def _outside(self) -> tuple[str, ...]:
         if self.outside_share is not None and self.outside_share >= FLAGGED:
             return (f"{self.outside_share:.0%} of the infection lies outside the lungs: one of the two masks is wrong",)
         return ()
@@ -146,6 +163,7 @@ def measure_lungs(
     voxel_ml: float | None,
     model: tuple[str, str],
     file: str | None,
+    beyond: int = 0,
 ) -> LungReport:
     """Sizes of the lungs and shares of infection.
 
@@ -155,6 +173,7 @@ def measure_lungs(
     infection : (Z, Y, X) uint8 0/1
     spacing : (z, y, x) [mm]; None where it is not known
     model : id of the lung model, and its SHA-256
+    beyond : voxels that were left out before, since they lay beyond the chest
     """
     lung = np.zeros(3, np.int64)
     infected = np.zeros(3, np.int64)
@@ -180,6 +199,9 @@ def measure_lungs(
         outside_ml=_ml(outside, voxel_ml),
         outside_share=outside / total if total else None,
         tolerance_mm=None if spacing is None else TOLERANCE_MM,
+        beyond_voxels=beyond,
+        beyond_ml=_ml(beyond, voxel_ml),
+        infection_voxels=total,
     )
 
 

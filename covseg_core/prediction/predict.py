@@ -21,6 +21,7 @@ from covseg_core.data.intensity import Scale
 from covseg_core.data.volumes import Volume
 from covseg_core.errors import SettingError
 from covseg_core.prediction.checking import CheckedScan, check_scan
+from covseg_core.prediction.chest import leave_out_beyond
 from covseg_core.prediction.components import large_parts, smallest_voxels
 from covseg_core.prediction.inference import Cancel, Progress, Segmenter, stop_if
 from covseg_core.prediction.keeping import Keeper
@@ -78,6 +79,7 @@ def predict_scan(
     lungs: Run | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    keep_beyond: bool = False,
 ) -> Prediction:
     """Predict the mask of a scan, and write it if an output folder is given.
 
@@ -93,9 +95,11 @@ def predict_scan(
     scale : of the scan's values; None to detect it
     series : key of the DICOM series, where several can be used
     minimum_mm3 : connected parts of a mask that are smaller are left out, of the vote's and of each model's
-    lungs : a lung model, beside models of infection, to report shares of each lung
+    lungs : a lung model, beside models of infection, to report shares of each lung, and to leave out what lies beyond
+        the chest (`chest.leave_out_beyond`)
     progress : called with the slices done, over all models, and those there are
     cancel : looked at before each batch
+    keep_beyond : leave nothing out
 
     Raises
     ------
@@ -121,7 +125,7 @@ def predict_scan(
     with Keeper() as keeper:
         answers = list(_ask(scan, asked, segmenters, keeper, advance, cancel))
         lung = answers.pop() if lungs else None
-        return _decide(scan, target, answers, lung, threshold, minimum_mm3, started, files, cancel)
+        return _decide(scan, target, answers, lung, threshold, minimum_mm3, keep_beyond, started, files, cancel)
 
 
 def predict_at(
@@ -132,6 +136,7 @@ def predict_at(
     cancel: Cancel | None = None,
     minimum_mm3: float = 0.0,
     lungs: Probabilities | None = None,
+    keep_beyond: bool = False,
 ) -> Prediction:
     """The prediction that `predict_scan` makes, from probabilities that are there already.
 
@@ -140,7 +145,7 @@ def predict_at(
     scan : the one that the models were asked about
     answers : of models of one target
     threshold : probability from which a voxel is in a mask, above 0 and below 1
-    output, minimum_mm3 : as for `predict_scan`
+    output, minimum_mm3, keep_beyond : as for `predict_scan`
     lungs : the answer of a lung model, beside those of models of infection
 
     Raises
@@ -156,7 +161,7 @@ def predict_at(
         _check_lungs(target, lungs.target, lungs.model.run)
     _check_size(scan, minimum_mm3)
     files = check_files([answer.model.run for answer in answers], output, lungs is not None, scan.kind)
-    return _decide(scan, target, answers, lungs, threshold, minimum_mm3, started, files, cancel)
+    return _decide(scan, target, answers, lungs, threshold, minimum_mm3, keep_beyond, started, files, cancel)
 
 
 def _check_request(models: Sequence[tuple[str, Target]], threshold: float, minimum_mm3: float) -> Target:
@@ -217,6 +222,7 @@ def _decide(
     lung: Probabilities | None,
     threshold: float,
     minimum_mm3: float,
+    keep_beyond: bool,
     started: float,
     files: Files | None,
     cancel: Cancel | None,
@@ -226,8 +232,14 @@ def _decide(
     mask, tied, packed = _vote(answers, volume.voxels.shape, threshold)
     sides = _sides(scan, lung)
     ml = voxel_ml(volume)
+    spacing = None if ml is None else volume.spacing
+    beyond = 0
+    """Voxels of the last mask measured, which is the vote's."""
 
     def measured(mask: np.ndarray, file: str | None) -> tuple[np.ndarray, MaskReport]:
+        nonlocal beyond
+        if sides is not None and not keep_beyond:
+            mask, beyond = leave_out_beyond(mask, sides, spacing)
         least = smallest_voxels(minimum_mm3, 1000 * ml) if ml is not None else 1
         mask, sizes = large_parts(mask, least)
         size = report_mask(mask, volume, file, sizes)
@@ -248,9 +260,8 @@ def _decide(
     lungs: LungReport | None = None
     warnings = _warnings(scan, [*answers, lung] if lung else answers)
     if lung is not None and sides is not None:
-        spacing = None if ml is None else volume.spacing
         model = (lung.model.run, lung.model.sha256)
-        lungs = measure_lungs(sides, mask, spacing, ml, model, LUNG_MASK if files else None)
+        lungs = measure_lungs(sides, mask, spacing, ml, model, LUNG_MASK if files else None, beyond)
         warnings += lungs.warnings
     report = Report(
         notice=NOTICE,

@@ -168,6 +168,8 @@ def _lungs(report: Report) -> str:
         size, share = _size(report, lungs.outside_voxels), _percent(lungs.outside_share)
         outside = f"Infection more than {reach} outside the lungs: {size}, {share} of it"
     table = _table(["Lungs", unit, f"infected {unit}", "% infected"], rows)
+    if lungs.beyond_voxels:
+        outside += f". Left out beyond the chest: {_size(report, lungs.beyond_voxels)}"
     return f"<h2>Lungs</h2>{table}<p class=quiet>{outside}. Lung model: {escape(lungs.run)}.</p>"
 
 

@@ -31,6 +31,8 @@ def make_table(report: Report) -> bytes:
         rows += [_lung(name, lungs.run, part) for name, part in parts.items()]
         outside = {"infection_voxels": lungs.outside_voxels, "infection_ml": _rounded(lungs.outside_ml)}
         rows.append({"part": "outside the lungs", "run": lungs.run, **outside})
+        beyond = {"infection_voxels": lungs.beyond_voxels, "infection_ml": _rounded(lungs.beyond_ml)}
+        rows.append({"part": "left out beyond the chest", "run": lungs.run, **beyond})
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
