@@ -15,6 +15,7 @@ from covseg_core.data.importing import import_dataset, import_sample
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.prediction.predict import predict_scan
 from covseg_core.runs import Run
+from covseg_core.training_data import read_training_data
 
 
 def _finished(runs: list[Run]) -> list[Run]:
@@ -46,6 +47,10 @@ def test_sample_data_to_three_models_to_the_mask_of_a_new_scan(tmp_path: Path):
     predicted = np.asarray(mask.dataobj) > 0
     assert 2 * (truth & predicted).sum() / (truth.sum() + predicted.sum()) > 0.2
     report = json.loads((tmp_path / "out" / "report.json").read_text())
+    data = read_training_data(runs[0])
+    assert data is not None
+    assert data.scans == len(runs[0].split.train), "without it, nothing can be called unusual"
+    assert not any("unlike" in warning for warning in report["warnings"]), "a scan of the same kind is not unusual"
     assert [model["run"] for model in report["models"]] == [run.id for run in runs]
 
 

@@ -158,6 +158,21 @@ def test_infection_outside_the_lungs_is_a_warning(scan: Path, runs: Callable[...
     assert any("outside the lungs" in warning for warning in report.warnings)
 
 
+def test_what_lies_beyond_the_chest_is_left_out_and_counted(scan: Path, runs: Callable[..., Run]) -> None:
+    """A lesion on the table, left in the mask, is a false volume; left out without a word, a false report."""
+    everywhere, lungs = runs(above=grey(0)), lung_run(runs)
+    cut = predict_scan(scan, [everywhere], lungs=lungs)
+    kept = predict_scan(scan, [everywhere], lungs=lungs, keep_beyond=True)
+    assert cut.report.lungs is not None
+    assert kept.report.lungs is not None
+    assert cut.report.lungs.beyond_voxels == np.count_nonzero(kept.mask > cut.mask) > 0
+    assert not (cut.mask > kept.mask).any()
+    assert kept.report.lungs.beyond_voxels == 0
+    assert cut.report.lungs.infection_voxels == cut.report.mask.voxels
+    assert any("beyond the chest" in warning for warning in cut.report.warnings)
+    assert np.array_equal(cut.mask_of("lesions"), cut.mask), "the model's own mask and the vote of one differ"
+
+
 def test_what_is_no_lung_model_is_refused(scan: Path, runs: Callable[..., Run]) -> None:
     with pytest.raises(SettingError, match="b is a model of the infection"):
         predict_scan(scan, [runs("a")], lungs=runs("b"))
