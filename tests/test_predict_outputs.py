@@ -158,8 +158,11 @@ def test_infection_outside_the_lungs_is_a_warning(scan: Path, runs: Callable[...
     assert any("outside the lungs" in warning for warning in report.warnings)
 
 
-def test_what_lies_beyond_the_chest_is_left_out_and_counted(scan: Path, runs: Callable[..., Run]) -> None:
+def test_what_lies_beyond_the_chest_is_left_out_and_counted(tmp_path: Path, runs: Callable[..., Run]) -> None:
     """A lesion on the table, left in the mask, is a false volume; left out without a word, a false report."""
+    voxels = ventilated()
+    voxels[24:44] = 40  # no lung on this side, whose edge is farther from the other lung than the rim
+    scan = save_scan(tmp_path / "one_lung.nii.gz", voxels)
     everywhere, lungs = runs(above=grey(0)), lung_run(runs)
     cut = predict_scan(scan, [everywhere], lungs=lungs)
     kept = predict_scan(scan, [everywhere], lungs=lungs, keep_beyond=True)
