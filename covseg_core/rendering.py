@@ -36,6 +36,7 @@ FALSE_NEGATIVE: Colour = (213, 94, 0)
 FALSE_POSITIVE: Colour = (240, 228, 66)
 PREDICTED: Colour = (230, 159, 0)
 TRUTH: Colour = (0, 158, 115)
+LUNGS: Colour = (204, 121, 167)
 
 LEAST, MOST = 384, 768
 """Longest side of a picture [pixels]: at least, so that contours are thin; at most, so that it is small."""
@@ -112,6 +113,13 @@ def heat(grey: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarray:
     glow = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     share = (levels * np.float32(opacity / 255))[..., np.newaxis]
     return np.rint(grey[..., np.newaxis] * (1 - share) + glow * share).astype(np.uint8)
+
+
+def outline(picture: np.ndarray, mask: np.ndarray, colour: Colour) -> np.ndarray:
+    """A picture (Y, X, 3) uint8, RGB, with the rim of a mask (Y, X) bool drawn onto it."""
+    contours, _ = cv2.findContours(np.ascontiguousarray(mask, np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    drawn = np.ascontiguousarray(picture).copy()
+    return cast(np.ndarray, cv2.drawContours(drawn, contours, -1, colour, max(1, round(max(mask.shape) / 256))))
 
 
 def fit(plane: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:

@@ -54,8 +54,8 @@ class Model:
 
 
 MODELS = (
-    Model("infection-dice", "infection", "dice", 0),
     Model("lung", "lung", "dice", 0, 14),
+    Model("infection-dice", "infection", "dice", 0),
     Model("infection-iou", "infection", "iou", 1),  # another seed, else it would be the accuracy model once more
     Model("infection-accuracy", "infection", "accuracy", 2),
 )
@@ -112,6 +112,7 @@ def publish(model: Model, data: Path) -> None:
         print(f"{model.name}: not finished")
         return
     evaluation = evaluate_run(run)
+    (run.folder / "training_data.json").unlink(missing_ok=True)  # one of an older version means other things
     write_training_data(run)
     folder = SHIPPED / model.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -139,9 +140,12 @@ def elsewhere(run: Run, data: Path) -> list[str]:
         "lungpetct_A0002_8mm_B40f": "lung cancer without COVID-19, 30 slices of 8 mm: all infection is a false alarm",
     }
     for name, what in scans.items():
-        report = predict_scan(data / "dicom" / name, [run]).report
+        lungs = Run(SHIPPED / "lung") if run.config.target == "infection" and (SHIPPED / "lung").is_dir() else None
+        report = predict_scan(data / "dicom" / name, [run], lungs=lungs).report
         ml = report.mask.volume_ml
-        volume = "unknown" if ml is None else f"{ml:,.0f} mL"
+        volume = "unknown" if ml is None else f"{ml:,.1f} mL"
+        if report.lungs and report.lungs.beyond_ml:
+            volume += f", and {report.lungs.beyond_ml:,.1f} mL beyond the chest that were left out"
         rows.append(f"| `{name}` | {what} | {volume} | {len(report.mask.positive_slices)} of {report.scan.shape[0]} |")
     return rows
 

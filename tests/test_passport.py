@@ -109,6 +109,7 @@ def test_padding_is_told_from_air(tmp_path: Path) -> None:
     padded[:32] = -2000
     look = make_passport(save(tmp_path, padded)).appearance
     assert look.padding_share == pytest.approx(0.25, abs=0.01)
+    assert look.body_share == pytest.approx(80 * 72 / (128 * 96), abs=0.04), "of what is not padding"
 
 
 def test_a_scan_like_the_training_data_is_not_unusual(tmp_path: Path, like: TrainingData) -> None:

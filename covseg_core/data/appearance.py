@@ -33,7 +33,8 @@ class Appearance:
     tissue_grey: float | None
     """Most frequent grey value of soft tissue; None if there is none."""
     body_share: float
-    """Share of the picture that is body: small with a full field of view, nearly 1 where it is cropped to the lungs."""
+    """Share of the picture, padding aside, that is body: about a half with a full field of view, nearly 1 where it is
+    cropped to the lungs."""
     padding_share: float
     """Share of the picture that was filled up with the lowest value."""
 
@@ -50,10 +51,11 @@ def look_at(images: np.ndarray) -> Appearance:
     for z in np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).round().astype(int)):
         image = images[z]
         inside, body = regions(image, "0-255")
-        padding_shares.append(_padding_share(image))
+        padding = _padding_share(image)
+        padding_shares.append(padding)
         if inside.mean() < _LEAST_LUNG:
             continue
-        body_shares.append(float(body.mean()))
+        body_shares.append(min(1.0, float(body.mean()) / (1 - padding)))
         lung += np.bincount(image[(inside > 0) & (image < _AERATED)], minlength=256)
         tissue += np.bincount(image[(body > 0) & (image >= _AERATED)], minlength=256)
     tissue[255] = 0  # bone and contrast medium, all in one value

@@ -137,6 +137,7 @@ def predict_at(
     minimum_mm3: float = 0.0,
     lungs: Probabilities | None = None,
     keep_beyond: bool = False,
+    sides: np.ndarray | None = None,
 ) -> Prediction:
     """The prediction that `predict_scan` makes, from probabilities that are there already.
 
@@ -147,6 +148,7 @@ def predict_at(
     threshold : probability from which a voxel is in a mask, above 0 and below 1
     output, minimum_mm3, keep_beyond : as for `predict_scan`
     lungs : the answer of a lung model, beside those of models of infection
+    sides : what `lung_sides` makes of it, where that is there already: it is the same at every threshold
 
     Raises
     ------
@@ -161,7 +163,16 @@ def predict_at(
         _check_lungs(target, lungs.target, lungs.model.run)
     _check_size(scan, minimum_mm3)
     files = check_files([answer.model.run for answer in answers], output, lungs is not None, scan.kind)
-    return _decide(scan, target, answers, lungs, threshold, minimum_mm3, keep_beyond, started, files, cancel)
+    return _decide(scan, target, answers, lungs, threshold, minimum_mm3, keep_beyond, started, files, cancel, sides)
+
+
+def lung_sides(scan: CheckedScan, lung: Probabilities) -> np.ndarray:
+    """Which lung each voxel is in, by the answer of a lung model: (Z, Y, X) uint8, as `lungs.split_lungs`."""
+    mask = np.empty(scan.volume.voxels.shape, np.uint8)
+    for part, probabilities in lung.planes():
+        np.greater_equal(probabilities, LUNG_THRESHOLD, out=mask[part].view(bool))
+    mask = clean_lungs(mask)
+    return split_lungs(mask, body_middle(scan.volume.voxels, scan.scale, mask))
 
 
 def _check_request(models: Sequence[tuple[str, Target]], threshold: float, minimum_mm3: float) -> Target:
@@ -226,11 +237,15 @@ def _decide(
     started: float,
     files: Files | None,
     cancel: Cancel | None,
+    sides: np.ndarray | None = None,
 ) -> Prediction:
     """Threshold the answers, let them vote, measure, report, and write if there are files to be written."""
     volume, number = scan.volume, len(answers)
     mask, tied, packed = _vote(answers, volume.voxels.shape, threshold)
-    sides = _sides(scan, lung)
+    if lung is None:
+        sides = None
+    elif sides is None:
+        sides = lung_sides(scan, lung)
     ml = voxel_ml(volume)
     spacing = None if ml is None else volume.spacing
     beyond = 0
@@ -303,17 +318,6 @@ def _vote(
         del own
     tied = sum(int(np.count_nonzero(plane == number / 2)) for plane in votes)
     return np.greater(votes, number // 2, out=votes.view(bool)).view(np.uint8), tied, packed
-
-
-def _sides(scan: CheckedScan, lung: Probabilities | None) -> np.ndarray | None:
-    """Which lung each voxel is in, (Z, Y, X) uint8."""
-    if lung is None:
-        return None
-    mask = np.empty(scan.volume.voxels.shape, np.uint8)
-    for part, probabilities in lung.planes():
-        np.greater_equal(probabilities, LUNG_THRESHOLD, out=mask[part].view(bool))
-    mask = clean_lungs(mask)
-    return split_lungs(mask, body_middle(scan.volume.voxels, scan.scale, mask))
 
 
 def _share(mask: np.ndarray, sides: np.ndarray) -> float | None:

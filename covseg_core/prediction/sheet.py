@@ -179,7 +179,7 @@ def _passport(report: Report) -> str:
     if passport is None:
         return ""
     x, y, z = passport.matrix
-    spacing = passport.spacing_mm
+    spacing, look = passport.spacing_mm, passport.appearance
     facts = {
         "Matrix": f"{x} &times; {y}, {z} slices" if z > 1 else f"{x} &times; {y}, 1 slice",
         "Voxel": " &times; ".join(f"{mm:.3g}" for mm in spacing) + " mm" if spacing else "size not known: no mL",
@@ -189,7 +189,7 @@ def _passport(report: Report) -> str:
         "Stored": f"{ {'nifti': 'NIfTI', 'dicom': 'DICOM', 'picture': 'picture'}[passport.kind] }, {passport.plane}, "
         f"{passport.orientation}",
         "Values": "Hounsfield units" if passport.scale == "HU" else "0 to 255, windowed before",
-        "Picture": f"{passport.appearance.body_share:.0%} body, {passport.appearance.padding_share:.0%} padding",
+        "Picture": f"{look.padding_share:.0%} padding, body {look.body_share:.0%} of the rest",
         "Lung": f"on about {passport.lung_slices} of {z} slices",
     }
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts.items())
