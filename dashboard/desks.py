@@ -12,21 +12,25 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import streamlit as st
 import tasks
 import uploads
-from streamlit.typing import UploadedFile
+from receiving import Sent
 
 from covseg_core.data.datasets import Case, Dataset
+from covseg_core.data.dicom import Series
 from covseg_core.data.intensity import Scale
+from covseg_core.data.opening import SeriesChoice
 from covseg_core.errors import CovsegError
 from covseg_core.prediction.checking import CheckedScan, check_scan
+from covseg_core.prediction.passport import Passport, make_passport
 from covseg_core.prediction.probabilities import Probabilities
-from covseg_core.prediction.sizes import Sizes
+from covseg_core.prediction.report import Report
 from covseg_core.settings import data_root
 
 KEPT_SECONDS = 3600.0
@@ -39,12 +43,35 @@ class Result:
     """What the chosen models say."""
 
     answers: tuple[Probabilities, ...]
-    sizes: Sizes
+    lungs: Probabilities | None = None
+    """Of the lung model."""
+    sides: np.ndarray | None = None
+    """(Z, Y, X) uint8 on disk: which lung each voxel is in."""
+    seg_problem: str = ""
+    """Why a DICOM series can have no DICOM SEG."""
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """Ids of the models."""
+        """Ids of the models, without the lung model's."""
         return tuple(answer.model.run for answer in self.answers)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Ids of all models."""
+        return (*self.runs, self.lungs.model.run) if self.lungs else self.runs
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Masks and figures of a result, at one threshold and smallest size."""
+
+    asked: tuple[str, ...]
+    threshold: float
+    minimum: float
+    """Size below which lesions are left out [mm3]."""
+    report: Report
+    masks: dict[str, np.ndarray] = field(repr=False)
+    """One bit a voxel: of each model by run id, and the vote's, as ""."""
 
 
 @dataclass(eq=False)
@@ -56,10 +83,15 @@ class Desk:
     file: Path
     scale: Scale | None = None
     """None to detect it."""
+    series: str | None = None
+    """Key of the DICOM series, once one was chosen."""
+    choices: tuple[Series, ...] = ()
+    """Series to choose from, if there are several."""
     source: tuple[str, str] | None = None
     """Dataset and case, if it is of a dataset."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     checked: CheckedScan | None = None
+    passport: Passport | None = None
     problem: str = ""
     """What is in the way of reading it, in a sentence: its scale is unknown."""
     answers: dict[str, Probabilities] = field(default_factory=dict)
@@ -69,8 +101,10 @@ class Desk:
     """Whether a result was shown before: the first time, the viewer goes to the largest slice."""
     task: str | None = None
     used: float = field(default_factory=time.time)
-    written: tuple[float, tuple[str, ...], dict[str, str]] | None = None
-    """Threshold and models of the files in `output`, and their SHA-256 by name."""
+    outcome: Outcome | None = None
+    """The last one that was asked for."""
+    written: tuple[Outcome, dict[str, str]] | None = None
+    """What the files in `output` are of, and their SHA-256 by name."""
     writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -95,41 +129,70 @@ def desks_root() -> Path:
     return data_root() / "predictions"
 
 
-def take_upload(sent: UploadedFile) -> Desk:
-    """Put a file from the browser on a desk; raises `CovsegError` if there is no room for it, or nothing in it."""
+def take_upload(sent: Sequence[Sent]) -> Desk:
+    """Put files from the browser on a desk; raises `CovsegError` if there is no room for them, or nothing in them."""
     upload = uploads.new_upload()
     try:
-        upload.add([sent])
-        [file] = upload.files
-        desk = Desk(file.name, Path())
+        upload.add(sent)
+        desk = Desk(_called(sent), Path())
         desk.folder.mkdir(parents=True)
         desk.file = desk.folder / "scan"
-        os.replace(file, desk.file)
+        os.replace(upload.files[0] if len(sent) == 1 else upload.folder, desk.file)
     finally:
         upload.discard()
     return _desks().add(desk)
 
 
+def _called(sent: Sequence[Sent]) -> str:
+    """One file by its name, several by their folder's, or by their number."""
+    if len(sent) == 1:
+        return PurePosixPath(sent[0].name).name
+    tops = {PurePosixPath(file.name).parts[0] if "/" in file.name else "" for file in sent}
+    return tops.pop() if len(tops) == 1 and "" not in tops else f"{len(sent)} files"
+
+
 def take_case(dataset: Dataset, case: Case) -> Desk:
     """Put a scan of a dataset on a desk; its file stays where it is."""
-    desk = Desk(f"{dataset.name} / {case.id}", dataset.path(case, "scan"), case.scale, (dataset.name, case.id))
+    desk = Desk(f"{dataset.name} / {case.id}", dataset.path(case, "scan"), case.scale, source=(dataset.name, case.id))
     desk.folder.mkdir(parents=True)
     return _desks().add(desk)
 
 
-def check(desk: Desk, scale: Scale | None = None) -> None:
-    """Read the scan; raises `UnknownScale` or `ScanError`, which call it by the name that the user knows."""
+def check(desk: Desk) -> None:
+    """Read the scan, in the desk's scale and of its series.
+
+    If there are several series and none was chosen, the desk has `choices` then, and no scan.
+
+    Raises
+    ------
+    ScanError : it cannot be used, or is in an `UnknownScale`; calls it by the name that the user knows
+    """
     path = desk.folder / "voxels.npy"
     try:
-        checked = check_scan(desk.file, scale or desk.scale)
+        checked = check_scan(desk.file, desk.scale, desk.series)
         uploads.check_room(checked.volume.voxels.nbytes)
+        path.unlink(missing_ok=True)  # another series may still be mapped
         np.save(path, checked.volume.voxels, allow_pickle=False)
+    except SeriesChoice as error:
+        desk.choices = error.series
+        return
     except CovsegError as error:
         raise type(error)(desk.name, error.found, error.expected) from None
     except OSError as error:
         raise CovsegError(desk.name, f"cannot be put on disk ({error.strerror or error})") from None
     voxels = np.load(path, mmap_mode="r", allow_pickle=False)
-    desk.checked = replace(checked, volume=replace(checked.volume, voxels=voxels))
+    scan = replace(checked, volume=replace(checked.volume, voxels=voxels))
+    desk.passport = make_passport(scan)
+    desk.checked = scan
+
+
+def reopen(desk: Desk) -> None:
+    """Back to the choice among series; what was made of the one before is dropped."""
+    if task := tasks.get(desk.task):
+        task.cancel()
+    desk.series = desk.scale = desk.checked = desk.passport = desk.result = desk.outcome = desk.written = None
+    desk.task, desk.answers, desk.problem, desk.opened = None, {}, "", False
+    shutil.rmtree(desk.output, ignore_errors=True)
 
 
 def find(id: str | None) -> Desk | None:

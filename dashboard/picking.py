@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import desks
 import listing
-import predicting
+import passports
 import state
 import streamlit as st
 from desks import Desk
@@ -14,7 +14,7 @@ from covseg_core.data.datasets import Dataset, load_dataset
 from covseg_core.data.intensity import Scale
 from covseg_core.errors import CovsegError, UnknownScale
 
-WAYS = ["Upload a file", "From a dataset"]
+WAYS = ["Upload files", "Upload a folder", "From a dataset"]
 SCALES: dict[Scale, str] = {
     "HU": "Hounsfield units: air is about -1000, water 0",
     "0-255": "Grey levels from 0 to 255, made with a lung window (-1250 to 250 HU)",
@@ -39,20 +39,19 @@ def show_scan() -> Desk | None:
             _clear()
             st.rerun()
         if desk.checked is None:
-            _ask_scale(desk)
+            _ask_series(desk) if desk.choices and not desk.series else _ask_scale(desk)
             return None
-        st.markdown(
-            " ".join(f":gray-badge[{label} {value}]" for label, value in predicting.passport(desk.checked).items())
-        )
-        for warning in desk.checked.warnings:
-            st.warning(plain(f"{warning[0].upper()}{warning[1:]}."), icon=":material/warning:")
+        passports.show(desk)
+        if desk.choices and st.button("Another series", icon=":material/layers:"):
+            desks.reopen(desk)
+            st.rerun()
     return desk
 
 
 def _choose() -> None:
     way = st.segmented_control("Where it is", WAYS, default=WAYS[0], required=True, label_visibility="collapsed")
     try:
-        taken = _upload() if way == WAYS[0] else _case()
+        taken = _case() if way == WAYS[2] else _upload(folder=way == WAYS[1])
     except CovsegError as error:
         st.session_state.trouble = f"This scan cannot be used. {plain(str(error))}."
         taken = True
@@ -60,15 +59,22 @@ def _choose() -> None:
         st.rerun()
 
 
-def _upload() -> bool:
-    """Whether a file was sent."""
+def _upload(folder: bool) -> bool:
+    """Whether something was sent."""
     number = st.session_state.get("uploads", 0)
-    sent = st.file_uploader("Chest CT as one file, .nii or .nii.gz", key=f"upload-{number}")
+    sent = st.file_uploader(
+        "Folder of DICOM slices" if folder else "Chest CT: NIfTI, DICOM slices or their zip",
+        accept_multiple_files="directory" if folder else True,
+        key=f"upload-{number}",
+        help="NIfTI is .nii or .nii.gz. A PNG or JPG of a single slice works too, without a scale and without mL.",
+    )
     st.caption("It stays on the computer of this dashboard, and is removed after an hour or with the next scan.")
-    if sent is None:
+    if not sent:
         return False
-    st.session_state.uploads = number + 1  # a new widget, so that Streamlit lets go of the file
-    _settle(desks.take_upload(sent))
+    st.session_state.uploads = number + 1  # a new widget, so that Streamlit lets go of the files
+    with st.spinner("Taking the files over"):
+        desk = desks.take_upload(sent)
+    _settle(desk)
     return True
 
 
@@ -110,15 +116,21 @@ def _settle(desk: Desk) -> Desk:
     """Read a new scan and put it in the place of the one before; one that cannot be used is removed again."""
     _clear()
     try:
-        with st.spinner("Reading the scan", show_time=True):
-            desks.check(desk)
-    except UnknownScale as error:
-        desk.problem = f"It is not clear which scale this scan is in: {error.found}."
+        _read(desk)
     except BaseException:
         desks.clear(desk)
         raise
     st.session_state.desk = desk.id
     return desk
+
+
+def _read(desk: Desk) -> None:
+    """Read it; the desk has a problem then if the scale has to be asked for."""
+    try:
+        with st.spinner("Reading the scan", show_time=True):
+            desks.check(desk)
+    except UnknownScale as error:
+        desk.problem = f"It is not clear which scale this scan is in: {error.found}."
 
 
 def _clear() -> None:
@@ -127,14 +139,32 @@ def _clear() -> None:
     state.write(dataset=None, case=None)
 
 
+def _ask_series(desk: Desk) -> None:
+    """Which of several series is meant: thin or thick slices, sharp or smooth."""
+    if desk.problem:
+        st.error(plain(desk.problem), icon=":material/error:")
+    labels = {series.key: series.label for series in desk.choices}
+    patients = len({series.patient for series in desk.choices})
+    whose = f" of {patients} patients" if patients > 1 else ""
+    st.markdown(f"{len(labels)} series{whose} can be used. Smooth kernels and slices of 1 to 5 mm suit best.")
+    key = st.radio("Series", list(labels), format_func=lambda key: plain(labels[key]))
+    if st.button("Use this series", icon=":material/check:"):
+        desk.series, desk.problem = key, ""
+        try:
+            _read(desk)
+        except CovsegError as error:
+            desk.series, desk.problem = None, f"This series cannot be used: {error.found}."
+        st.rerun()
+
+
 def _ask_scale(desk: Desk) -> None:
     """The one thing that a scan may not say about itself."""
     st.warning(plain(desk.problem), icon=":material/help:")
     scale = st.radio("Which scale is it?", list(SCALES), format_func=SCALES.__getitem__, index=None)
     if st.button("Use this scale", icon=":material/check:", disabled=scale is None):
+        desk.scale = scale
         try:
-            with st.spinner("Reading the scan", show_time=True):
-                desks.check(desk, scale)
+            _read(desk)
         except CovsegError as error:
             desk.problem = f"Taken as {scale}, it cannot be used: {error.found}; expected {error.expected}."
         st.rerun()

@@ -71,6 +71,10 @@ class Scene:
     """No slider for it: the layers are masks already, for instance."""
     start: int | None = None
     """Slice that is shown first; None for the middle."""
+    outline: Plane | None = None
+    """Lungs, above 0, to be outlined if the user wants it."""
+    heat: Plane | None = None
+    """How far the models disagree, float32 0..1: a picture of its own."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +142,10 @@ def show(scene: Scene, key: str, below: Callable[[float], None] | None = None) -
 
 @st.fragment
 def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None:
-    window, style, opacity, threshold = _controls(scene, key)
+    window, style, opacity, threshold, outlined = _controls(scene, key)
     z = _slice(scene, key)
     try:
-        panels = render(scene, z, window, style, opacity, threshold)
+        panels = render(scene, z, window, style, opacity, threshold, outlined)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -155,10 +159,10 @@ def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None
         below(threshold)
 
 
-def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float]:
-    """Window, style, opacity and threshold; those that change nothing are left out."""
+def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float, bool]:
+    """Window, style, opacity, threshold, whether lungs are outlined; those that change nothing are left out."""
     style: rendering.Style = "fill"
-    opacity, threshold = 0.5, scene.threshold
+    opacity, threshold, outlined = 0.5, scene.threshold, False
     # a row that breaks where the page is narrow: columns would cut the choices off
     row = st.container(horizontal=True, gap="medium", vertical_alignment="top")
     window = row.segmented_control(
@@ -206,7 +210,9 @@ def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style
             help="Probability from which a pixel belongs to a model's mask",
             width=SLIDER,
         )
-    return window, style, opacity, threshold
+    if scene.outline is not None:
+        outlined = row.toggle("Lung outline", key=f"{key}-outline", persist_state="session")
+    return window, style, opacity, threshold, outlined
 
 
 def _slice(scene: Scene, key: str) -> int:
@@ -231,27 +237,44 @@ def _nearest(zs: Sequence[int], wanted: int) -> int:
 
 
 def render(
-    scene: Scene, z: int, window: rendering.Window, style: rendering.Style, opacity: float, threshold: float
+    scene: Scene,
+    z: int,
+    window: rendering.Window,
+    style: rendering.Style,
+    opacity: float,
+    threshold: float,
+    outlined: bool = False,
 ) -> list[Panel]:
-    """All panels of a slice: scan, true mask, a panel a layer. The Dice coefficient is of the scan's own pixels."""
+    """All panels of a slice: scan, true mask, a panel a layer, heat map. Dice is of the scan's own pixels."""
     shades = rendering.fit(rendering.grey(scene.ct(z), scene.scale, window), scene.spacing)
     truth = None if scene.truth is None else scene.truth(z) > 0
     seen = None if truth is None else rendering.fit_mask(truth, scene.spacing)
     # fetched here, since planes may come from Streamlit's cache, which is not for other threads
     answers = [(layer.name, layer.plane(z)) for layer in scene.layers]
 
+    heat = None if scene.heat is None else rendering.fit(scene.heat(z), scene.spacing)
+    lungs = rendering.fit_mask(scene.outline(z) > 0, scene.spacing) if outlined and scene.outline else None
+
+    def finished(picture: np.ndarray) -> bytes:
+        return rendering.encode(picture if lungs is None else rendering.outline(picture, lungs, rendering.LUNGS))
+
     def scan() -> Panel:
         return Panel("CT", rendering.encode(shades))
 
+    def disagreement() -> Panel:
+        assert heat is not None
+        return Panel("Disagreement", finished(rendering.heat(shades, heat, 1.0)))
+
     def true_mask() -> Panel:
-        return Panel("True mask", rendering.encode(rendering.overlay(shades, None, seen, style, opacity)))
+        return Panel("True mask", finished(rendering.overlay(shades, None, seen, style, opacity)))
 
     def answer(name: str, probabilities: np.ndarray) -> Panel:
         mask = rendering.fit(probabilities, scene.spacing) >= threshold
         caption = name if truth is None else f"{name} · {_dice(probabilities >= threshold, truth)}"
-        return Panel(caption, rendering.encode(rendering.overlay(shades, mask, seen, style, opacity)))
+        return Panel(caption, finished(rendering.overlay(shades, mask, seen, style, opacity)))
 
     work = [scan, *([] if truth is None else [true_mask]), *(partial(answer, *each) for each in answers)]
+    work += [] if heat is None else [disagreement]
     return list(_POOL.map(lambda panel: panel(), work))
 
 

@@ -280,10 +280,12 @@ class User:
         self.page.wait_for_timeout(100)
         expect(self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible()
 
-    def download(self, name: str, folder: Path) -> Path:
-        """The file that a button gives, under its own name."""
+    def download(self, name: str, folder: Path, menu: str = "") -> Path:
+        """The file that a button gives, under its own name; the button may be in a menu, which lies over the page."""
+        if menu:
+            self.click(menu)
         with self.page.expect_download() as coming:
-            self.click(name)
+            (self.page if menu else self.main).get_by_role("button", name=name).first.click()
         path = folder / coming.value.suggested_filename
         coming.value.save_as(path)
         return path

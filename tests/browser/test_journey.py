@@ -96,7 +96,7 @@ def predict(user: User, folder: Path) -> None:
     assert np.array_equal(mask.affine, scan.affine)
     values, counts = np.unique(np.asarray(mask.dataobj), return_counts=True)
     assert list(values) == [0, 1]
-    report = json.loads(user.download("Report", folder).read_text())
+    report = json.loads(user.download("Report (JSON)", folder, menu="More files").read_text())
     assert report["threshold"] == 0.05
     assert report["mask"]["voxels"] == counts[1]
     assert [model["run"] for model in report["models"]] == runs_of_link(user)

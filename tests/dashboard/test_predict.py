@@ -15,7 +15,7 @@ import desks
 import nibabel as nib
 import numpy as np
 import onnx
-import picking
+import outcomes
 import predicting
 import pytest
 import streamlit as st
@@ -130,7 +130,7 @@ def well(app: AppTest) -> AppTest:
 
 def send(app: AppTest, voxels: np.ndarray | bytes, name: str = "ct.nii", **how: np.ndarray) -> AppTest:
     sent = voxels if isinstance(voxels, bytes) else content(voxels, **how)
-    app.file_uploader[0].set_value((name, sent, "application/octet-stream"))
+    app.file_uploader[0].set_value([(name, sent, "application/octet-stream")])
     return well(app.run())
 
 
@@ -230,6 +230,7 @@ def test_models_of_the_lung_are_offered_apart(make: Callable[..., Run]) -> None:
     app = send(open_page(), chest())
     assert app.multiselect[0].value == ["first-dice"]
     assert app.multiselect[0].options == [predicting.models()[1].label]
+    assert app.selectbox[0].value is None, "only the shipped lung model is asked without being chosen"
     [target] = [group for group in app.button_group if group.label == "What to outline"]
     well(target.set_value("lung").run())
     assert app.multiselect[0].value == ["lungs-dice"]
@@ -320,15 +321,15 @@ def test_a_scan_of_a_dataset_can_be_taken(make: Callable[..., Run], phantoms: st
     make()
     app = open_page()
     [way] = [group for group in app.button_group if group.label == "Where it is"]
-    well(way.set_value(picking.WAYS[1]).run())
+    well(way.set_value("From a dataset").run())
     app = press(app, "Take this scan")
     case = load_dataset(phantoms).cases[0]
     assert (app.query_params["dataset"], app.query_params["case"]) == (phantoms, case.id)
     desk = the_desk(predict(app))
-    scene = predicting.scene(desk, desk.checked, desk.result, 0.5)
+    scene = outcomes.scene(desk, outcomes.outcome(desk, 0.5, 0))
     assert scene.truth is not None, "where the true mask is known, it is shown beside the model's"
     delete_dataset(phantoms)
-    assert predicting.scene(desk, desk.checked, desk.result, 0.5).truth is None
+    assert outcomes.scene(desk, outcomes.outcome(desk, 0.5, 0)).truth is None
 
 
 def test_a_link_reproduces_scan_models_slice_and_threshold(make: Callable[..., Run], phantoms: str) -> None:
@@ -379,7 +380,7 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
         app = well(app.slider(key="threshold").set_value(threshold).run())
         desk = the_desk(app)
         truth = predict_scan(scan, runs, tmp_path / f"by hand {threshold}", threshold)
-        report = json.loads(predicting.download(desk, threshold, "report.json"))
+        report = json.loads(outcomes.download(desk, threshold, 0, "report.json"))
         own = [model.mask.volume_ml for model in truth.report.models]
         assert float(metrics(app)["Infection [mL]"]) == pytest.approx(truth.report.mask.volume_ml, abs=0.05)
         low, high = map(float, metrics(app)["Range over 3 models [mL]"].split(" to "))
@@ -391,12 +392,12 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
         assert report["scan"]["sha256"] == sha256_file(scan)
         assert "not for diagnosis" in report["notice"]
         for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs)):
-            image = nib.Nifti1Image.from_bytes(gzip.decompress(predicting.download(desk, threshold, name)))
+            image = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, threshold, 0, name)))
             by_hand = nib.load(tmp_path / f"by hand {threshold}" / name)
             np.testing.assert_array_equal(image.dataobj, by_hand.dataobj)
             np.testing.assert_array_equal(image.affine, nib.load(scan).affine)
     assert [download.label for download in app.get("download_button")] == [
-        "Download mask", "Accuracy", "IoU", "Dice", "Report",
+        "Download mask", "Sheet to print", "Disagreement", "Accuracy", "IoU", "Dice", "Figures (CSV)", "Report (JSON)",
     ]  # fmt: skip
     assert "Doe" not in json.dumps(report)
 
@@ -404,8 +405,10 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
 def test_one_model_has_no_range_and_one_mask(make: Callable[..., Run]) -> None:
     make()
     app = predict(send(open_page(), chest()))
-    assert list(metrics(app)) == ["Infection [mL]", "Slices with a mask"]
-    assert [download.label for download in app.get("download_button")] == ["Download mask", "Report"]
+    assert list(metrics(app)) == ["Infection [mL]", "Lesions", "Slices with a mask"]
+    assert [download.label for download in app.get("download_button")] == [
+        "Download mask", "Sheet to print", "Figures (CSV)", "Report (JSON)",
+    ]  # fmt: skip
     assert not app.dataframe
 
 
@@ -414,9 +417,9 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
     for metric, zero in (("accuracy", -900), ("iou", -700), ("dice", -1000)):
         make(metric, zero)
     desk = the_desk(predict(send(open_page(), chest())))
-    scene = predicting.scene(desk, desk.checked, desk.result, 0.5)
+    scene = outcomes.scene(desk, outcomes.outcome(desk, 0.5, 0))
     assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
-    image = nib.Nifti1Image.from_bytes(gzip.decompress(predicting.download(desk, 0.5, "mask.nii.gz")))
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, 0.5, 0, "mask.nii.gz")))
     ras = np.asarray(nib.as_closest_canonical(image).dataobj)
     for z in (0, 6, 7):
         np.testing.assert_array_equal(scene.layers[0].plane(z) >= np.float32(0.5), ras[::-1, ::-1, z].T)
@@ -426,10 +429,10 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
 def test_a_damaged_file_is_not_handed_out(make: Callable[..., Run]) -> None:
     make()
     desk = the_desk(predict(send(open_page(), chest())))
-    predicting.download(desk, 0.5, "mask.nii.gz")
+    outcomes.download(desk, 0.5, 0, "mask.nii.gz")
     (desk.output / "mask.nii.gz").write_bytes(b"half of it")
     with pytest.raises(CovsegError, match="is not as it was written"):
-        predicting.download(desk, 0.5, "mask.nii.gz")
+        outcomes.download(desk, 0.5, 0, "mask.nii.gz")
 
 
 def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,7 +448,7 @@ def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: p
     app = predict(app)
     assert asked == ["first-dice", "first-accuracy"]
     assert list(app.dataframe[0].value["Run"]) == ["first-accuracy", "first-iou", "first-dice"]
-    report = json.loads(predicting.download(the_desk(app), 0.5, "report.json"))
+    report = json.loads(outcomes.download(the_desk(app), 0.5, 0, "report.json"))
     assert [model["metric"] for model in report["models"]] == ["accuracy", "iou", "dice"]
 
 
@@ -547,7 +550,7 @@ def test_the_scan_before_is_removed_with_everything_made_from_it(make: Callable[
     make()
     app = predict(send(open_page(), chest()))
     first = the_desk(app)
-    predicting.download(first, 0.5, "mask.nii.gz")
+    outcomes.download(first, 0.5, 0, "mask.nii.gz")
     app = press(app, "Another scan")
     assert left_on_disk(data_folder) == []
     assert desks.find(first.id) is None

@@ -1,0 +1,122 @@
+"""Step 3 of the Quick prediction page: figures, files and slices, at the threshold and smallest size that are set."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import outcomes
+import streamlit as st
+import viewer
+from desks import Desk, Outcome, Result
+from passports import sentence
+from streamlit.delta_generator import DeltaGenerator
+
+from covseg_core.prediction.lungs import TOLERANCE_VOXELS
+from covseg_core.prediction.outputs import REPORT
+from covseg_core.prediction.writing import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
+
+VOTE = "A voxel is in the mask when more than half of the models say so; a tie is left out."
+HEAT = "Disagreement: nothing where all models say the same, light yellow where half are sure of yes and half of no."
+MOST_MM3 = 500
+
+
+@st.fragment
+def show(desk: Desk) -> None:
+    """Moving a slider reruns only this."""
+    result = desk.result
+    if desk.checked is None or result is None:
+        return
+    st.subheader("3. Mask")
+    figures, settings = st.columns([5, 2], gap="medium")
+    with settings:
+        threshold, minimum = _settings(desk)
+    with st.spinner("Measuring"):
+        outcome = outcomes.outcome(desk, threshold, minimum)
+    if not desk.opened:
+        viewer.go_to("predict", outcomes.largest_slice(outcome))
+        desk.opened = True
+    report = outcome.report
+    with figures:
+        with st.container(horizontal=True, gap="medium"):
+            for label, value in outcomes.headline(report).items():
+                st.metric(label, value, width="content")
+        lungs = report.lungs.warnings if report.lungs else ()
+        own = [warning for answer in result.answers for warning in answer.warnings]
+        for warning in dict.fromkeys([*own, *lungs]):
+            st.warning(sentence(warning), icon=":material/warning:")
+    _downloads(desk, result, outcome)
+    viewer.show(outcomes.scene(desk, outcome), "predict")
+    if len(result.answers) > 1:
+        st.caption(HEAT)
+    _details(result, outcome)
+
+
+def _settings(desk: Desk) -> tuple[float, float]:
+    threshold = st.slider(
+        "Threshold", 0.05, 0.95, 0.5, 0.05, key="threshold", bind="query-params",
+        help="Probability from which a voxel is in the mask. Figures and downloads follow it.",
+    )  # fmt: skip
+    known = desk.passport is not None and desk.passport.spacing_mm is not None
+    minimum = st.slider(
+        "Smallest lesion (mm³)", 0, MOST_MM3, 0, 10, key="minimum", disabled=not known,
+        help="Connected parts below this size are left out." if known else "The size of a voxel is not known.",
+    )  # fmt: skip
+    return threshold, float(minimum if known else 0)
+
+
+def _downloads(desk: Desk, result: Result, outcome: Outcome) -> None:
+    """Each file as it is asked for."""
+
+    def button(
+        place: DeltaGenerator, label: str, name: str, kind: Literal["primary", "secondary"] = "secondary"
+    ) -> None:
+        make = partial(outcomes.download, desk, outcome.threshold, outcome.minimum, name)
+        place.download_button(
+            label, make, name, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
+        )
+
+    dicom = desk.checked is not None and desk.checked.kind == "dicom"
+    row = st.container(horizontal=True, vertical_alignment="center")
+    button(row, "Download mask", MASK)
+    if dicom and not result.seg_problem:
+        button(row, "DICOM SEG", DICOM_SEG)
+    button(row, "Sheet to print", SHEET)
+    more = row.popover("More files", icon=":material/stacks:")
+    if result.lungs:
+        button(more, "Lung mask", LUNG_MASK)
+    if len(result.answers) > 1:
+        button(more, "Disagreement", DISAGREEMENT)
+        for name, run in zip(outcomes.names(result), result.runs, strict=True):
+            button(more, name, f"mask_{run}.nii.gz")
+    button(more, "Figures (CSV)", TABLE)
+    button(more, "Report (JSON)", REPORT)
+    row.caption("Masks are NIfTI in the scan's own geometry. All files are at the settings above.")
+    if result.seg_problem:
+        st.warning(sentence(f"no DICOM SEG: {result.seg_problem}"), icon=":material/warning:")
+
+
+def _details(result: Result, outcome: Outcome) -> None:
+    """Figures by model and by lung."""
+    report = outcome.report
+    several = len(result.answers) > 1
+    if not several and report.lungs is None:
+        return
+    with st.expander("Figures by model and by lung" if several and report.lungs else "More figures", expanded=several):
+        if several:
+            rounded = st.column_config.NumberColumn(format="%.1f")
+            table = outcomes.models_table(report, outcomes.names(result))
+            columns = {"Volume [mL]": rounded, "Share of lungs [%]": rounded}
+            st.dataframe(table, hide_index=True, column_config=columns)
+            tied = f" Voxels with a tie: {report.tied_voxels:,}." if len(result.answers) % 2 == 0 else ""
+            st.caption(VOTE + tied)
+        if lungs := report.lungs:
+            st.dataframe(outcomes.lungs_table(report), hide_index=True)
+            ml = report.scan.voxel_ml
+            unit = "voxels" if ml is None else "mL"
+            reach = f"{TOLERANCE_VOXELS} voxels" if lungs.tolerance_mm is None else f"{lungs.tolerance_mm:g} mm"
+            st.caption(
+                f"Right and left are the patient's. Infection more than {reach} outside the lungs: "
+                f"{outcomes.quantity(lungs.outside_voxels, ml)} {unit}. Left out, since it lay beyond the chest: "
+                f"{outcomes.quantity(lungs.beyond_voxels, ml)} {unit}."
+            )
