@@ -54,6 +54,12 @@ def test_a_training_survives_a_closed_tab_and_a_restart(
     for tab in (again, stays):
         expect(tab.main.get_by_text(re.compile("Stopped$"))).to_be_visible()
     assert run.status.state == "stopped"
+    kept = run.status.epoch
+    again.click("Resume")
+    stays.page.wait_for_function(f"{EPOCH} > {kept}", timeout=3 * MINUTES)
+    again.click("Stop")
+    expect(again.main.get_by_text(re.compile("Stopped$"))).to_be_visible()
+    assert [row["epoch"] for row in run.history()] == list(range(1, run.status.epoch + 1)), "an epoch is lost"
     again.click("Delete")
     again.page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     assert runs.list_runs(), "deleted without a yes"
