@@ -33,7 +33,6 @@ from covseg_core.files import read_json, safe_name, write_bytes, write_json
 
 State = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "lost"]
 
-PRETRAINED = "pretrained"
 ACTIVE: tuple[State, ...] = ("queued", "running", "stopping")
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "lost")
 
@@ -201,8 +200,8 @@ def open_run(id: str) -> Run:
     ------
     RunError : there is none
     """
-    root = settings.checkpoints_root()
-    for folder in (root / safe_name(id, "run"), root / PRETRAINED / id):
+    name = safe_name(id, "run")
+    for folder in (settings.checkpoints_root() / name, settings.pretrained_root() / name):
         if (folder / "config.json").is_file():
             return Run(folder)
     raise RunError(id, "no such run", "one of `covseg runs list`")
@@ -210,7 +209,7 @@ def open_run(id: str) -> Run:
 
 def list_runs(pretrained: bool = False) -> list[Run]:
     """All runs, oldest first; with `pretrained` only the shipped models."""
-    root = settings.checkpoints_root() / (PRETRAINED if pretrained else "")
+    root = settings.pretrained_root() if pretrained else settings.checkpoints_root()
     if not root.is_dir():
         return []
     return [

@@ -16,3 +16,9 @@ def data_root() -> Path:
 def checkpoints_root() -> Path:
     """Folder of runs: `COVSEG_CHECKPOINTS`, by default `checkpoints/` in the repository."""
     return Path(os.environ.get("COVSEG_CHECKPOINTS") or REPOSITORY / "checkpoints").expanduser().absolute()
+
+
+def pretrained_root() -> Path:
+    """Folder of the shipped models: `COVSEG_PRETRAINED`, by default in the repository, wherever runs are kept."""
+    named = os.environ.get("COVSEG_PRETRAINED")
+    return Path(named or REPOSITORY / "checkpoints" / "pretrained").expanduser().absolute()

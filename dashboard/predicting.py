@@ -24,6 +24,7 @@ from covseg_core.prediction.inference import Cancelled
 from covseg_core.prediction.predict import lung_sides
 from covseg_core.prediction.probabilities import Probabilities, answered, predict_probabilities
 from covseg_core.runs import Run
+from covseg_core.settings import pretrained_root
 
 TARGETS: dict[Target, str] = {"infection": "Infection", "lung": "Lungs"}
 LUNGS = "lung"
@@ -166,11 +167,11 @@ def _seg_problem(scan: CheckedScan) -> str:
 
 
 def _shipped(one: Finished) -> bool:
-    return one.run.folder.parent.name == runs.PRETRAINED
+    return one.run.folder.parent == pretrained_root()
 
 
 def _experiment(one: Finished) -> str:
-    return runs.PRETRAINED if _shipped(one) else one.config.experiment
+    return "shipped" if _shipped(one) else one.config.experiment
 
 
 def plain(text: str) -> str:

@@ -31,7 +31,7 @@ from covseg_core.runs import RESUMABLE, Run, Status
 from covseg_core.training_data import write_training_data
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ROOT / "checkpoints" / runs.PRETRAINED
+SHIPPED = ROOT / "checkpoints" / "pretrained"
 DATASET = "covid"
 SPLIT_SEED = 5
 """Chosen before any training, by who is in which part: test patients of all three sources."""

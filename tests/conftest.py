@@ -18,6 +18,7 @@ def _no_test_in_the_users_folders(tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COVSEG_DATA", str(root / "data"))
         patch.setenv("COVSEG_CHECKPOINTS", str(root / "checkpoints"))
+        patch.setenv("COVSEG_PRETRAINED", str(root / "checkpoints" / "pretrained"))
         yield
 
 
@@ -34,6 +35,7 @@ def checkpoints_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `COVSEG_CHECKPOINTS`, different for every test."""
     folder = tmp_path / "covseg-checkpoints"
     monkeypatch.setenv("COVSEG_CHECKPOINTS", str(folder))
+    monkeypatch.setenv("COVSEG_PRETRAINED", str(folder / "pretrained"))
     return folder
 
 

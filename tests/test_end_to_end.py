@@ -26,6 +26,7 @@ def _finished(runs: list[Run]) -> list[Run]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # on one busy core it takes ten minutes
 def test_sample_data_to_three_models_to_the_mask_of_a_new_scan(tmp_path: Path):
     """The models must have learned something: better than nothing and than all of the lung, on unseen patients."""
     import_sample("sample", scans=8, size=64)
@@ -55,6 +56,7 @@ def test_sample_data_to_three_models_to_the_mask_of_a_new_scan(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # on one busy core it takes ten minutes
 def test_real_scans_to_a_model_that_beats_every_baseline(real_data: Path, tmp_path: Path):
     """On patients it has not seen, after a training of a minute or two."""
     import_dataset("ct20", [real_data / "ct20"])

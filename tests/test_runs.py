@@ -15,7 +15,7 @@ import pytest
 from covseg_core.config import RunConfig, SplitConfig
 from covseg_core.data.split import Split
 from covseg_core.errors import RunError, SettingError
-from covseg_core.runs import PRETRAINED, Run, Status, create_run, delete_run, host, list_runs, open_run, read_status
+from covseg_core.runs import Run, Status, create_run, delete_run, host, list_runs, open_run, read_status
 
 SPLIT = Split(SplitConfig(), {"a": (0, 1)}, {"b": (0,)}, {"c": (3,)})
 
@@ -59,8 +59,8 @@ def test_a_missing_run_says_where_to_look():
 
 def test_shipped_models_are_found_by_name_and_not_listed_as_runs(checkpoints_folder):
     run = _run("infection-dice")
-    (checkpoints_folder / PRETRAINED).mkdir()
-    run.folder.rename(checkpoints_folder / PRETRAINED / "infection-dice")
+    (checkpoints_folder / "pretrained").mkdir()
+    run.folder.rename(checkpoints_folder / "pretrained" / "infection-dice")
     assert open_run("infection-dice").config.metric == "dice"
     assert list_runs() == []
     assert [run.id for run in list_runs(pretrained=True)] == ["infection-dice"]
