@@ -12,27 +12,19 @@ from typing import Literal
 import pandas as pd
 
 from covseg_core import runs
-from covseg_core.config import LOSSES, SCORES, Metric, RunConfig
+from covseg_core.config import RunConfig
 from covseg_core.data.datasets import load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import VERSION, Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores
+from covseg_core.evaluation.tables import METRIC_NAMES, model_names, predictors
 from covseg_core.files import sha256_file
 from covseg_core.runs import Run
 
 Level = Literal["pooled", "scans", "slices"]
 
-METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
-NAMES = {
-    "binary_crossentropy": "Binary cross-entropy",
-    "soft_dice_loss": "Soft Dice",
-    "pixel_accuracy": "Pixel accuracy",
-    "iou_foreground": "IoU (foreground)",
-    "dice_foreground": "Dice (foreground)",
-}
-"""Losses and scores as the tables call them."""
 NOT_A_RANKING = (
     "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
     "be the same prediction. The next table can, since there every model has every metric."
@@ -161,22 +153,6 @@ def grounds(chosen: Sequence[Run], names: Sequence[str]) -> list[str]:
     return ["", *(name for name in found if name != own)] if common else found or [""]
 
 
-def model_names(comparison: Comparison) -> list[str]:
-    """`A · Accuracy`, `B · IoU`, ...: heads of columns and legends."""
-    return [
-        f"{letter} · {METRIC_NAMES[evaluation.metric]}"
-        for letter, evaluation in zip(tables.letters(), comparison.evaluations, strict=False)
-    ]
-
-
-def predictors(comparison: Comparison) -> dict[str, Scores]:
-    """Models and baselines, by the name their column has."""
-    models = zip(model_names(comparison), comparison.evaluations, strict=True)
-    return {name: evaluation.model for name, evaluation in models} | {
-        scores.name.capitalize(): scores for scores in comparison.baselines
-    }
-
-
 def leak(comparison: Comparison) -> str:
     """What LEAKY means here, as Markdown; empty if no patient of the test was seen before."""
     seen = {patient for evaluation in comparison.evaluations for patient in evaluation.seen_patients}
@@ -209,25 +185,6 @@ def legend(comparison: Comparison, level: Level) -> list[str]:
     if level == "slices":
         found.append("Slices of one scan are not independent: their n is not a sample size.")
     return found
-
-
-def own_table(comparison: Comparison) -> pd.DataFrame:
-    """The thesis's table: each model in its own metric."""
-    return pd.DataFrame(
-        [
-            {
-                "Model": name,
-                "Score": NAMES[SCORES[evaluation.metric]],
-                "Training [min]": evaluation.training_seconds / 60,
-                "Train + validation": evaluation.own.train_validation,
-                "Test": evaluation.own.test,
-                "Epochs": evaluation.epochs,
-                "Loss": NAMES[LOSSES[evaluation.metric]],
-                "Run": evaluation.run,
-            }
-            for name, evaluation in zip(model_names(comparison), comparison.evaluations, strict=True)
-        ]
-    )
 
 
 def level_names(comparison: Comparison) -> dict[Level, str]:

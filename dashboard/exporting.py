@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-import comparing
 import numpy as np
 import pandas as pd
 
@@ -18,7 +17,7 @@ from covseg_core.data.datasets import Dataset
 from covseg_core.data.slices import to_native
 from covseg_core.data.volumes import load_geometry, save_mask
 from covseg_core.errors import DatasetError
-from covseg_core.evaluation.measures import MEASURES
+from covseg_core.evaluation import frames
 from covseg_core.evaluation.result import Comparison
 from covseg_core.files import to_json
 from covseg_core.runs import Run
@@ -26,62 +25,7 @@ from covseg_core.runs import Run
 
 def tables_zip(comparison: Comparison) -> bytes:
     """All tables, a CSV file each, and what they are about as JSON."""
-    first = comparison.evaluations[0]
-    about = {
-        "dataset": first.dataset,
-        "fingerprint": first.fingerprint,
-        "part": first.part,
-        "split": first.split,
-        "leaky": comparison.leaky,
-        "slices": first.slices,
-        "positive_slices": first.positive_slices,
-        "scans": first.scans,
-        "patients": first.patients,
-        "target": first.target,
-        "threshold": first.threshold,
-        "policy": first.policy,
-        "units": first.units,
-        "runs": dict(zip(comparing.model_names(comparison), (e.run for e in comparison.evaluations), strict=True)),
-        "baselines": {scores.name: scores.description for scores in comparison.baselines},
-        "notes": list(dict.fromkeys(note for e in comparison.evaluations for note in e.notes)),
-    }
-    return _zip(
-        {
-            "about.json": to_json(about),
-            "own_metric.csv": _csv(comparing.own_table(comparison)),
-            "scores.csv": _csv(scores_long(comparison)),
-            "scans.csv": _csv(values_long(comparison, "scans")),
-            "slices.csv": _csv(values_long(comparison, "slices")),
-        }
-    )
-
-
-def scores_long(comparison: Comparison) -> pd.DataFrame:
-    """A row for each predictor, level and measure, with every digit; empty where undefined."""
-    units, rows = comparison.evaluations[0].units, []
-    for name, scores in comparing.predictors(comparison).items():
-        for measure, kind in MEASURES.items():
-            head = {"predictor": name, "measure": measure, "unit": units.get(kind.kind, "")}
-            rows.append({**head, "level": "pooled", "value": scores.pooled[measure], "n": len(scores.slices)})
-            for level, summaries in (("scans", scores.over_scans), ("slices", scores.over_slices)):
-                if summary := summaries.get(measure):
-                    spread = {"std": summary.std, "median": summary.median, "low": summary.low, "high": summary.high}
-                    rows.append({**head, "level": level, "value": summary.mean, "n": summary.n, **spread})
-                else:
-                    rows.append({**head, "level": level, "value": None, "n": 0})
-    return pd.DataFrame(rows)
-
-
-def values_long(comparison: Comparison, level: str) -> pd.DataFrame:
-    """A row for each predictor and scan, or slice, a column for each measure."""
-    rows = []
-    for name, scores in comparing.predictors(comparison).items():
-        for score in scores.scans if level == "scans" else scores.slices:
-            where = {"predictor": name, "scan": score.case, "patient": score.patient}
-            extra = {"slice": score.z} if hasattr(score, "z") else {"slices": score.slices}
-            counts = {key: getattr(score.counts, key) for key in ("tp", "fp", "fn", "tn")}
-            rows.append({**where, **extra, **counts, **score.values})
-    return pd.DataFrame(rows)
+    return _zip(frames.files(comparison))
 
 
 def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> io.RawIOBase:

@@ -5,15 +5,33 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator, Sequence
 
-from covseg_core.config import LOSSES
+from covseg_core.config import LOSSES, Metric
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison, Evaluation
-from covseg_core.evaluation.scores import Summary
+from covseg_core.evaluation.scores import Scores, Summary
+
+METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
 
 
 def letters() -> Iterator[str]:
     """A to Z, then A1 and so on: short names of the runs in the tables' heads."""
     return (letter + suffix for suffix in ("", *map(str, range(1, 100))) for letter in string.ascii_uppercase)
+
+
+def model_names(comparison: Comparison) -> list[str]:
+    """`A · Accuracy`, `B · IoU`, ...: heads of columns and legends."""
+    return [
+        f"{letter} · {METRIC_NAMES[evaluation.metric]}"
+        for letter, evaluation in zip(letters(), comparison.evaluations, strict=False)
+    ]
+
+
+def predictors(comparison: Comparison) -> dict[str, Scores]:
+    """Models and baselines, by the name their column has."""
+    models = zip(model_names(comparison), comparison.evaluations, strict=True)
+    return {name: evaluation.model for name, evaluation in models} | {
+        scores.name.capitalize(): scores for scores in comparison.baselines
+    }
 
 
 def header(comparison: Comparison) -> str:

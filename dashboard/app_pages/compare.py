@@ -10,7 +10,7 @@ import streamlit as st
 from comparing import Finished
 
 from covseg_core.data.datasets import list_datasets
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import frames, tables
 from covseg_core.evaluation.result import Comparison
 from covseg_core.runs import Run
 
@@ -109,7 +109,7 @@ def show_conditions(comparison: Comparison) -> None:
 
 def show_own(comparison: Comparison) -> None:
     st.subheader("Each model in its own metric")
-    table = comparing.own_table(comparison)
+    table = frames.own_scores(comparison)
     st.dataframe(
         table,
         hide_index=True,

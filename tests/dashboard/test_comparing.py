@@ -19,7 +19,7 @@ import scanchart
 from covseg_core.config import LOSSES, METRICS, SCORES, Metric, RunConfig, SplitConfig
 from covseg_core.data.split import Split
 from covseg_core.errors import CovsegError
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import frames, tables
 from covseg_core.evaluation.baselines import DESCRIPTIONS
 from covseg_core.evaluation.measures import Counts, overlap
 from covseg_core.evaluation.result import VERSION, Comparison, Evaluation, OwnScore
@@ -98,7 +98,7 @@ def two() -> Comparison:
 
 
 def test_own_scores_say_which_metric_they_are_of(two: Comparison) -> None:
-    table = comparing.own_table(two).set_index("Model")
+    table = frames.own_scores(two).set_index("Model")
     assert list(table.index) == ["A · IoU", "B · Dice"]
     assert list(table["Score"]) == ["IoU (foreground)", "Dice (foreground)"]
     assert list(table["Loss"]) == ["Binary cross-entropy", "Soft Dice"]
@@ -108,7 +108,7 @@ def test_own_scores_say_which_metric_they_are_of(two: Comparison) -> None:
 
 def test_every_metric_of_the_settings_has_words() -> None:
     assert set(comparing.METRIC_NAMES) == set(METRICS)
-    assert {*LOSSES.values(), *SCORES.values()} <= set(comparing.NAMES)
+    assert {*LOSSES.values(), *SCORES.values()} <= set(frames.NAMES)
 
 
 def test_models_and_baselines_stand_in_one_table(two: Comparison) -> None:
