@@ -32,6 +32,13 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
                 ZIP,
                 help="Probabilities of every model on every test slice, float16, at the network's size",
             )
+            download(
+                "Evidence (zip)",
+                lambda: exporting.evidence_zip(comparison, chosen),
+                f"{name}-evidence.zip",
+                ZIP,
+                help="Settings, split, weights, hashes of the data, tables: `covseg verify` repeats the evaluation",
+            )
     st.caption("Figures save as PNG by the camera in their corner.")
 
 

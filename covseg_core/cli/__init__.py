@@ -21,6 +21,8 @@ COMMANDS = {
     "export": "covseg_core.cli.runs:export",
     "evaluate": "covseg_core.cli.evaluate:evaluate",
     "predict": "covseg_core.cli.predict:predict",
+    "bundle": "covseg_core.cli.evidence:bundle",
+    "verify": "covseg_core.cli.evidence:verify",
 }
 
 

@@ -361,3 +361,9 @@ def test_predictions_come_with_the_names_of_their_rows(three: list[Run]) -> None
     assert list(zip(rows["scan"], rows["slice"], strict=True)) == [
         (score.case, score.z) for score in comparison.evaluations[2].model.slices
     ]
+
+
+def test_the_evidence_that_is_downloaded_can_be_verified(three: list[Run], tmp_path: Path) -> None:
+    with exporting.evidence_zip(evaluate_runs(three), three) as file:
+        (tmp_path / "evidence.zip").write_bytes(file.read())
+    assert verify_bundle(tmp_path / "evidence.zip").same

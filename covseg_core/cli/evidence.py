@@ -1,0 +1,65 @@
+"""`covseg bundle` and `covseg verify`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
+from covseg_core.runs import open_run
+
+
+@click.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--output", metavar="ZIP", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write."
+)
+@json_option
+def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
+    """Score each RUN on its test part and put the evidence into one zip.
+
+    Settings, split, hashes of the data, software, weights, tables and figures; no image or mask of a patient.
+    """
+    from covseg_core.evaluation.bundle import write_bundle
+    from covseg_core.evaluation.evaluate import evaluate_runs
+
+    runs = [open_run(id) for id in run_ids]
+    with progress_bar("Evaluating", quiet=as_json) as progress:
+        comparison = evaluate_runs(runs, progress=progress)
+    manifest = write_bundle(runs, comparison, output)
+    if as_json:
+        print_json(manifest)
+    else:
+        size = output.stat().st_size / 1e6
+        console().print(f"{output}: {len(manifest.files)} files, {size:.1f} MB", soft_wrap=True)
+
+
+@click.command()
+@click.argument("path", metavar="ZIP", type=click.Path(path_type=Path))
+@json_option
+def verify(path: Path, as_json: bool) -> None:
+    """Repeat the evaluation in a bundle on the same data, and say whether the numbers are the same.
+
+    The data have to be imported under the name that they had. Exit code 0 if the numbers agree, else 1.
+    """
+    from covseg_core.evaluation.verify import verify_bundle
+
+    with progress_bar("Evaluating", quiet=as_json) as progress:
+        result = verify_bundle(path, progress)
+    if as_json:
+        print_json({"same": result.same, "agrees": result.agrees, "sentence": result.sentence, "runs": result.runs})
+    else:
+        rows = table(
+            "run", "pooled Dice in the bundle", "now", "differing slices", "largest difference", folded=["run"]
+        )
+        for check in result.runs:
+            dice = ("undefined" if value is None else f"{value:.4f}" for value in (check.claimed_dice, check.dice))
+            rows.add_row(
+                check.run, *dice, f"{check.differing_slices} of {check.slices}", f"{check.largest_difference:.1e}"
+            )
+        output = console()
+        output.print(rows)
+        output.print(result.sentence, soft_wrap=True)
+    sys.exit(0 if result.agrees else 1)
