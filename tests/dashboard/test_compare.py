@@ -29,6 +29,7 @@ from covseg_core.data.phantom import write_sample
 from covseg_core.data.slices import to_native
 from covseg_core.data.split import make_split
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.verify import verify_bundle
 from covseg_core.files import write_json
 from covseg_core.runs import Run, create_run
 
