@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
+from folded import FoldedRun, Planes
 
 from covseg_core import runs
 from covseg_core.config import Target
@@ -20,6 +21,7 @@ from covseg_core.errors import RunError
 from covseg_core.evaluation.result import Evaluation
 from covseg_core.files import read_json
 from covseg_core.prediction.inference import Segmenter
+from covseg_core.runs import Run
 
 SCANS = 4
 """Volumes in memory, and as many masks: 512 x 512 x 300 voxels are 157 MB and 79 MB."""
@@ -30,7 +32,7 @@ FILES = 64
 class TestProbabilities(NamedTuple):
     """What a run predicts on its test part."""
 
-    values: np.ndarray
+    values: np.ndarray | Planes
     """(N, S, S) float16, memory-mapped."""
     rows: dict[str, dict[int, int]]
     """Case id -> z -> row of `values`."""
@@ -44,13 +46,6 @@ def volume(dataset: str, fingerprint: str, case_id: str) -> Volume:
 def truth(dataset: str, fingerprint: str, case_id: str, target: Target = "infection") -> np.ndarray:
     """A case's mask, (Z, Y, X) uint8 0/1, RAS+; raises as `volume`."""
     return _truth(str(datasets.dataset_folder(dataset)), fingerprint, case_id, target)
-
-
-def history(run_id: str) -> list[dict[str, float]]:
-    """A run's epochs, as `Run.history`; read again only when the file has changed."""
-    run = runs.open_run(run_id)
-    stamp = _stamp(run.history_csv)
-    return _history(str(run.folder), stamp) if stamp else []
 
 
 def evaluation(run_id: str) -> Evaluation | None:
@@ -75,6 +70,23 @@ def test_probabilities(run_id: str) -> TestProbabilities:
     return _test_probabilities(str(run.folder), stamp)
 
 
+def predictions_of(run: Run) -> TestProbabilities:
+    """The same of a model that may be several folds; rows are those of its evaluation, by case and slice."""
+    if not isinstance(run, FoldedRun):
+        return test_probabilities(run.id)
+    parts = [test_probabilities(fold.id) for fold in run.folds.runs]
+    places = sorted(
+        (case, z, fold, row)
+        for fold, part in enumerate(parts)
+        for case, zs in part.rows.items()
+        for z, row in zs.items()
+    )
+    rows: dict[str, dict[int, int]] = {}
+    for number, (case, z, _, _) in enumerate(places):
+        rows.setdefault(case, {})[z] = number
+    return TestProbabilities(Planes([part.values for part in parts], [place[2:] for place in places]), rows)
+
+
 def _stamp(path: Path) -> tuple[int, int] | None:
     """What changes when a file is written anew: time [ns] and size [bytes]; None if there is no file."""
     try:
@@ -97,11 +109,6 @@ def _truth(folder: str, fingerprint: str, case_id: str, target: Target) -> np.nd
     labels = case.labels if target == "infection" else None
     like = volumes.load_geometry(dataset.path(case, "scan"))
     return volumes.load_mask(dataset.path(case, target), labels, like).voxels
-
-
-@st.cache_resource(max_entries=FILES, show_spinner=False)
-def _history(folder: str, stamp: tuple[int, int]) -> list[dict[str, float]]:
-    return runs.Run(Path(folder)).history()
 
 
 @st.cache_resource(max_entries=FILES, show_spinner=False)

@@ -281,11 +281,6 @@ def _legend_height(curves: Sequence[Curve]) -> int:
     return 20 * math.ceil(sum(widths) / NARROW) + 20
 
 
-def _score_name(curves: Sequence[Curve], view: View) -> str:
-    metrics = {curve.metric for curve in curves}
-    return SCORE_NAMES[metrics.pop() if view.score == "own" and len(metrics) == 1 else view.score]
-
-
 def _title(text: str, x: float) -> dict[str, Any]:
     place = {"xref": "paper", "yref": "paper", "x": x, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
     return {"text": f"<b>{text}</b>", "showarrow": False, **place}

@@ -32,7 +32,6 @@ from covseg_core.prediction.inference import Cancelled
 from covseg_core.prediction.predict import predict_at, predict_scan
 from covseg_core.prediction.probabilities import consensus, predict_probabilities
 from covseg_core.prediction.report import Report
-from covseg_core.prediction.sizes import THRESHOLDS, measure
 from covseg_core.runs import Run
 
 
@@ -426,28 +425,6 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
         for name in (name for name in now.report.files if name.endswith(".nii.gz")):
             np.testing.assert_array_equal(stored(tmp_path / "later" / name), stored(tmp_path / "now" / name))
     assert 0 < now.mask.sum() < predict_at(checked, answers, 0.05).mask.sum(), "the thresholds must make a difference"
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_sizes_at_every_threshold_are_those_of_the_masks(noisy: Path, runs: Callable[..., Run], count: int) -> None:
-    """Figures move with the slider and no mask is made for them; they must not differ from the report that is saved."""
-    slopes = {"a": (50, 1 / 200), "b": (20, 1 / 230), "c": (100, 1 / 100), "d": (0, 1 / 256)}
-    sizes_of = {"b": 32}
-    models = [
-        runs(id, above, slope=slope, prepare=PrepareConfig(sizes_of.get(id, SIDE)))
-        for id, (above, slope) in itertools.islice(slopes.items(), count)
-    ]
-    checked = check_scan(noisy)
-    answers = [predict_probabilities(checked, run) for run in models]
-    sizes = measure(answers)
-    assert sizes.vote.shape == (len(THRESHOLDS), SLICES)
-    for row in (0, 4, 24, 29, 49, 56, 69, 94, 98):
-        prediction = predict_at(checked, answers, THRESHOLDS[row])
-        np.testing.assert_array_equal(sizes.vote[row], prediction.mask.sum(axis=(1, 2)))
-        assert sizes.tied[row].sum() == prediction.report.tied_voxels
-        for run, counts in zip(models, sizes.models, strict=True):
-            np.testing.assert_array_equal(counts[row], prediction.mask_of(run.id).sum(axis=(1, 2)))
-    assert len({int(total) for total in sizes.vote.sum(axis=1)}) > 2, "the thresholds must make a difference"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])

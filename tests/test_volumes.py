@@ -19,7 +19,6 @@ from covseg_core.data.volumes import (
     load_geometry,
     load_mask,
     load_scan,
-    mask_labels,
     save_mask,
 )
 from covseg_core.errors import ScanError
@@ -177,7 +176,7 @@ def test_labels_are_found_and_chosen(tmp_path: Path, kind: type) -> None:
     everything = load_mask(path)
     assert everything.voxels.dtype == np.uint8
     assert np.array_equal(everything.voxels, canonical > 0)
-    assert everything.labels == mask_labels(path) == (1, 2, 7)
+    assert everything.labels == (1, 2, 7)
     assert np.array_equal(load_mask(path, labels=[2, 7]).voxels, canonical >= 2)
     assert np.array_equal(load_mask(path, labels=[7, 99]).voxels, canonical == 7)
 
@@ -194,7 +193,7 @@ def test_an_empty_mask_is_a_scan_without_lesion_whatever_labels_count(tmp_path: 
 def test_a_mask_of_255_scaled_to_1_has_the_label_1(tmp_path: Path) -> None:
     path = write(tmp_path / "mask.nii", (labelled() > 0).astype(np.uint8) * 255)
     patch(path, 112, "<ff", 1 / 255, 0)
-    assert mask_labels(path) == (1,)
+    assert load_mask(path).labels == (1,)
 
 
 def test_a_mask_with_none_of_the_chosen_labels_is_empty_and_says_which_it_has(tmp_path: Path) -> None:
@@ -352,7 +351,7 @@ def test_real_scans_and_masks_lie_on_one_grid_each(real_data: Path) -> None:
             assert grid_mismatch(scan, mask) is None
             assert mask.labels == (1,)
     medseg = real_data / "medseg"
-    assert mask_labels(medseg / "tr_mask.nii.gz") == (1, 2)
+    assert load_mask(medseg / "tr_mask.nii.gz").labels == (1, 2)
     assert grid_mismatch(load_scan(medseg / "tr_im.nii.gz"), load_mask(medseg / "tr_mask.nii.gz", [2])) is None
 
 

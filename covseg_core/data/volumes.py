@@ -151,12 +151,6 @@ def load_mask(path: str | Path, labels: Sequence[int] | None = None, like: Geome
     return make_volume(_select(voxels, found, chosen), geometry, path, found)
 
 
-def mask_labels(path: str | Path) -> tuple[int, ...]:
-    """Labels found in a mask file, ascending, without 0; raises as `load_mask` does, but for any number of labels."""
-    path = Path(path)
-    return _labels(_load(path)[0], path)
-
-
 def grid_mismatch(a: Volume, b: Volume) -> str | None:
     """Why two volumes do not lie on one grid, in one line; None if they do.
 

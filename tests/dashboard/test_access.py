@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from types import ModuleType
 
@@ -63,33 +62,12 @@ def test_a_missing_scan_is_one_line_and_is_looked_for_again(access: ModuleType, 
         access.volume(phantoms, dataset.fingerprint, "no such case")
 
 
-def test_curves_are_read_again_only_when_they_have_grown(access: ModuleType, run: runs.Run) -> None:
-    assert access.history("one") == []
-    run.write_history([{"epoch": 1.0, "loss": 0.5}])
-    first = access.history("one")
-    assert first == [{"epoch": 1.0, "loss": 0.5}]
-    assert access.history("one") is first
-    run.write_history([*first, {"epoch": 2.0, "loss": 0.25}])
-    assert [row["loss"] for row in access.history("one")] == [0.5, 0.25]
-
-
-def test_a_history_of_the_same_length_is_not_taken_for_the_old_one(access: ModuleType, run: runs.Run) -> None:
-    run.write_history([{"epoch": 1.0, "loss": 0.5}])
-    access.history("one")
-    run.write_history([{"epoch": 1.0, "loss": 0.7}])
-    later = os.stat(run.history_csv).st_mtime_ns + 1
-    os.utime(run.history_csv, ns=(later, later))
-    assert access.history("one")[0]["loss"] == 0.7
-
-
 def test_a_run_without_evaluation_says_what_to_do(access: ModuleType, run: runs.Run) -> None:
     assert access.evaluation("one") is None
     with pytest.raises(RunError, match="covseg evaluate one"):
         access.test_probabilities("one")
     with pytest.raises(RunError, match=r"model\.onnx"):
         access.segmenter("one")
-    with pytest.raises(RunError):
-        access.history("gone")
 
 
 def test_a_broken_evaluation_is_one_line(access: ModuleType, run: runs.Run) -> None:
