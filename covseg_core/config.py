@@ -55,10 +55,16 @@ class SplitConfig:
     """Shares of training, validation and test."""
     seed: int = 0
     """Which of the possible splits."""
+    folds: int = 0
+    """Cross-validation: into how many parts the patients (or slices) are dealt, each tested once. 0: a single split."""
+    fold: int = 0
+    """Which of them is tested, from 1; 0 for a single split."""
 
     def __post_init__(self) -> None:
         fits = all(0 < part < 1 for part in self.fractions) and abs(sum(self.fractions) - 1) < 1e-6
         _check("fractions", self.fractions, fits, "three shares above 0 that add up to 1")
+        _check("folds", self.folds, self.folds == 0 or 2 <= self.folds <= 100, "2 to 100, or 0 for a single split")
+        _check("fold", self.fold, min(self.folds, 1) <= self.fold <= self.folds, "1 to the number of folds")
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class RunConfig:
     id: str
     """Name of the run's folder."""
     experiment: str
-    """Shared by the runs that differ only in their metric."""
+    """Shared by the runs that differ only in their metric, and in the fold that they test."""
     dataset: str
     fingerprint: str
     """SHA-256 over the dataset's files and labels when the run was created."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from covseg_core import __version__, settings
 from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, SplitKind, Target, changed, preset
 from covseg_core.data.datasets import load_dataset
-from covseg_core.data.split import make_split
+from covseg_core.data.split import make_splits
 from covseg_core.errors import RunError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
@@ -45,14 +45,18 @@ def train(
     batch: int | None = None,
     seed: int = 0,
     split_seed: int | None = None,
+    folds: int = 0,
 ) -> list[Run]:
     """Create one run for each metric, alike in everything else, and start them; they train one after another.
+
+    With folds that many for each metric, the first fold's runs first, so that they can be compared while others train.
 
     Parameters
     ----------
     epochs, size, filters, batch : in place of the preset's
     seed : of the split, the first weights, the shuffling and the augmentation
     split_seed : of the split, where it shall not be `seed`: models of other seeds on the same patients
+    folds : of a cross-validation, in which every patient is tested once; 0 or 1 for a single split
 
     Raises
     ------
@@ -60,14 +64,17 @@ def train(
     """
     data = load_dataset(dataset)
     base = preset(preset_name)
-    split_config = SplitConfig(kind=split, seed=seed if split_seed is None else split_seed)
-    slices = make_split(data, split_config, target)
+    folds = 0 if folds == 1 else folds
+    split_config = SplitConfig(
+        kind=split, seed=seed if split_seed is None else split_seed, folds=folds, fold=min(folds, 1)
+    )
+    splits = make_splits(data, split_config, target)
     now = datetime.now(UTC)
-    experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:80], metrics)
+    experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:74])
 
     configs = [
         RunConfig(
-            id=f"{experiment}-{metric}",
+            id=f"{experiment}-{metric}" + (f"-fold{slices.config.fold}of{folds}" if folds else ""),
             experiment=experiment,
             dataset=dataset,
             fingerprint=data.fingerprint,
@@ -76,16 +83,17 @@ def train(
             created=now.isoformat(timespec="microseconds"),
             target=target,
             prepare=changed(base.prepare, size=size),
-            split=split_config,
+            split=slices.config,
             model=changed(base.model, filters=filters),
             train=changed(base.train, epochs=base.epochs[metric] if epochs is None else epochs, batch=batch, seed=seed),
             versions=versions(),
         )
+        for slices in splits
         for metric in metrics
     ]
     runs: list[Run] = []
     try:
-        for config in configs:
+        for config, slices in zip(configs, (slices for slices in splits for _ in metrics), strict=True):
             runs.append(create_run(config, slices))
     except BaseException:
         for run in runs:
@@ -190,12 +198,12 @@ def environment() -> dict[str, str]:
     )
 
 
-def _free_name(name: str, metrics: Sequence[Metric]) -> str:
+def _free_name(name: str) -> str:
     """The name, with a number if runs of that name exist."""
     safe_name(name, "experiment")
     root = settings.checkpoints_root()
     candidate, number = name, 1
-    while any((root / f"{candidate}-{metric}").exists() for metric in metrics):
+    while any(next(root.glob(f"{candidate}-{metric}{more}"), None) for metric in METRICS for more in ("", "-fold*")):
         number += 1
         candidate = f"{name}-{number}"
     return candidate

@@ -6,6 +6,7 @@
     best.weights.h5  last/epoch_NNNN/           best weights; weights and optimizer, for resume
     previews/epoch_NNNN.npy                     predictions of a few fixed validation slices
     model.onnx  test_predictions.npy  evaluation.json  worker.log
+    validation_predictions.npy  operating_point.json    threshold and smallest size, picked on validation
 
 No file says `lost` or `stopping`: both are concluded when the status is read, so that they are right after a power cut.
 """
@@ -219,6 +220,22 @@ def list_runs(pretrained: bool = False) -> list[Run]:
     ]
 
 
+def open_runs(id: str) -> list[Run]:
+    """The run of this id, or all runs of the experiment of this id, in the order in which they were queued.
+
+    Raises
+    ------
+    RunError : there is neither
+    """
+    try:
+        return [open_run(id)]
+    except RunError:
+        found = [run for run in list_runs() if run.id.startswith(f"{id}-") and _experiment(run) == id]
+        if not found:
+            raise
+        return sorted(found, key=lambda run: run.status.queued)
+
+
 def delete_run(run: Run) -> None:
     """Remove a run's folder.
 
@@ -249,6 +266,13 @@ def _alive(status: Status) -> bool:
         return abs(process.create_time() - status.pid_started) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _experiment(run: Run) -> str:
+    try:
+        return run.config.experiment
+    except CovsegError:
+        return ""
 
 
 def _digits(value: float) -> str:

@@ -25,7 +25,9 @@ from covseg_core.runs import Run, State, Status, host, list_runs, read_status
 from covseg_core.training.heart import Heart, StopRequested
 
 TURN_POLL = 0.5
-"""Seconds between two looks at the queue."""
+"""Seconds between two looks at the queue; for each run that is ahead."""
+SLOWEST_POLL = 5.0
+"""Seconds between them at most."""
 
 
 def main() -> int:
@@ -83,10 +85,14 @@ def reason_of(error: Exception, run: Run) -> str:
 def turn(run: Run, heart: Heart, stop: threading.Event) -> filelock.BaseFileLock:
     """Wait until this run is the oldest in the queue and the device is free; the lock ends with the process."""
     lock = device_lock()
+    ahead, next_look = 0, 0.0
     while True:
         if stop.is_set() or run.stop_file.exists():
             raise StopRequested("stopped while it waited")
-        ahead = queue_ahead(run, heart.status.queued)
+        if time.monotonic() >= next_look:
+            ahead = queue_ahead(run, heart.status.queued)
+            # each look reads the status of every run: fifteen that wait must not slow down the one that trains
+            next_look = time.monotonic() + min(TURN_POLL * ahead, SLOWEST_POLL)
         if not ahead:
             try:
                 return lock.acquire().lock

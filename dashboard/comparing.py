@@ -9,13 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import folded
 import pandas as pd
+from folded import FoldedRun
 
 from covseg_core import runs
 from covseg_core.config import RunConfig
 from covseg_core.data.datasets import load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import tables
+from covseg_core.evaluation.folding import finished_folds
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import VERSION, Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores
@@ -43,7 +46,17 @@ class Finished:
     def label(self) -> str:
         """As the list of models shows it."""
         config = self.config
-        return f"{METRIC_NAMES[config.metric]} · {config.dataset} · {config.preset} · {when(config.created)}"
+        kind = "by slice" if config.split.kind == "slice" else ""
+        parts = [METRIC_NAMES[config.metric], config.dataset, config.preset, kind, self._folds, when(config.created)]
+        return " · ".join(filter(None, parts))
+
+    @property
+    def _folds(self) -> str:
+        split = self.config.split
+        if isinstance(self.run, FoldedRun):
+            done = len(self.run.folds.numbers)
+            return f"{split.folds} folds" if done == split.folds else f"{done} of {split.folds} folds"
+        return f"fold {split.fold} of {split.folds}" if split.folds else ""
 
 
 def finished_runs() -> list[Finished]:
@@ -61,6 +74,16 @@ def finished_runs() -> list[Finished]:
     order = list(METRIC_NAMES)
     found.sort(key=lambda one: (order.index(one.config.metric), one.config.created))
     return sorted(found, key=lambda one: (newest[one.config.experiment], one.config.experiment), reverse=True)
+
+
+def models(finished: Sequence[Finished]) -> list[Finished]:
+    """What can be chosen: runs, and in place of the folds of a cross-validation one model for each metric."""
+    folds = [one for one in finished if one.config.split.folds]
+    found = {}
+    for model in finished_folds([one.run for one in folds]):
+        run = FoldedRun(model.runs[0].folder, model)
+        found[model.runs[0].id] = Finished(run, run.config)
+    return [found.get(one.run.id, one) for one in finished if not one.config.split.folds or one.run.id in found]
 
 
 def preselected(finished: Sequence[Finished]) -> list[str]:
@@ -101,6 +124,8 @@ def stored_comparison(
     ----------
     stored : run id -> its evaluation, None if there is none; may raise `CovsegError`
     """
+    if folded.any_in(chosen):
+        return _stored_folds(chosen, stored)
     evaluations = []
     for run in chosen:
         try:
@@ -120,6 +145,23 @@ def stored_comparison(
     return Comparison(first.dataset, first.part, leaky, tuple(evaluations)), ""
 
 
+def _stored_folds(chosen: Sequence[Run], stored: Callable[[str], Evaluation | None]) -> tuple[Comparison | None, str]:
+    """As `stored_comparison`, of all folds together."""
+    folds = folded.fold_by_fold(chosen)
+    if not folds:
+        return None, folded.APART
+    comparisons = []
+    for fold in folds:
+        comparison, why = stored_comparison(fold, stored)
+        if comparison is None:
+            return None, why
+        if any(one.own.test_counts is None for one in comparison.evaluations):
+            return None, f"The scores of {fold[0].id} were made by an earlier version of covseg."
+        comparisons.append(comparison)
+    datasets = {(each.dataset, each.evaluations[0].fingerprint) for each in comparisons}
+    return (folded.put_together(chosen, comparisons), "") if len(datasets) == 1 else (None, folded.APART)
+
+
 def model_sha256(run: Run) -> str:
     """Of the run's `model.onnx`; empty if it has none."""
     try:
@@ -132,8 +174,11 @@ def model_sha256(run: Run) -> str:
 def grounds(chosen: Sequence[Run], names: Sequence[str]) -> list[str]:
     """What the models can be scored on, the natural one first: "" for their common test part, or one of the datasets.
 
-    Without a common test part, that is what none has learned from in their own dataset.
+    Without a common test part, that is what none has learned from in their own dataset. Folds have no other than
+    theirs: together they have learned from everybody.
     """
+    if folded.any_in(chosen):
+        return [""]
     configs = [run.config for run in chosen]
     own = configs[0].dataset
     tests = [{id: sorted(zs) for id, zs in run.split.test.items() if zs} for run in chosen]
@@ -176,6 +221,7 @@ def legend(comparison: Comparison, level: Level) -> list[str]:
     """How to read the table of scores, a sentence each, as Markdown."""
     baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
     found = [f"Baselines, which need no learning: {baselines}. *Best* counts them in, where n is the same."]
+    found.append(tables.TWO_IOUS)
     if level == "pooled":
         return [*found, "All voxels of all slices count alike. HD95 and NSD have no pooled value."]
     empty = "undefined and left out" if comparison.evaluations[0].policy == "nan" else "counted as perfect"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import access
 import numpy as np
 import pandas as pd
 
@@ -86,7 +87,7 @@ def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, c
     files = {"about.json": to_json(about)}
     with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
         for run in chosen:
-            stored = np.load(run.test_predictions, mmap_mode="r", allow_pickle=False)
+            stored = access.predictions_of(run).values
             mask = np.zeros(case.shape, np.uint8)
             grid = case_grid(case, run.config.prepare)
             for row, z in rows.items():

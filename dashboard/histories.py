@@ -89,7 +89,7 @@ def shelf() -> Shelf:
 
 
 def known_runs() -> tuple[list[Known], list[str]]:
-    """All runs, newest first and within an experiment by metric, and one line for each that cannot be read."""
+    """All runs, newest first and within an experiment by fold and metric, and one line for each that cannot be read."""
     known, problems = [], []
     listed = runs.list_runs()
     shelf().keep_only(run.folder for run in listed)
@@ -98,7 +98,7 @@ def known_runs() -> tuple[list[Known], list[str]]:
             known.append(Known(run, _config(run)))
         except CovsegError as error:
             problems.append(str(error))
-    known.sort(key=lambda item: METRICS.index(item.config.metric))
+    known.sort(key=lambda item: (item.config.split.fold, METRICS.index(item.config.metric)))
     known.sort(key=lambda item: item.config.created, reverse=True)
     return known, problems
 

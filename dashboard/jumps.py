@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import access
 import comparing
 import numpy as np
 import pandas as pd
+from folded import FoldedRun, Planes
 
 from covseg_core.data.cache import case_grid
 from covseg_core.data.datasets import Dataset
@@ -93,7 +95,9 @@ def size_column(slices: pd.DataFrame) -> str:
     return next(name for name in slices.columns if name.startswith("True "))
 
 
-def _predictions(run: Run, count: int) -> np.ndarray:
+def _predictions(run: Run, count: int) -> np.ndarray | Planes:
+    if isinstance(run, FoldedRun):
+        return access.predictions_of(run).values
     try:
         stored = np.load(run.test_predictions, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):

@@ -7,7 +7,7 @@ from datetime import datetime
 import pandas as pd
 
 from covseg_core import runs
-from covseg_core.config import Metric
+from covseg_core.config import Metric, RunConfig
 from covseg_core.data import datasets
 from covseg_core.data.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
@@ -86,7 +86,7 @@ def run_table() -> tuple[pd.DataFrame, list[str]]:
                 "Run": run.id,
                 "State": status.state.capitalize(),
                 "Dataset": config.dataset,
-                "Metric": METRIC_NAMES[config.metric],
+                "Metric": METRIC_NAMES[config.metric] + _fold(config),
                 "Preset": config.preset,
                 "Epochs": status.epoch / status.epochs if status.epochs else 0.0,
                 "Device": status.device,
@@ -108,6 +108,11 @@ def newest_experiment(table: pd.DataFrame) -> list[str]:
 def _positive_slices(dataset: Dataset) -> int | None:
     counts = [case.infection_voxels for case in dataset.cases if case.infection_voxels is not None]
     return sum(voxels > 0 for case in counts for voxels in case) if counts else None
+
+
+def _fold(config: RunConfig) -> str:
+    split = config.split
+    return f", fold {split.fold} of {split.folds}" if split.folds else ""
 
 
 def _time(iso: str) -> datetime | None:

@@ -57,6 +57,7 @@ def preselected(models: Sequence[Finished]) -> list[str]:
     The shipped models count as one experiment.
     """
     newest = [one for one in models if _experiment(one) == _experiment(models[0])] if models else []
+    newest = [one for one in newest if one.config.split.fold == newest[0].config.split.fold]
     different = {comparing.model_sha256(one.run): one.run.id for one in newest}
     if len(different) % 2:
         return [one.run.id for one in newest if one.run.id in different.values()]

@@ -6,19 +6,22 @@ from functools import partial
 from typing import Literal
 
 import outcomes
+import points
 import streamlit as st
 import viewer
 from desks import Desk, Outcome, Result
 from passports import sentence
 from streamlit.delta_generator import DeltaGenerator
 
+from covseg_core.operating_point import Setting
 from covseg_core.prediction.lungs import TOLERANCE_VOXELS
 from covseg_core.prediction.outputs import REPORT
 from covseg_core.prediction.writing import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
 
 VOTE = "A voxel is in the mask when more than half of the models say so; a tie is left out."
-HEAT = "Disagreement: nothing where all models say the same, light yellow where half are sure of yes and half of no."
 MOST_MM3 = 500
+START = "predict-start"
+"""In the session: the setting that the sliders have started from."""
 
 
 @st.fragment
@@ -30,7 +33,7 @@ def show(desk: Desk) -> None:
     st.subheader("3. Mask")
     figures, settings = st.columns([5, 2], gap="medium")
     with settings:
-        threshold, minimum = _settings(desk)
+        threshold, minimum = _settings(desk, result)
     with st.spinner("Measuring"):
         outcome = outcomes.outcome(desk, threshold, minimum)
     if not desk.opened:
@@ -48,21 +51,35 @@ def show(desk: Desk) -> None:
     _downloads(desk, result, outcome)
     viewer.show(outcomes.scene(desk, outcome), "predict")
     if len(result.answers) > 1:
-        st.caption(HEAT)
+        st.caption(viewer.HEAT)
     _details(result, outcome)
 
 
-def _settings(desk: Desk) -> tuple[float, float]:
+def _settings(desk: Desk, result: Result) -> tuple[float, float]:
+    known = desk.passport is not None and desk.passport.spacing_mm is not None
+    start = points.setting(result.runs, known)
+    _start_from(start)
     threshold = st.slider(
-        "Threshold", 0.05, 0.95, 0.5, 0.05, key="threshold", bind="query-params",
+        "Threshold", 0.05, 0.95, start.threshold, 0.05, key="threshold", bind="query-params",
         help="Probability from which a voxel is in the mask. Figures and downloads follow it.",
     )  # fmt: skip
-    known = desk.passport is not None and desk.passport.spacing_mm is not None
     minimum = st.slider(
-        "Smallest lesion (mm³)", 0, MOST_MM3, 0, 10, key="minimum", disabled=not known,
+        "Smallest lesion (mm³)", 0, MOST_MM3, int(start.minimum_mm3), 10, key="minimum", disabled=not known,
         help="Connected parts below this size are left out." if known else "The size of a voxel is not known.",
     )  # fmt: skip
+    if start.why:
+        st.caption(f"To start from: {start.words}.")
     return threshold, float(minimum if known else 0)
+
+
+def _start_from(start: Setting) -> None:
+    """Sliders that stand where the models before were to start from go to where these are."""
+    last, sliders = st.session_state.get(START), ("threshold", "minimum")
+    if isinstance(last, Setting) and last != start:
+        at = [st.session_state.get(slider) for slider in sliders]
+        if at == [last.threshold, int(last.minimum_mm3)]:
+            st.session_state["threshold"], st.session_state["minimum"] = start.threshold, int(start.minimum_mm3)
+    st.session_state[START] = start
 
 
 def _downloads(desk: Desk, result: Result, outcome: Outcome) -> None:

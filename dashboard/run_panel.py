@@ -39,6 +39,7 @@ def show_runs(seen: Sequence[Seen], names: dict[str, str]) -> None:
     """A row a run, in a fragment that looks again by itself."""
     if trouble := st.session_state.get("monitor_trouble"):
         st.error(trouble, icon=":material/error:")
+    show_buttons_for_all(seen)
     with st.container(border=True, height=SCROLLING if len(seen) > MANY else "content"):
         for item in seen:
             show_run(item, names[item.id])
@@ -90,6 +91,27 @@ def show_buttons(seen: Seen) -> None:
         st.rerun()
 
 
+def show_buttons_for_all(seen: Sequence[Seen]) -> None:
+    """Where there are several: fifteen runs of a cross-validation are stopped by one click."""
+    # the youngest first, or those that wait would start in turn
+    active = [item.run for item in seen if item.status.state in ("queued", "running")][::-1]
+    ended = [item.run for item in seen if item.status.state in RESUMABLE]
+    with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
+        for label, icon, action, chosen in (
+            ("Stop all", "stop", jobs.stop, active),
+            ("Resume all", "resume", jobs.resume, ended),
+        ):
+            if len(chosen) > 1:
+                st.button(
+                    f"{label} {len(chosen)}",
+                    key=f"{icon}-all",
+                    icon=f":material/{icon}:",
+                    type="tertiary",
+                    on_click=attempt_all,
+                    args=(action, chosen),
+                )
+
+
 def show_trouble(seen: Seen) -> None:
     status = seen.status
     if status.state == "failed":
@@ -109,6 +131,15 @@ def attempt(action: Callable[[Run], None], run: Run) -> None:
         action(run)
     except (CovsegError, OSError) as error:
         st.session_state.monitor_trouble = str(error)
+
+
+def attempt_all(action: Callable[[Run], None], chosen: Sequence[Run]) -> None:
+    """Do it to each, and keep the first thing that went wrong."""
+    troubles = []
+    for run in chosen:
+        attempt(action, run)
+        troubles.append(st.session_state.monitor_trouble)
+    st.session_state.monitor_trouble = next(filter(None, troubles), None)
 
 
 def ask_before_deleting(known: Sequence[Known]) -> None:
@@ -187,14 +218,19 @@ def duration(seconds: float, rough: bool = False) -> str:
 def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
     """A short name for each run: its metric, and what else tells it from the others.
 
-    Within one experiment the metric is enough; where nothing else helps, the id is the name.
+    Within one experiment metric and fold are enough; where nothing else helps, the id is the name.
     """
     zone = _zone(timezone)
     several_datasets = len({item.config.dataset for item in known}) > 1
+    several_kinds = len({item.config.split.kind for item in known}) > 1
     several_experiments = len({item.config.experiment for item in known}) > 1
     found = {}
     for item in known:
         parts = [METRIC_NAMES[item.config.metric]]
+        if several_kinds:
+            parts.append(f"by {item.config.split.kind}")
+        if item.config.split.folds:
+            parts.append(f"fold {item.config.split.fold}")
         if several_datasets:
             parts.append(item.config.dataset)
         if several_experiments:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import access
 import comparing
+import folded
 import streamlit as st
 import tasks
 
-from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.result import Comparison
 from covseg_core.runs import Run
 
@@ -49,7 +49,7 @@ def comparison_of(chosen: Sequence[Run], dataset: str) -> Comparison | None:
 
 def _start(chosen: list[Run], dataset: str) -> str:
     def work(progress: tasks.Progress, cancelled: object) -> Comparison | None:
-        comparison = evaluate_runs(chosen, dataset or None, progress=progress)
+        comparison = folded.evaluate(chosen, dataset, progress)
         return comparison if dataset else None  # else it is in the runs' folders
 
     return tasks.start("evaluate", "Scoring", work)

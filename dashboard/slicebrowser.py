@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from functools import partial
 
 import comparing
 import downloads
 import jumps
+import numpy as np
 import pandas as pd
 import state
 import streamlit as st
 import viewer
+from viewer import Layer, Scene
 
 from covseg_core.data.datasets import Dataset, load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.result import Comparison
-from covseg_core.runs import Run, open_run
+from covseg_core.prediction.disagreement import disagreement
+from covseg_core.runs import Run
 
 VIEWER = "compare-viewer"
 CASE, JUMP, LIST = "compare-case", "compare-jump", "compare-list"
@@ -39,13 +43,35 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
             raise CovsegError(f"dataset {dataset.name}", found)
         case = _choose(comparison, chosen)
         scene = viewer.scene_of_case(dataset, dataset.case(case), chosen)
-        names = comparing.model_names(comparison)
-        layers = [dataclasses.replace(layer, name=name) for layer, name in zip(scene.layers, names, strict=True)]
         masks = partial(downloads.show_masks, comparison, chosen, case)
-        viewer.show(dataclasses.replace(scene, layers=layers), VIEWER, below=masks)
+        viewer.show(_compared(scene, comparing.model_names(comparison)), VIEWER, below=masks)
+        if len(chosen) > 1:
+            st.caption(viewer.HEAT)
         _list(comparison)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
+
+
+def _compared(scene: Scene, names: Sequence[str]) -> Scene:
+    """The scene with the tables' names, and with a map of where models differ, if there are several."""
+
+    @functools.lru_cache(maxsize=1)
+    def answers(z: int) -> list[np.ndarray]:
+        return [layer.plane(z) for layer in scene.layers]  # once for the pictures and the map
+
+    def answer(number: int, z: int) -> np.ndarray:
+        return answers(z)[number]
+
+    layers = [Layer(name, partial(answer, number)) for number, name in enumerate(names)]
+    several = len(layers) > 1
+    return dataclasses.replace(scene, layers=layers, heat=(lambda z: disagreement(answers(z))) if several else None)
+
+
+def go_to(case: str, z: int) -> None:
+    """Show a slice of a scan, when the page is run next; to be called in a widget's callback."""
+    _forget_jump()
+    st.session_state[CASE] = case
+    viewer.go_to(VIEWER, z)
 
 
 def _choose(comparison: Comparison, chosen: Sequence[Run]) -> str:
@@ -63,7 +89,7 @@ def _choose(comparison: Comparison, chosen: Sequence[Run]) -> str:
                 help=f"{help}, in any test scan; press again for the next one",
                 key=f"compare-{kind}",
                 on_click=_jump,
-                args=(kind, slices, comparison, [run.id for run in chosen]),
+                args=(kind, slices, comparison, list(chosen)),
                 disabled=kind == "disagreed" and len(chosen) < 2,
             )
     state.write(case=case)
@@ -96,20 +122,18 @@ def _list(comparison: Comparison) -> None:
 
 def _go_to_row(slices: pd.DataFrame) -> None:
     if rows := st.session_state[LIST].selection.rows:
-        _forget_jump()
-        st.session_state[CASE] = str(slices.loc[rows[0], "Scan"])
-        viewer.go_to(VIEWER, int(slices.loc[rows[0], "Slice"]))
+        go_to(str(slices.loc[rows[0], "Scan"]), int(slices.loc[rows[0], "Slice"]))
 
 
 def _forget_jump() -> None:
     st.session_state.pop(JUMP, None)
 
 
-def _jump(kind: jumps.Kind, slices: pd.DataFrame, comparison: Comparison, ids: list[str]) -> None:
+def _jump(kind: jumps.Kind, slices: pd.DataFrame, comparison: Comparison, chosen: list[Run]) -> None:
     """To the first slice of this kind; the next one if the last jump was of the same kind."""
     if kind == "disagreed":
         try:
-            slices = slices.assign(**{jumps.DIFFERING: _disagreement(ids, _stamps(comparison), comparison)})
+            slices = slices.assign(**{jumps.DIFFERING: _disagreement(_stamps(comparison), comparison, chosen)})
         except CovsegError as error:
             st.session_state[JUMP] = {"kind": kind, "rank": -1, "text": str(error)}
             return
@@ -131,10 +155,10 @@ def _jump(kind: jumps.Kind, slices: pd.DataFrame, comparison: Comparison, ids: l
 
 def _stamps(comparison: Comparison) -> tuple[str, ...]:
     """Changes with every evaluation."""
-    return tuple(evaluation.created + evaluation.model_sha256 for evaluation in comparison.evaluations)
+    return tuple(one.run + one.created + one.model_sha256 for one in comparison.evaluations)
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _disagreement(ids: list[str], stamps: tuple[str, ...], _comparison: Comparison) -> list[int]:
+def _disagreement(stamps: tuple[str, ...], _comparison: Comparison, _chosen: list[Run]) -> list[int]:
     dataset: Dataset = load_dataset(_comparison.dataset)
-    return list(jumps.disagreement(_comparison, dataset, [open_run(id) for id in ids]))
+    return list(jumps.disagreement(_comparison, dataset, _chosen))

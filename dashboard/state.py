@@ -1,4 +1,4 @@
-"""What a link reproduces: dataset, runs, case, slice and threshold, kept in the URL.
+"""What a link reproduces: dataset, runs, policy for empty masks, case, slice and threshold, kept in the URL.
 
 `z` and `threshold` belong to the viewer's sliders, which the browser itself keeps in step with the URL; the others are
 read before a page's widgets are made, and written once they have a value.

@@ -12,7 +12,7 @@ import training_time
 from covseg_core import jobs
 from covseg_core.config import METRICS, PRESETS, Metric, SplitConfig, SplitKind, Target, changed
 from covseg_core.data.datasets import Dataset
-from covseg_core.data.split import SplitReport, make_split, split_report
+from covseg_core.data.split import SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
 from covseg_core.estimate import Network
 
@@ -37,6 +37,14 @@ class Settings:
     filters: int | None
     batch: int | None
     seed: int
+    folds: int
+    """0 or 1 for a single split."""
+
+    @property
+    def splits(self) -> SplitConfig:
+        """Of the first fold, if there are several."""
+        folds = self.folds if self.folds > 1 else 0
+        return SplitConfig(self.split, seed=self.seed, folds=folds, fold=min(folds, 1))
 
     @property
     def network(self) -> Network:
@@ -48,7 +56,8 @@ class Settings:
     @property
     def all_epochs(self) -> list[int]:
         """Of each run."""
-        return [self.epochs or PRESETS[self.preset].epochs[metric] for metric in self.metrics]
+        each = [self.epochs or PRESETS[self.preset].epochs[metric] for metric in self.metrics]
+        return each * max(1, self.folds)
 
 
 def show(dataset: Dataset) -> None:
@@ -61,12 +70,13 @@ def show(dataset: Dataset) -> None:
     settings = choose(targets)
     try:
         network = settings.network
-        split = make_split(dataset, SplitConfig(settings.split, seed=settings.seed), settings.target)
-        show_split(split_report(split, dataset, settings.target), settings.target)
+        splits = make_splits(dataset, settings.splits, settings.target)
+        reports = [split_report(split, dataset, settings.target) for split in splits]
+        show_split(reports[0], settings.target) if len(reports) == 1 else show_folds(reports, settings)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return
-    training_time.show(network, split, dataset, settings.all_epochs, settings.target)
+    training_time.show(network, splits[0], dataset, settings.all_epochs, settings.target)
     if st.button("Start training", type="primary", icon=":material/play_arrow:"):
         start(dataset, settings)
     st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
@@ -113,7 +123,9 @@ def choose(targets: list[Target]) -> Settings:
         batch = number("Slices a batch", 1, 4096, base.train.batch)
         help = "Of the split, the first weights and the order of slices"
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
-    return Settings(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed)
+        help = "Cross-validation: so many trainings a metric, in which everybody is tested once. 1: one split."
+        folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
+    return Settings(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
 
 
 def show_split(report: SplitReport, target: Target) -> None:
@@ -148,6 +160,26 @@ def show_split(report: SplitReport, target: Target) -> None:
             )
 
 
+def show_folds(reports: list[SplitReport], settings: Settings) -> None:
+    """A row a fold: how many of whom it trains, validates and tests."""
+    st.markdown(f"**Split into {len(reports)} folds**")
+    unit = {"patient": "patients", "slice": "slices"}[settings.split]
+    rows = []
+    for number, report in enumerate(reports, start=1):
+        sides = {
+            f"{_PARTS[part.part]} {unit}": part.patients if settings.split == "patient" else part.slices
+            for part in report.parts
+        }
+        test = report.parts[2]
+        slices = {"Test slices": test.slices, f"Test with {settings.target}": test.positive}
+        rows.append({"Fold": number, **sides, **slices})
+    st.dataframe(rows, hide_index=True, width="content")
+    st.caption(f"Every {settings.split} is tested in one fold. Compare shows the folds of a metric as one model.")
+    if reports[0].leaky:
+        text = "Patients are on more than one side: scores will be too high. Tables mark such runs as leaky."
+        st.warning(text, icon=":material/warning:")
+
+
 def start(dataset: Dataset, settings: Settings) -> None:
     """Put the runs in the queue and go where they can be watched."""
     try:
@@ -162,6 +194,7 @@ def start(dataset: Dataset, settings: Settings) -> None:
             filters=settings.filters,
             batch=settings.batch,
             seed=settings.seed,
+            folds=settings.folds,
         )
     except (CovsegError, OSError) as error:
         st.error(str(error), icon=":material/error:")

@@ -35,6 +35,7 @@ PANEL, LARGE_PANEL, FEW = 310, 470, 2
 """Width of a picture [px]; of up to `FEW` pictures, larger."""
 SLIDER = 160
 """Width of a slider beside others [px]."""
+HEAT = "Disagreement: nothing where all models say the same, light yellow where half are sure of yes and half of no."
 SHOWN = "viewer-scene"
 """Where the session keeps the id of the scene it has seen last."""
 _POOL = ThreadPoolExecutor(4, "viewer")
@@ -97,7 +98,7 @@ def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
     names = [f"{listing.METRIC_NAMES[config.metric]} model" for config in configs]
     if len(set(names)) < len(names):
         names = [run.id for run in runs]
-    predicted = [set(access.test_probabilities(run.id).rows.get(case.id, ())) for run in runs]
+    predicted = [set(access.predictions_of(run).rows.get(case.id, ())) for run in runs]
     zs = sorted(set.intersection(*predicted)) if predicted else []
     if not zs:
         raise RunError(case.id, "no slice of it is in the test part of all chosen runs", "another case")
@@ -118,7 +119,7 @@ def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
         ct=ct,
         truth=truth if target in case.files else None,
         layers=[
-            Layer(name, partial(_predicted, run.id, case, config.prepare))
+            Layer(name, partial(_predicted, run, case, config.prepare))
             for name, run, config in zip(names, runs, configs, strict=True)
         ],
         start=max(zs, key=voxels.__getitem__) if voxels else None,
@@ -302,7 +303,7 @@ def _view(plane: np.ndarray) -> np.ndarray:
     return plane[::-1, ::-1]
 
 
-def _predicted(run_id: str, case: Case, prepare: PrepareConfig, z: int) -> np.ndarray:
-    values, rows = access.test_probabilities(run_id)
+def _predicted(run: Run, case: Case, prepare: PrepareConfig, z: int) -> np.ndarray:
+    values, rows = access.predictions_of(run)
     prepared = values[rows[case.id][z]].astype(np.float32)
     return _view(to_native(prepared[np.newaxis], case_grid(case, prepare))[0])

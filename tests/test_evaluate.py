@@ -25,6 +25,7 @@ from covseg_core.data.volumes import load_mask, load_scan
 from covseg_core.errors import DatasetError, RunError, SettingError
 from covseg_core.evaluation.evaluate import evaluate_run, evaluate_runs
 from covseg_core.evaluation.measures import MEASURES, count, overlap, surface_measures
+from covseg_core.evaluation.policies import with_policy
 from covseg_core.evaluation.result import Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Summary, score_case, summarise
 from covseg_core.files import read_json, write_json
@@ -152,6 +153,19 @@ def test_a_model_that_finds_nothing_is_scored_and_not_dropped(make_run: Callable
     assert evaluation.model.over_slices["dice"].n == evaluation.positive_slices
     perfect = evaluate_run(Run(make_run("again", limit=255).folder), policy="one")
     assert perfect.model.over_slices["dice"].n == perfect.slices
+
+
+def test_another_policy_gives_what_an_evaluation_under_it_would(make_run: Callable[..., Run]) -> None:
+    """Otherwise the choice on the page and on the command line would be two different ones."""
+    for split in (None, SplitConfig("slice", (0.4, 0.2, 0.4))):
+        runs = [make_run(f"{id(split)}-{limit}", limit=limit, split=split) for limit in (90, 160, 255)]
+        found = {policy: evaluate_runs(runs, policy=policy) for policy in ("nan", "one")}
+        empty = found["one"].evaluations[2].model.slices
+        assert any(score.values["hd95"] == 0 for score in empty), "there is something to decide"
+        for policy, other in (("nan", "one"), ("one", "nan")):
+            converted = with_policy(found[other], policy)
+            for one, expected in zip(converted.evaluations, found[policy].evaluations, strict=True):
+                assert dataclasses.replace(one, created=expected.created) == expected
 
 
 def test_files_of_the_run_hold_the_same(dataset: Dataset, make_run: Callable[..., Run]) -> None:

@@ -75,7 +75,9 @@ def test_on_a_patient_it_has_not_seen_it_does_what_its_card_says(name: str, real
     assert case.name in run.split.test
     predicted = predict_scan(case / "ct.nii.gz", [run], tmp_path / "out").mask
     truth = np.asarray(nib.as_closest_canonical(nib.load(case / "infection_mask.nii.gz")).dataobj).T
-    [claimed] = [scan.values["dice"] for scan in read_json(run.evaluation, Evaluation).model.scans if scan.case == case.name]
+    [claimed] = [
+        scan.values["dice"] for scan in read_json(run.evaluation, Evaluation).model.scans if scan.case == case.name
+    ]
     dice = overlap(count(truth, predicted))["dice"]
     assert dice == pytest.approx(claimed, abs=0.01)
     assert dice > 0.7

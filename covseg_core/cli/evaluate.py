@@ -10,7 +10,9 @@ import click
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.measures import MEASURES, EmptyPolicy
-from covseg_core.runs import open_run
+from covseg_core.evaluation.policies import order_change
+from covseg_core.evaluation.verdict import Verdict, cells, verdict
+from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,14 +35,20 @@ if TYPE_CHECKING:
 def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, as_json: bool) -> None:
     """Score each RUN with every measure on the same test cases, beside the trivial baselines.
 
+    RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
     docs/metrics.md defines the measures.
     """
     from covseg_core.evaluation.evaluate import evaluate_runs
+    from covseg_core.evaluation.folding import evaluate_folds, of_several_folds
 
+    runs = [run for id in run_ids for run in open_runs(id)]
     with progress_bar("Evaluating", quiet=as_json) as progress:
-        comparison = evaluate_runs([open_run(id) for id in run_ids], dataset, empty, progress)
+        if dataset is None and of_several_folds(runs):
+            comparison = evaluate_folds(runs, empty, progress)
+        else:
+            comparison = evaluate_runs(runs, dataset, empty, progress)
     if as_json:
-        print_json(comparison)
+        print_json({**vars(comparison), "verdict": verdict(comparison)})
     else:
         _print(comparison)
 
@@ -59,11 +67,33 @@ def _print(comparison: Comparison) -> None:
     output.print(_table(columns, _pooled, first.units))
     output.print(f"\n[bold]Mean over {tables.plural(first.scans, 'scan')} ± standard deviation[/bold]")
     output.print(_table(columns, _over_scans, first.units))
+    _print_verdict(verdict(comparison))
+    output.print("")
     if same := tables.same_models(comparison.evaluations):
         output.print(f"- {same}", soft_wrap=True)
     for scores in comparison.baselines:
         output.print(f"- Baseline {scores.name}: {scores.description}.", soft_wrap=True)
+    output.print(f"- {tables.TWO_IOUS}", soft_wrap=True)
+    if changed := order_change(comparison):
+        output.print(f"- {changed}", soft_wrap=True)
     for note in dict.fromkeys(note for evaluation in comparison.evaluations for note in evaluation.notes):
+        output.print(f"- {note}", soft_wrap=True)
+
+
+def _print_verdict(found: Verdict) -> None:
+    """A sentence a pair, and the numbers behind it."""
+    if not found.pairs:
+        return
+    output = console()
+    output.print(f"\n[bold]Which is better? {MEASURES[found.measure].label} by patient[/bold]")
+    for pair in found.pairs:
+        output.print(f"- {pair.sentence}", soft_wrap=True)
+    heads = ["pair", "difference", "95 % interval", "n", "p", "corrected p", "patients needed"]
+    rows = table(*heads, right=heads[1:])
+    for pair in found.pairs:
+        rows.add_row(f"{pair.first} - {pair.second}", *(text or "none" for text in cells(pair)))
+    output.print(rows)
+    for note in found.notes:
         output.print(f"- {note}", soft_wrap=True)
 
 

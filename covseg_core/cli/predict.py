@@ -26,7 +26,11 @@ NO_LUNGS = "none"
 @click.argument("more_runs", nargs=-1, metavar="")
 @click.option("--run", "runs", metavar="RUN...", multiple=True, required=True, help="The model; several of them vote.")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
-@click.option("--threshold", type=float, default=0.5, show_default=True, help="Probability from which a voxel counts.")
+@click.option(
+    "--threshold",
+    type=float,
+    help="Probability from which a voxel counts. Without it and --min-size, the runs' operating point, else 0.5.",
+)
 @click.option("--scale", type=click.Choice(["HU", "0-255"]), help="Of the scan's values, if it is not detected.")
 @click.option("--series", metavar="KEY", help="Of the DICOM series to read, where there are several.")
 @click.option(
@@ -34,7 +38,6 @@ NO_LUNGS = "none"
     "minimum_mm3",
     metavar="MM3",
     type=float,
-    default=0.0,
     help="Leave out parts of a mask below this size.",
 )
 @click.option("--keep-beyond", is_flag=True, help="Keep what lies beyond the chest, as the lung model sees it.")
@@ -51,6 +54,8 @@ def predict(
     output: Path,
     lungs: str | None,
     as_json: bool,
+    threshold: float | None,
+    minimum_mm3: float | None,
     **settings: Any,
 ) -> None:
     """Write the mask of a SCAN, in its own geometry, to DIR/mask.nii.gz.
@@ -67,10 +72,14 @@ def predict(
     All files are written or none. Those of an earlier prediction in DIR are replaced, unless they were edited since.
     """
     from covseg_core.files import to_json
+    from covseg_core.operating_point import DEFAULT
     from covseg_core.prediction.predict import predict_scan
     from covseg_core.runs import open_run
 
     models = [open_run(run) for run in (*runs, *more_runs)]
+    if minimum_mm3 is not None:  # the two of a point belong together: with one of them given, the other is its default
+        threshold = DEFAULT if threshold is None else threshold
+    settings |= {"threshold": threshold, "minimum_mm3": minimum_mm3 or 0.0}
     with _bar(quiet=as_json) as progress:
         lung = _lung_model(lungs, models)
         prediction = predict_scan(scan, models, output, lungs=lung, progress=progress, **settings)
@@ -127,6 +136,8 @@ def _print(prediction: Prediction) -> None:
         click.echo(f"{name:<{width}}  {_size(mask)}, {slices}{lesions}")
     if report.lungs:
         _print_lungs(report)
+    if report.operating:
+        click.echo(report.operating)
     if len(report.models) > 1:
         click.echo(f"vote: {report.vote}" + (f"; {report.tied_voxels:,} voxels tied" if report.tied_voxels else ""))
     if prediction.replaced:

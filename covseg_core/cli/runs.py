@@ -11,14 +11,20 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
 from covseg_core.config import METRICS, PRESETS, SCORES, SplitKind, Target
-from covseg_core.runs import Run, delete_run, list_runs, open_run
+from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, delete_run, list_runs, open_run, open_runs
 
 
 @click.command()
 @click.argument("dataset")
 @click.option("--metric", type=click.Choice([*METRICS, "all"]), required=True, help="What the model is compiled with.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)
-@click.option("--split", type=click.Choice(get_args(SplitKind)), default="patient", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice([*get_args(SplitKind), "both"]),
+    default="patient",
+    show_default=True,
+    help="Both: two experiments, to see by how much a split by slice raises the scores.",
+)
 @click.option("--target", type=click.Choice(get_args(Target)), default="infection", show_default=True)
 @click.option("--epochs", type=int, help="In place of the preset's.")
 @click.option("--size", type=int, help="Side of the slices in pixels, a multiple of 16.")
@@ -26,17 +32,22 @@ from covseg_core.runs import Run, delete_run, list_runs, open_run
 @click.option("--batch", type=int, help="Slices a step.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--split-seed", type=int, help="Of the split alone; else that of --seed.")
+@click.option("--folds", type=int, default=0, help="Cross-validation: every patient is tested in one of so many folds.")
 @click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
 @json_option
-def train(dataset: str, metric: str, preset: str, wait: bool, as_json: bool, **settings: Any) -> int:
+def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_json: bool, **settings: Any) -> int:
     """Train U-Nets on DATASET, in processes of their own, one after another."""
     from covseg_core import jobs
 
     metrics = METRICS if metric == "all" else (metric,)
-    runs = jobs.train(dataset, metrics, preset, **settings)  # type: ignore[arg-type]
-    if not as_json:
-        _print_split(runs[0])
-        for run in runs:
+    runs = []
+    for kind in ("patient", "slice") if split == "both" else (split,):
+        started = jobs.train(dataset, metrics, preset, split=kind, **settings)  # type: ignore[arg-type]
+        runs += started
+        if as_json:
+            continue
+        _print_folds(started) if started[0].config.split.folds else _print_split(started[0])
+        for run in started:
             click.echo(f"queued {run.id}")
     if wait:
         try:
@@ -69,6 +80,26 @@ def _print_split(run: Run) -> None:
         click.echo(
             f"LEAKY: {len(report.shared_patients)} patients on more than one side, so scores are too good: {shared}"
         )
+
+
+def _print_folds(runs: Sequence[Run]) -> None:
+    """What each fold trains, validates and tests on."""
+    from covseg_core.data.datasets import load_dataset
+    from covseg_core.data.split import split_report
+
+    config = runs[0].config
+    dataset = load_dataset(config.dataset)
+    columns = ("fold", "", "train", "validation", "test", f"test with {config.target}")
+    rows = table(*columns, right=columns[2:])
+    for split in {run.config.split.fold: run.split for run in runs}.values():
+        parts = split_report(split, dataset, config.target).parts
+        if config.split.kind == "patient":
+            rows.add_row(str(split.config.fold), "patients", *(str(part.patients) for part in parts), "")
+        rows.add_row(str(split.config.fold), "slices", *(str(part.slices) for part in parts), str(parts[2].positive))
+    click.echo(f"Split by {config.split.kind} into {config.split.folds} folds, seed {config.split.seed}:")
+    console().print(rows)
+    if config.split.kind == "slice":
+        click.echo("LEAKY: patients on more than one side, so scores are too good")
 
 
 class EpochLines:
@@ -140,12 +171,16 @@ def show(run: str, as_json: bool) -> None:
 @click.argument("run")
 @json_option
 def stop(run: str, as_json: bool) -> None:
-    """End the training of a RUN at its next batch; it can be resumed."""
+    """End the training of a RUN, or all of an experiment, at the next batch; it can be resumed."""
     from covseg_core import jobs
 
-    found = open_run(run)
-    jobs.stop(found)
-    print_json(row(found)) if as_json else click.echo(f"{run}: asked to stop")
+    found = _of(run, ACTIVE)
+    for one in found:
+        jobs.stop(one)
+        if not as_json:
+            click.echo(f"{one.id}: asked to stop")
+    if as_json:
+        print_json(_row_or_rows(run, found))
 
 
 @runs.command()
@@ -153,18 +188,19 @@ def stop(run: str, as_json: bool) -> None:
 @click.option("--wait", is_flag=True, help="Return when the training has ended.")
 @json_option
 def resume(run: str, wait: bool, as_json: bool) -> int:
-    """Put a RUN that ended early back into the queue; it goes on from its last complete epoch."""
+    """Put a RUN that ended early, or all such of an experiment, back into the queue, after the last complete epoch."""
     from covseg_core import jobs
 
-    found = open_run(run)
-    jobs.resume(found)
-    if not as_json:
-        click.echo(f"{run}: queued after epoch {found.status.epoch}")
+    found = _of(run, RESUMABLE)
+    for one in found:
+        jobs.resume(one)
+        if not as_json:
+            click.echo(f"{one.id}: queued after epoch {one.status.epoch}")
     if wait:
-        jobs.wait([found], EpochLines([found], quiet=as_json).show)
+        jobs.wait(found, EpochLines(found, quiet=as_json).show)
     if as_json:
-        print_json(row(found))
-    return int(wait and found.status.state != "finished")
+        print_json(_row_or_rows(run, found))
+    return int(wait and any(one.status.state != "finished" for one in found))
 
 
 @runs.command()
@@ -192,6 +228,17 @@ def export(run_ids: tuple[str, ...]) -> None:
         click.echo(f"{run.onnx}: differs from Keras by at most {difference:.2g}")
 
 
+def _of(id: str, states: Sequence[State]) -> list[Run]:
+    """The run, whatever its state; of an experiment those in one of the states, or one that will say what is wrong."""
+    found = open_runs(id)
+    return [run for run in found if run.status.state in states] or found[:1]
+
+
+def _row_or_rows(id: str, found: Sequence[Run]) -> Any:
+    """Of a run its row; of an experiment a list of them."""
+    return row(found[0]) if found[0].id == id else [row(run) for run in found]
+
+
 def row(run: Run) -> dict[str, Any]:
     """What a list shows of a run."""
     from covseg_core.training.progress import best_epoch
@@ -208,6 +255,8 @@ def row(run: Run) -> dict[str, Any]:
         "target": config.target,
         "preset": config.preset,
         "split": config.split.kind,
+        "fold": config.split.fold,
+        "folds": config.split.folds,
         "epoch": status.epoch,
         "epochs": config.train.epochs,
         "best_epoch": best,

@@ -7,6 +7,7 @@ slice, as in the thesis, stays for comparison and its report says who stands on 
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from covseg_core.config import SplitConfig, Target
+from covseg_core.data.folds import assign_fold
 from covseg_core.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def make_split(dataset: Dataset, config: SplitConfig, target: Target = "infectio
     Patients (or slices) are put in a random order that is cut in two places, where the parts' numbers of slices come
     closest to the fractions. Of 200 such orders the first is taken whose shares of slices and of positive slices are
     as close to the fractions as any, but for a little; a part without any positive slice counts as far off, since
-    nothing can be scored there.
+    nothing can be scored there. With `config.folds` the test is one of so many parts instead, see `folds.deal`.
     The result depends on case ids, patients, masks, `config` and `target`, not on the order of the cases.
 
     Parameters
@@ -88,7 +90,7 @@ def make_split(dataset: Dataset, config: SplitConfig, target: Target = "infectio
 
     Raises
     ------
-    DatasetError : no case has the target's mask, or there are fewer than 3 patients (slices)
+    DatasetError : no case has the target's mask, or there are fewer than 3 patients (slices), or too few for the folds
     """
     units: dict[tuple[str, int], list[tuple[str, int]]] = defaultdict(list)
     positive: set[tuple[str, int]] = set()
@@ -105,8 +107,17 @@ def make_split(dataset: Dataset, config: SplitConfig, target: Target = "infectio
     members = [units[key] for key in sorted(units)]
     slices = np.array([len(unit) for unit in members])
     positives = np.array([sum(member in positive for member in unit) for unit in members])
-    owner = _assign(slices, positives, np.array(config.fractions), config.seed)
+    if config.folds:
+        owner = assign_fold(slices, positives, config, dataset.name)
+    else:
+        owner = _assign(slices, positives, np.array(config.fractions), config.seed)
     return Split(config, *(_selection(members, owner == part) for part in range(3)))
+
+
+def make_splits(dataset: Dataset, config: SplitConfig, target: Target = "infection") -> list[Split]:
+    """One split, or with `config.folds` one for each fold, whichever `config.fold` is; raises as `make_split`."""
+    folds = range(1, config.folds + 1) if config.folds else [0]
+    return [make_split(dataset, dataclasses.replace(config, fold=fold), target) for fold in folds]
 
 
 def split_report(split: Split, dataset: Dataset, target: Target = "infection") -> SplitReport:

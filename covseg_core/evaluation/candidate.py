@@ -67,7 +67,8 @@ class Candidate:
 
         `advance` is called with the number of slices after each scan of the latter.
         """
-        return OwnScore(SCORES[self.config.metric], self._train_validation(advance), self._own_metric(self._counts))
+        score, counts = self._train_validation(advance)
+        return OwnScore(SCORES[self.config.metric], score, self._own_metric(self._counts), counts, self._counts)
 
     def keep(self, evaluation: Evaluation) -> None:
         """Write predictions and evaluation into the run's folder."""
@@ -109,29 +110,29 @@ class Candidate:
             f"{self.run.id} has learned from patients of the same name: {listed}. If so, scores are too good."
         ]
 
-    def _known(self) -> float | None:
-        """The score on training and validation that an earlier evaluation of these weights has found."""
+    def _known(self) -> Counts | None:
+        """What an earlier evaluation of these weights has counted on training and validation."""
         try:
             last = read_json(self.run.evaluation, Evaluation)
         except CovsegError:
             return None
-        return last.own.train_validation if last.model_sha256 == self.sha256 else None
+        return last.own.train_validation_counts if last.model_sha256 == self.sha256 else None
 
-    def _train_validation(self, advance: Callable[[int], None]) -> float | None:
+    def _train_validation(self, advance: Callable[[int], None]) -> tuple[float | None, Counts | None]:
         """Computed once for these weights, since it takes longer than the test."""
         known = self._known()
         if known is not None:
-            return known
+            return self._own_metric(known), known
         dataset = self._own_dataset()
         if dataset is None:
-            return None
+            return None, None
         counts = Counts()
         for part in (self.split.train, self.split.validation):
             for id, chosen in part.items():
                 case = dataset.case(id)
                 counts += self._agreement(dataset, case, chosen, self._segment(dataset, case, chosen))
                 advance(len(chosen))
-        return self._own_metric(counts)
+        return self._own_metric(counts), counts
 
     def _own_dataset(self) -> Dataset | None:
         """The dataset that the run was made from, if it is still there and the same."""

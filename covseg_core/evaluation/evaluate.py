@@ -25,6 +25,8 @@ from covseg_core.runs import Run
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do, in slices."""
 
+UNKNOWN_SIZE, NO_SURFACES = "Voxel size unknown in", "No HD95 and NSD per scan for"
+"""How notes begin that name scans."""
 _FEW = 5
 """Patients below which a note warns of chance."""
 
@@ -188,22 +190,25 @@ class _Table:
         notes = []
         unknown = [case.id for case in self.cases if not case.spacing_known]
         if unknown:
-            notes.append(f"Voxel size unknown in {self._names(unknown)}: distances in px, volumes in voxels.")
+            notes.append(f"{UNKNOWN_SIZE} {self._names(unknown)}: distances in px, volumes in voxels.")
         partial = [score.case for score in self.baselines["background"].scans if not score.whole]
         if partial:
             why = "unrelated slices, or not all are evaluated"
-            notes.append(f"No HD95 and NSD per scan for {self._names(partial)}: {why}.")
+            notes.append(f"{NO_SURFACES} {self._names(partial)}: {why}.")
         if self.target == "infection" and any(case.lung is None for case in self.cases):
             notes.append("Not all scans have a lung mask: baselines there use lungs found by threshold and closing.")
-        if len(self.patients) < _FEW:
-            people = "1 patient" if len(self.patients) == 1 else f"{len(self.patients)} patients"
-            notes.append(f"Only {people}: differences between models may well be chance.")
-        return notes
+        return notes + few_patients(len(self.patients))
 
     def _names(self, ids: Sequence[str]) -> str:
         if len(ids) == len(self.cases) > 1:
             return f"all {len(ids)} scans"
         return ", ".join(ids) if len(ids) <= _FEW else f"{len(ids)} of {len(self.cases)} scans"
+
+
+def few_patients(patients: int) -> list[str]:
+    """A note, if they are so few that chance decides."""
+    people = "1 patient" if patients == 1 else f"{patients} patients"
+    return [f"Only {people}: differences between models may well be chance."] if patients < _FEW else []
 
 
 def _selection(dataset: Dataset, candidates: Sequence[Candidate], target: Target) -> Selection:

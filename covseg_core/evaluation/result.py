@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covseg_core.config import Metric, SplitKind, Target
-from covseg_core.evaluation.measures import EmptyPolicy
+from covseg_core.evaluation.measures import Counts, EmptyPolicy
 from covseg_core.evaluation.scores import Scores
 
 VERSION = 1
@@ -23,6 +23,9 @@ class OwnScore:
     """None if the run's own dataset is gone or has changed."""
     test: float
     """On the slices of this evaluation."""
+    train_validation_counts: Counts | None = None
+    """What the two scores are made of, so that those of several folds can be pooled; None in files of before 0.3."""
+    test_counts: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Evaluation:
     """File in the run's folder with probabilities, (N, S, S) float16, row n for `model.slices[n]`; None if not kept."""
     notes: tuple[str, ...]
     """What a reader has to know, one sentence each."""
+    folds: int = 0
+    """Runs of a cross-validation that this is merged from, see `folding`; 0 for the evaluation of one run."""
 
 
 @dataclass(frozen=True)

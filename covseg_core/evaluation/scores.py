@@ -100,13 +100,13 @@ def score_case(
         values = overlap(counts, policy) | surface_measures(true, predicted, distances[1:], policy=policy)
         values["volume_difference"] = voxel * (counts.fp - counts.fn)
         values["false_positive_volume"] = math.nan if counts.truth else voxel * counts.fp
-        slices.append(SliceScore(case.id, z, case.patient_of(z), counts, _values(values)))
+        slices.append(SliceScore(case.id, z, case.patient_of(z), counts, defined(values)))
     counts = sum((score.counts for score in slices), Counts())
     whole = not case.stacked and len(slices) == case.shape[0]
     values = overlap(counts, policy) | _volumes(slices)
     if whole:
         values |= surface_measures(truth, prediction, distances, policy=policy)
-    return ScanScore(case.id, case.patient, len(slices), whole, counts, _values(values)), slices
+    return ScanScore(case.id, case.patient, len(slices), whole, counts, defined(values)), slices
 
 
 def summarise(
@@ -117,12 +117,25 @@ def summarise(
     return Scores(
         name,
         description,
-        _values(overlap(counts, policy) | _volumes(slices)),
+        defined(overlap(counts, policy) | _volumes(slices)),
         _summaries([score.values for score in scans]),
         _summaries([score.values for score in slices]),
         tuple(scans),
         tuple(slices),
     )
+
+
+def join_scans(parts: Sequence[ScanScore], slices: Sequence[SliceScore], policy: EmptyPolicy) -> ScanScore:
+    """One scan from parts whose slices were predicted by different models; without surface measures.
+
+    Parameters
+    ----------
+    parts : at least one, of one scan
+    slices : of all the parts
+    """
+    counts = sum((part.counts for part in parts), Counts())
+    values = defined(overlap(counts, policy) | _volumes(slices))
+    return ScanScore(parts[0].case, parts[0].patient, len(slices), False, counts, values)
 
 
 def _volumes(slices: Sequence[SliceScore]) -> dict[str, float]:
@@ -132,7 +145,7 @@ def _volumes(slices: Sequence[SliceScore]) -> dict[str, float]:
     return {"volume_difference": sum(differences), "false_positive_volume": sum(false) if false else math.nan}
 
 
-def _values(values: dict[str, float]) -> Values:
+def defined(values: dict[str, float]) -> Values:
     """All measures in the order of tables, None for those that are missing or NaN."""
     return {name: None if math.isnan(value := values.get(name, math.nan)) else float(value) for name in MEASURES}
 

@@ -12,6 +12,12 @@ from covseg_core.evaluation.scores import Scores, Summary
 
 METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
 
+TWO_IOUS = (
+    "The mean IoU of two classes is higher than the IoU of the foreground, about (1 + IoU) / 2, because the background "
+    "counts as a class, and nearly all of it is right."
+)
+"""Why the same prediction has two IoUs."""
+
 
 def letters() -> Iterator[str]:
     """A to Z, then A1 and so on: short names of the runs in the tables' heads."""
@@ -48,8 +54,10 @@ def header(comparison: Comparison) -> str:
 
 
 def splits(comparison: Comparison) -> str:
-    """How the runs' data were split: `patient`, `slice`, or both."""
-    return " and ".join(dict.fromkeys(evaluation.split for evaluation in comparison.evaluations))
+    """How the runs' data were split: `patient`, `slice`, or both; of a cross-validation, into how many folds."""
+    folds = comparison.evaluations[0].folds
+    kinds = " and ".join(dict.fromkeys(evaluation.split for evaluation in comparison.evaluations))
+    return kinds + (f", {plural(folds, 'fold')}" if folds else "")
 
 
 def same_models(evaluations: Sequence[Evaluation]) -> str:

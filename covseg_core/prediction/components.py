@@ -39,7 +39,7 @@ class Components:
                 pairs.append(_touching(plane, below) + np.array([pieces, self._offsets[z - 1]]))
             below = plane if number > 1 else None
             pieces += number - 1
-        self._part_of = _joined(np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64), pieces)
+        self._part_of = joined(np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64), pieces)
         sizes = np.bincount(self._part_of, np.concatenate(areas)) if pieces else np.empty(0)
         self.sizes = sizes.astype(np.int64)
         """(n,) int64: voxels of each part."""
@@ -119,7 +119,7 @@ def _touching(plane: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1) - 1
 
 
-def _joined(pairs: np.ndarray, pieces: int) -> np.ndarray:
+def joined(pairs: np.ndarray, pieces: int) -> np.ndarray:
     """(pieces,) int: which connected part each piece is in, from 0, given the pairs (n, 2) that touch."""
     if not pieces:
         return np.empty(0, np.int32)

@@ -20,6 +20,7 @@ from covseg_core.config import Target
 from covseg_core.data.intensity import Scale
 from covseg_core.data.volumes import Volume
 from covseg_core.errors import SettingError
+from covseg_core.operating_point import DEFAULT, Setting, setting_of
 from covseg_core.prediction.checking import CheckedScan, check_scan
 from covseg_core.prediction.chest import leave_out_beyond
 from covseg_core.prediction.components import large_parts, smallest_voxels
@@ -72,7 +73,7 @@ def predict_scan(
     path: str | os.PathLike[str],
     runs: Sequence[Run],
     output: str | os.PathLike[str] | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = 0.5,
     scale: Scale | None = None,
     series: str | None = None,
     minimum_mm3: float = 0.0,
@@ -91,7 +92,8 @@ def predict_scan(
     ----------
     path : a scan that `data.opening.open_scan` reads: NIfTI, DICOM as folder, file or zip, or a picture
     runs : the models, all of one target; each has its own way to prepare slices
-    threshold : probability from which a voxel is in a mask, above 0 and below 1
+    threshold : probability from which a voxel is in a mask, above 0 and below 1; None for threshold and smallest size
+        of the runs' operating point (`operating_point.setting_of`)
     scale : of the scan's values; None to detect it
     series : key of the DICOM series, where several can be used
     minimum_mm3 : connected parts of a mask that are smaller are left out, of the vote's and of each model's
@@ -111,7 +113,8 @@ def predict_scan(
     Cancelled : `cancel` was set; nothing is written
     """
     started = time.perf_counter()
-    target = _check_request([(run.id, run.config.target) for run in runs], threshold, minimum_mm3)
+    given = DEFAULT if threshold is None else threshold
+    target = _check_request([(run.id, run.config.target) for run in runs], given, minimum_mm3)
     if lungs:
         _check_lungs(target, lungs.config.target, lungs.id)
     ids = [run.id for run in runs]
@@ -119,13 +122,20 @@ def predict_scan(
     asked = [*runs, lungs] if lungs else list(runs)
     segmenters = [Segmenter(run) for run in asked]
     scan = check_scan(path, scale, series)
+    setting = Setting(given, minimum_mm3)
+    if threshold is None:
+        setting = setting_of(runs, voxel_ml(scan.volume) is not None)
+        minimum_mm3 = setting.minimum_mm3
     _check_size(scan, minimum_mm3)
     files = check_files(ids, output, lungs is not None, scan.kind)
     advance = counter(progress, cancel, len(scan.volume.voxels) * len(asked))
     with Keeper() as keeper:
         answers = list(_ask(scan, asked, segmenters, keeper, advance, cancel))
         lung = answers.pop() if lungs else None
-        return _decide(scan, target, answers, lung, threshold, minimum_mm3, keep_beyond, started, files, cancel)
+        return _decide(
+            scan, target, answers, lung, setting.threshold, minimum_mm3, keep_beyond, started, files, cancel,
+            operating=setting.words if setting.why else "",
+        )  # fmt: skip
 
 
 def predict_at(
@@ -238,6 +248,7 @@ def _decide(
     files: Files | None,
     cancel: Cancel | None,
     sides: np.ndarray | None = None,
+    operating: str = "",
 ) -> Prediction:
     """Threshold the answers, let them vote, measure, report, and write if there are files to be written."""
     volume, number = scan.volume, len(answers)
@@ -295,6 +306,7 @@ def _decide(
         minimum_mm3=minimum_mm3,
         lungs=lungs,
         passport=make_passport(scan),
+        operating=operating,
     )
     prediction = Prediction(volume, mask, report, None, (), packed, sides)
     if files is None:

@@ -106,6 +106,8 @@ class Report:
     lungs: LungReport | None = None
     """None where no lung model was asked."""
     passport: Passport | None = None
+    operating: str = ""
+    """Threshold and smallest size in words, and that they are the runs' operating point; empty if they were given."""
 
     @property
     def range_voxels(self) -> tuple[int, int]:

@@ -218,7 +218,8 @@ def _fitting(lines: Sequence[str]) -> int:
 
 
 def _legend(report: Report, lungs: bool) -> str:
-    how = f"Probability from {report.threshold:g}."
+    why = report.operating.partition(": ")[2]
+    how = f"Probability from {report.threshold:g}{f' ({escape(why)})' if why else ''}."
     if len(report.models) > 1:
         how += f" Vote: {escape(report.vote)}."
     if report.minimum_mm3:

@@ -2,11 +2,18 @@
 
 import comparing
 import downloads
+import gallery_panel
+import leakage_panel
 import scanchart
+import scores_panel
 import scoring
+import shift_panel
 import slicebrowser
 import state
 import streamlit as st
+import trust_panel
+import verdict_panel
+import whatif_panel
 from comparing import Finished
 
 from covseg_core.data.datasets import list_datasets
@@ -19,7 +26,7 @@ MODELS, DATASET = "compare-models", "compare-dataset"
 
 def main() -> None:
     st.title("Compare")
-    finished = comparing.finished_runs()
+    finished = comparing.models(comparing.finished_runs())
     if not finished:
         show_empty_state()
         return
@@ -33,10 +40,16 @@ def main() -> None:
         return
     show_conditions(comparison)
     show_own(comparison)
-    show_scores(comparison)
+    comparison = scores_panel.show(comparison)
+    verdict_panel.show(comparison, chosen)
     show_chart(comparison)
     if not dataset:
         slicebrowser.show(comparison, chosen)
+        whatif_panel.show(comparison, chosen)
+        trust_panel.show(comparison, chosen)
+        gallery_panel.show(comparison, chosen)
+        leakage_panel.show(comparison, chosen)
+    shift_panel.show(comparison, chosen)
     downloads.show(comparison, chosen)
 
 
@@ -122,22 +135,6 @@ def show_own(comparison: Comparison) -> None:
         },
     )
     st.caption(comparing.NOT_A_RANKING)
-
-
-def show_scores(comparison: Comparison) -> None:
-    st.subheader("Every model, every metric, the same test slices")
-    names = comparing.level_names(comparison)
-    level = st.segmented_control(
-        "Scores taken together", list(names), default="pooled", format_func=names.__getitem__, required=True
-    )
-    table = comparing.score_table(comparison, level)
-    widths = comparing.widths(table)
-    columns = {name: st.column_config.TextColumn(alignment="right", width=widths[name]) for name in table.columns[3:]}
-    columns["Measure"] = st.column_config.TextColumn(pinned=True)
-    columns["Best"] = st.column_config.TextColumn(width=widths["Best"])
-    columns["n"] = st.column_config.NumberColumn(width=50)
-    st.dataframe(table, hide_index=True, height="content", column_config=columns)
-    st.caption(bullets(comparing.legend(comparison, level)))
 
 
 def show_chart(comparison: Comparison) -> None:

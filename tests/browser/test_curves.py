@@ -20,7 +20,7 @@ POINTS = "() => Math.max(...document.querySelector('.js-plotly-plot').calcdata.m
 
 
 def row(epoch: int) -> dict[str, float]:
-    scores = {name: epoch / (epoch + 9) for name in ("pixel_accuracy", "iou_foreground", "dice_foreground")}
+    scores = dict.fromkeys(("pixel_accuracy", "iou_foreground", "dice_foreground"), epoch / (epoch + 9))
     values = {"loss": 1 / epoch} | scores
     values |= {f"val_{name}": value for name, value in values.items()}
     return {"epoch": epoch, "seconds": 1.0, "total_seconds": float(epoch)} | values

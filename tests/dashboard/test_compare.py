@@ -134,6 +134,7 @@ def subheaders(app: AppTest) -> list[str]:
 SECTIONS = [
     "Each model in its own metric",
     "Every model, every metric, the same test slices",
+    "Which model is better?",
     "Dice of each test scan",
     "Slices",
     "Take away",
@@ -282,9 +283,9 @@ def test_a_cancelled_scoring_leaves_nothing_and_can_be_repeated(
     def cancelled(*args: object, **kwargs: object) -> None:
         raise tasks.Cancelled
 
-    import scoring
+    import folded
 
-    monkeypatch.setattr(scoring, "evaluate_runs", cancelled)
+    monkeypatch.setattr(folded, "evaluate_runs", cancelled)
     click(app, "Score these models on the same slices")
     wait(app)
     app.run()

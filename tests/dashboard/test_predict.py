@@ -28,7 +28,8 @@ from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig, Ta
 from covseg_core.data.datasets import Dataset, delete_dataset, load_dataset
 from covseg_core.data.split import Split
 from covseg_core.errors import CovsegError, ScanError
-from covseg_core.files import sha256_file
+from covseg_core.files import sha256_file, write_json
+from covseg_core.operating_point import FILE, VERSION, OperatingPoint
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.predict import predict_scan
 from covseg_core.runs import Run, create_run, open_run
@@ -367,6 +368,41 @@ def test_the_result_opens_on_the_slice_with_most_to_see(make: Callable[..., Run]
     assert "3. Mask" in [heading.value for heading in app.subheader]
     assert button(app, "Predict").disabled, "it would do the same again"
     assert "Done" in text(app)
+
+
+def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..., Run]) -> None:
+    """What validation found best is used, and said, without anybody having to know it."""
+    run = make()
+    point = OperatingPoint(
+        VERSION, "", sha256_file(run.onnx), "validation", "Dice", 0.35, 20, "mm3", 0.8, 0.7, 0.4, 0.75, 2, 20
+    )
+    write_json(run.folder / FILE, point)
+    app = predict(send(open_page(), chest()))
+    assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
+    assert "threshold 0.35, parts from 20 mm³: the operating point of the run" in text(app)
+    desk = the_desk(app)
+    assert desk.outcome is not None and (desk.outcome.threshold, desk.outcome.minimum) == (0.35, 20)
+    app = well(app.slider(key="threshold").set_value(0.5).run())
+    assert desk.outcome.threshold == 0.5
+
+
+def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(make: Callable[..., Run]) -> None:
+    first, second = make("iou"), make("dice")
+    point = OperatingPoint(
+        VERSION, "", sha256_file(first.onnx), "validation", "Dice", 0.35, 20, "mm3", 0.8, 0.7, 0.4, 0.75, 2, 20
+    )
+    write_json(first.folder / FILE, point)
+    app = send(open_page(), chest())
+    app.multiselect[0].set_value([first.id]).run()
+    app = predict(app)
+    assert app.slider(key="threshold").value == 0.35
+    app.multiselect[0].set_value([second.id]).run()
+    app = predict(app)
+    assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.5, 0)
+    app = well(app.slider(key="threshold").set_value(0.8).run())
+    app.multiselect[0].set_value([first.id]).run()
+    app = predict(app)
+    assert app.slider(key="threshold").value == 0.8, "what the user has set stays"
 
 
 def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""`covseg shift`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
+from covseg_core.evaluation import tables
+from covseg_core.runs import open_runs
+
+if TYPE_CHECKING:
+    from covseg_core.evaluation.shift import Cell, Shift
+
+
+@click.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.option("--dataset", "names", metavar="NAME", multiple=True, help="One more dataset; can be given several times.")
+@json_option
+def shift(run_ids: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
+    """Score each RUN on its own test part, on all of the other runs' datasets, and on each NAME.
+
+    What was scored before is not scored again. RUN can be an experiment, which stands for all its runs; folds of a
+    cross-validation are taken together.
+    """
+    from covseg_core.evaluation.shift import by_model, measure_shift, models_of
+
+    models = models_of([run for id in run_ids for run in open_runs(id)])
+    runs = [run for several in models.values() for run in several]
+    with progress_bar("Scoring", quiet=as_json) as progress:
+        found = by_model(measure_shift(runs, names, progress), models)
+    print_json(found) if as_json else _print(found)
+
+
+def _print(found: Shift) -> None:
+    output = console()
+    letters = dict(zip(found.runs, tables.letters(), strict=False))
+    rows = table("dataset", "Dice", *letters.values(), right=list(letters.values()))
+    for dataset in found.datasets:
+        cells = [found.cell(run, dataset) for run in found.runs]
+        rows.add_row(dataset, "per scan", *(_mean(cell) for cell in cells))
+        rows.add_row(
+            "", "pooled", *("" if cell is None else tables.number(cell.pooled_dice, "dice", 3) for cell in cells)
+        )
+    output.print(rows)
+    for run, letter in letters.items():
+        output.print(f"- {letter}: {run}", soft_wrap=True)
+    output.print("- Per scan: mean ± standard deviation (n); of stacks of unrelated slices, per slice.", soft_wrap=True)
+    output.print("- Own: the model's own test part; else all of the dataset.", soft_wrap=True)
+
+
+def _mean(cell: Cell | None) -> str:
+    if cell is None or cell.dice is None:
+        return "none"
+    marks = ["own"] * (cell.part == "test") + ["LEAKY"] * cell.leaky
+    return " ".join([tables.spread(cell.dice, "dice"), f"(n {cell.dice.n})", *marks])

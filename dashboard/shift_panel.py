@@ -1,0 +1,124 @@
+"""On the Compare page: how the models do on data of other sources than their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import comparing
+import leaks
+import pandas as pd
+import streamlit as st
+import tasks
+
+from covseg_core.data.datasets import list_datasets, load_dataset
+from covseg_core.errors import CovsegError
+from covseg_core.evaluation import tables
+from covseg_core.evaluation.result import Comparison
+from covseg_core.evaluation.shift import Cell, Shift, by_model, measure_shift, stored_shift
+from covseg_core.runs import Run
+
+OPEN, CHOICE = "compare-shift", "compare-shift-datasets"
+TASKS = "compare-shift-tasks"
+"""In the session: ids of runs and datasets -> id of the task that scores them."""
+UNKNOWN = "not scored"
+READ = (
+    "Per scan: mean Dice ± standard deviation over n scans; in stacks of unrelated slices each slice counts. Pooled: "
+    "Dice over all voxels. *Own* is the model's own test part; elsewhere it is scored on all of the dataset. LEAKY: "
+    "it has learned from patients of that dataset, so that the score is too good."
+)
+
+
+def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+    """Nothing is read before the expander is opened."""
+    box = st.expander("Other sources", icon=":material/swap_horiz:", key=OPEN, on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        try:
+            _show(comparison, chosen)
+        except CovsegError as error:
+            st.error(str(error), icon=":material/error:")
+
+
+def _show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+    models = {run.id: leaks.runs_of(run) for run in chosen}
+    runs = [run for several in models.values() for run in several]
+    own = {run.config.dataset for run in runs}
+    others = [name for name in list_datasets() if name not in own and _usable(name, runs)]
+    names = st.multiselect(
+        "Datasets beside those of the models",
+        others,
+        others,
+        key=CHOICE,
+        placeholder="None",
+        help="Models are scored on all of them. Import each source as a dataset of its own to see what it changes.",
+    )
+    found = stored_shift(runs, names)
+    columns = names_of(chosen, comparing.model_names(comparison))
+    st.dataframe(table(by_model(found, models), columns), hide_index=True, height="content")
+    st.caption(READ)
+    if len(found.cells) < len(found.runs) * len(found.datasets):
+        _offer(runs, names)
+
+
+def table(found: Shift, names: dict[str, str]) -> pd.DataFrame:
+    """Two rows a dataset, a column a model, as text."""
+    rows = []
+    for dataset in found.datasets:
+        cells = {names[run]: found.cell(run, dataset) for run in found.runs}
+        rows.append({"Dataset": dataset, "Dice": "per scan"} | {name: _mean(cell) for name, cell in cells.items()})
+        rows.append({"Dataset": dataset, "Dice": "pooled"} | {name: _pooled(cell) for name, cell in cells.items()})
+    return pd.DataFrame(rows)
+
+
+def _mean(cell: Cell | None) -> str:
+    if cell is None:
+        return UNKNOWN
+    if cell.dice is None:
+        return comparing.UNDEFINED
+    marks = ["own"] * (cell.part == "test") + ["LEAKY"] * cell.leaky
+    return " · ".join([f"{tables.spread(cell.dice, 'dice')} (n {cell.dice.n})", *marks])
+
+
+def _pooled(cell: Cell | None) -> str:
+    return UNKNOWN if cell is None else tables.number(cell.pooled_dice, "dice", 3) or comparing.UNDEFINED
+
+
+def _offer(runs: list[Run], names: list[str]) -> None:
+    """The button, or how far it is."""
+    key = (*(run.id for run in runs), *names)
+    started = st.session_state.setdefault(TASKS, {})
+    task = tasks.show(started.get(key))
+    running = tasks.get(started.get(key))
+    if running is not None and running.state == "running":
+        return
+    if task is not None and task.state == "failed":
+        st.error(task.error, icon=":material/error:")
+    elif task is not None and task.state == "cancelled":
+        st.warning("Scoring was cancelled; what was ready before is kept.", icon=":material/cancel:")
+    st.button("Score what is missing", icon=":material/calculate:", on_click=_start, args=(key, runs, names))
+
+
+def _start(key: tuple[str, ...], runs: list[Run], names: list[str]) -> None:
+    def work(progress: tasks.Progress, cancelled: object) -> None:
+        measure_shift(runs, names, progress)  # keeps it in the runs' folders
+
+    st.session_state[TASKS][key] = tasks.start("shift", "Scoring on other sources", work)
+
+
+def names_of(chosen: Sequence[Run], names: Sequence[str]) -> dict[str, str]:
+    """Columns: the models' names on the page, and what they have learned from where that differs."""
+    sources = [run.config.dataset for run in chosen]
+    several = len(set(sources)) > 1
+    return {
+        run.id: f"{name} · {source}" if several else name
+        for run, name, source in zip(chosen, names, sources, strict=True)
+    }
+
+
+def _usable(name: str, runs: Sequence[Run]) -> bool:
+    """Whether it can be read and has masks of what the models outline."""
+    try:
+        return any(runs[0].config.target in case.files for case in load_dataset(name).cases)
+    except CovsegError:
+        return False

@@ -1,0 +1,246 @@
+"""Cross-validation on the pages. What a user loses otherwise: fifteen runs that nobody can put together by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shutil
+import threading
+import zipfile
+from pathlib import Path
+
+import access
+import comparing
+import exporting
+import folded
+import histories
+import jumps
+import nibabel as nib
+import numpy as np
+import predicting
+import psutil
+import pytest
+import run_panel
+import tasks
+from fakeruns import SIZE, fake_folds, fake_run
+from folded import FoldedRun
+from streamlit.testing.v1 import AppTest
+
+from covseg_core import estimate, jobs
+from covseg_core.config import SCORES, Metric, PrepareConfig, SplitConfig
+from covseg_core.data.cache import case_grid, prepared
+from covseg_core.data.datasets import Dataset, load_dataset
+from covseg_core.data.importing import import_dataset
+from covseg_core.data.phantom import write_sample
+from covseg_core.data.slices import to_native
+from covseg_core.evaluation.folding import evaluate_folds
+from covseg_core.runs import Run
+
+APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
+LIMITS: dict[Metric, float] = {"iou": 90, "dice": 120}
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("imported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVSEG_DATA", str(root))
+        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=48, slices=8)
+        import_dataset("phantoms", cases, allow_empty=True)
+    return root
+
+
+@pytest.fixture
+def dataset(imported: Path, data_folder: Path) -> Dataset:
+    shutil.copytree(imported, data_folder)
+    return load_dataset("phantoms")
+
+
+@pytest.fixture
+def folds(dataset: Dataset) -> list[Run]:
+    return fake_folds(dataset, LIMITS, 3)
+
+
+def open_page(page: str, **query: str) -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=120).run()
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.switch_page(f"app_pages/{page}.py").run()
+    assert not app.exception, app.exception
+    return app
+
+
+def by_hand(dataset: Dataset, id: str, limit: float) -> np.ndarray:
+    case, prepare = dataset.case(id), PrepareConfig(size=SIZE)
+    probabilities = (prepared(dataset, case, prepare, "images") > limit).astype(np.float32)
+    return to_native(probabilities, case_grid(case, prepare)) >= 0.5
+
+
+def limit_of(folds: list[Run], metric: Metric, case: str) -> float:
+    """Of the model that has not seen the case."""
+    [run] = [run for run in folds if run.config.metric == metric and case in run.split.test]
+    return LIMITS[metric] + 5 * run.config.split.fold
+
+
+def chosen() -> list[Run]:
+    return [one.run for one in comparing.models(comparing.finished_runs())]
+
+
+def test_the_folds_of_a_metric_are_one_entry_and_all_is_there(folds: list[Run]) -> None:
+    evaluate_folds(folds)
+    app = open_page("compare")
+    assert app.multiselect[0].value == ["experiment-iou", "experiment-dice"]
+    assert [label.split(" · ")[:4] for label in app.multiselect[0].options] == [
+        ["IoU", "phantoms", "quick", "3 folds"],
+        ["Dice", "phantoms", "quick", "3 folds"],
+    ]
+    conditions = next(text.value for text in app.markdown if "split by" in text.value)
+    for said in ("n = 40 slices", "5 scans", "5 patients", "split by patient, 3 folds"):
+        assert said in conditions
+    assert any("Every patient is tested once" in info.value for info in app.info)
+    assert list(app.dataframe[0].value["Run"]) == ["experiment-iou", "experiment-dice"]
+    assert len(app.selectbox(key="compare-case").options) == 5
+    assert all(box.label != "Scored on" for box in app.selectbox), "together they have learned from everybody"
+    assert not app.error
+
+
+def test_folds_that_were_not_scored_are_by_one_click(folds: list[Run]) -> None:
+    app = open_page("compare")
+    assert "has not been scored yet" in app.info[0].value
+    [button] = [button for button in app.button if button.label == "Score these models on the same slices"]
+    button.click().run()
+    task = tasks.get(list(app.session_state["compare-tasks"].values())[-1])
+    for thread in threading.enumerate():
+        if task is not None and thread.name.endswith(task.id):
+            thread.join(60)
+    app.run()
+    assert not app.exception
+    assert any("n = 40 slices" in text.value for text in app.markdown)
+    assert all(run.evaluation.exists() for run in folds)
+
+
+def test_every_slice_is_shown_with_the_model_that_has_not_seen_it(folds: list[Run], dataset: Dataset) -> None:
+    """A picture by a model that has learned from the patient would be too good to be true."""
+    comparison = evaluate_folds(folds)
+    for run in chosen():
+        values, rows = access.predictions_of(run)
+        assert len(values) == 40
+        for number, score in enumerate(comparison.evaluations[0].model.slices):
+            assert rows[score.case][score.z] == number
+            image = prepared(dataset, dataset.case(score.case), PrepareConfig(size=SIZE), "images")[score.z]
+            expected = image > limit_of(folds, run.config.metric, score.case)
+            np.testing.assert_array_equal(values[number], expected)
+            np.testing.assert_array_equal(values[number : number + 1], expected[np.newaxis])
+    app = open_page("compare")
+    for label in ("Worst slice", "Best slice", "Most disagreed"):
+        next(button for button in app.button if button.label == label).click().run()
+        assert not app.exception
+        assert any(label in caption.value for caption in app.caption)
+
+
+def test_disagreement_and_masks_are_those_of_the_folds(folds: list[Run], dataset: Dataset, tmp_path: Path) -> None:
+    comparison, runs = evaluate_folds(folds), chosen()
+    differing = jumps.disagreement(comparison, dataset, runs)
+    for pixels, score in zip(differing, comparison.evaluations[0].model.slices, strict=True):
+        first, second = (
+            by_hand(dataset, score.case, limit_of(folds, metric, score.case))[score.z] for metric in LIMITS
+        )
+        assert pixels == np.count_nonzero(first != second)
+    case = dataset.cases[-1].id
+    with zipfile.ZipFile(io.BytesIO(exporting.masks_zip(comparison, runs, dataset, case, 0.5))) as archive:
+        archive.extractall(tmp_path)
+    mask = nib.as_closest_canonical(nib.load(tmp_path / "mask_experiment-dice.nii.gz"))
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).T, by_hand(dataset, case, limit_of(folds, "dice", case)))
+
+
+def test_the_first_fold_can_be_compared_while_the_others_train(folds: list[Run]) -> None:
+    for run in folds[2:]:
+        run.write_status(dataclasses.replace(run.status, state="stopped"))
+    evaluate_folds(folds)
+    app = open_page("compare")
+    assert "1 of 3 folds" in app.multiselect[0].options[0]
+    assert any("Only 1 of 3 folds" in info.value for info in app.info)
+
+
+def test_folds_and_a_single_split_do_not_stand_in_one_table(folds: list[Run], dataset: Dataset) -> None:
+    single = fake_run(dataset, "single-dice", "dice", SplitConfig(fractions=(0.4, 0.2, 0.4)), 90, experiment="single")
+    evaluate_folds(folds)
+    app = open_page("compare", runs=f"experiment-dice,{single.id}")
+    assert folded.APART in app.info[0].value
+    assert not app.dataframe
+
+
+def test_what_is_put_together_is_not_put_together_twice(folds: list[Run]) -> None:
+    evaluate_folds(folds)
+    first, why = comparing.stored_comparison(chosen(), access.evaluation)
+    assert why == ""
+    assert comparing.stored_comparison(chosen(), access.evaluation)[0] is first
+    assert first is not None
+    assert [one.run for one in first.evaluations] == ["experiment-iou", "experiment-dice"]
+
+
+def test_a_fold_by_itself_is_no_part_of_all(folds: list[Run]) -> None:
+    """What belongs to all folds must not be read from the folder of the first."""
+    evaluate_folds(folds)
+    [run, _] = chosen()
+    assert isinstance(run, FoldedRun)
+    assert not run.test_predictions.exists() and not run.evaluation.exists()
+    assert run.config.id == run.id == "experiment-iou"
+    assert sum(map(len, run.split.test.values())) == 40
+
+
+def test_curves_tell_folds_apart_and_one_fold_is_asked_to_predict(folds: list[Run]) -> None:
+    known, _ = histories.known_runs()
+    assert list(run_panel.names(known, None).values()) == [
+        f"{metric} · fold {fold}" for fold in (1, 2, 3) for metric in ("IoU", "Dice")
+    ]
+    models = predicting.models()
+    assert len(models) == 6
+    assert "fold 1 of 3" in models[0].label
+    assert all("fold1of3" in id for id in predicting.preselected(models)), "three opinions of one kind are no vote"
+
+
+def test_the_form_says_what_folds_test_and_how_long_they_take(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed = estimate.Speed(0.01, "measured", "CPU")
+    monkeypatch.setattr(estimate, "find_speed", lambda network: speed)
+    app = open_page("train")
+    app.number_input(key="train-folds").set_value(4).run()
+    assert not app.exception
+    assert any("Split into 4 folds" in text.value for text in app.markdown)
+    [table] = [frame.value for frame in app.dataframe if "Fold" in frame.value.columns]
+    assert list(table["Fold"]) == [1, 2, 3, 4]
+    assert table["Test slices"].sum() == 40
+    assert any("for 12 trainings of 16 epochs" in text.value for text in app.markdown)
+    asked: list[object] = []
+    monkeypatch.setattr(jobs, "train", lambda *args, **settings: asked.append(settings["folds"]) or [])
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert asked == [4]
+    app = open_page("train")
+    app.number_input(key="train-folds").set_value(5).run()
+    assert any("at least 6 for 5 folds" in error.value for error in app.error)
+
+
+def test_all_folds_are_stopped_and_resumed_by_one_click(folds: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody clicks fifteen times, while the next one starts."""
+    process = psutil.Process()
+    for run in folds:
+        living = {"pid": process.pid, "pid_started": process.create_time()}
+        run.write_status(dataclasses.replace(run.status, state="queued", **living))
+        run.write_history([dict.fromkeys(("epoch", "loss", "val_loss", "seconds", "total_seconds", *_SCORES), 1.0)])
+    app = open_page("monitor")
+    next(button for button in app.button if button.label == "Stop all 6").click().run()
+    assert not app.exception
+    assert all(run.stop_file.exists() for run in folds)
+    for run in folds:
+        run.write_status(dataclasses.replace(run.status, state="stopped"))
+    started: list[str] = []
+    monkeypatch.setattr(jobs, "start", lambda run: started.append(run.id))
+    app = open_page("monitor")
+    next(button for button in app.button if button.label == "Resume all 6").click().run()
+    assert started == [run.id for run in folds], "in the order in which they were queued at first"
+    assert not any(run.stop_file.exists() for run in folds)
+
+
+_SCORES = [start + score for score in SCORES.values() for start in ("", "val_")]

@@ -1,0 +1,68 @@
+"""Runs whose models have a known answer, without a training."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.data.datasets import Dataset
+from covseg_core.data.split import make_split
+from covseg_core.runs import Run, create_run
+
+SIZE = 32
+
+
+def fake_run(dataset: Dataset, id: str, metric: Metric, split: SplitConfig, limit: float, **values: object) -> Run:
+    """A finished run that marks all that is brighter than `limit`."""
+    config = RunConfig(
+        id=id,
+        experiment="experiment",
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        metric=metric,
+        preset="quick",
+        created="2026-01-02T03:04:05.000006+00:00",
+        prepare=PrepareConfig(size=SIZE),
+        split=split,
+    )
+    config = dataclasses.replace(config, **values)  # type: ignore[arg-type]
+    run = create_run(config, make_split(dataset, split, config.target))
+    save_model(run.onnx, limit)
+    run.write_history([{"epoch": 1, "loss": 0.5, "seconds": 60.0}, {"epoch": 2, "loss": 0.4, "seconds": 60.0}])
+    run.write_status(dataclasses.replace(run.status, state="finished", epoch=2, epochs=2))
+    return run
+
+
+def fake_folds(
+    dataset: Dataset, limits: dict[Metric, float], folds: int, kind: str = "patient", **values: object
+) -> list[Run]:
+    """A finished experiment of folds, in the order of the queue; the models of each fold differ a little."""
+    experiment = str(values.get("experiment", "experiment"))
+    runs = []
+    for fold in range(1, folds + 1):
+        for metric, limit in limits.items():
+            split = SplitConfig(kind, folds=folds, fold=fold)  # type: ignore[arg-type]
+            id = f"{experiment}-{metric}-fold{fold}of{folds}"
+            runs.append(fake_run(dataset, id, metric, split, limit + 5 * fold, **values))
+    return runs
+
+
+def save_model(path: Path, limit: float) -> None:
+    """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
+    shape = ("N", SIZE, SIZE, 1)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
+            helper.make_node("Greater", ["grey", "limit"], ["above"]),
+            helper.make_node("Cast", ["above"], ["masks"], to=TensorProto.FLOAT),
+        ],
+        "limit",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
+        [helper.make_tensor("limit", TensorProto.FLOAT, [], [limit])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)

@@ -1,0 +1,86 @@
+"""Evaluations made of nothing but counts, for tests of what is concluded from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from covseg_core.config import SCORES, Metric
+from covseg_core.evaluation.measures import Counts, overlap
+from covseg_core.evaluation.result import VERSION, Comparison, Evaluation, OwnScore
+from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Values, summarise
+
+Row = tuple[str, str, Counts]
+"""Patient, scan and counts of a slice."""
+
+
+def of_dice(dice: float, size: int = 10_000) -> Counts:
+    """A slice on which the Dice of two masks of one size is this, to four digits."""
+    tp = round(dice * size)
+    return Counts(tp, size - tp, size - tp, 10 * size)
+
+
+def scores(name: str, rows: Sequence[Row]) -> Scores:
+    """A predictor, under the policy `nan`; surface measures of empty pairs only."""
+    slices = [SliceScore(case, z, patient, counts, values(counts)) for z, (patient, case, counts) in enumerate(rows)]
+    scans = []
+    for case in dict.fromkeys(score.case for score in slices):
+        own = [score for score in slices if score.case == case]
+        counts = sum((score.counts for score in own), Counts())
+        scans.append(ScanScore(case, own[0].patient, len(own), True, counts, values(counts)))
+    return summarise(name, "", scans, slices, "nan")
+
+
+def values(counts: Counts) -> Values:
+    found: Values = {name: None if math.isnan(value) else value for name, value in overlap(counts).items()}
+    surfaces = {"hd95": 2.5, "nsd": 0.5} if counts.truth and counts.predicted else {"hd95": None, "nsd": None}
+    return found | surfaces | {"volume_difference": 0.0, "false_positive_volume": None}
+
+
+def evaluation(metric: Metric, rows: Sequence[Row], **changes: object) -> Evaluation:
+    """A run with these slices."""
+    made = Evaluation(
+        version=VERSION,
+        created="2026-01-02T03:04:05+00:00",
+        run=f"run-{metric}",
+        metric=metric,
+        model_sha256="",
+        target="infection",
+        dataset="ct20",
+        fingerprint="f" * 64,
+        part="test",
+        split="patient",
+        leaky=False,
+        seen_patients=(),
+        policy="nan",
+        threshold=0.5,
+        slices=len(rows),
+        positive_slices=sum(counts.truth > 0 for _, _, counts in rows),
+        scans=len({case for _, case, _ in rows}),
+        patients=len({patient for patient, _, _ in rows}),
+        spacing_known=True,
+        units={"distance": "mm", "volume": "mL"},
+        own=OwnScore(SCORES[metric], None, 0.5),
+        training_seconds=90.0,
+        epochs=3,
+        model=scores("model", rows),
+        baselines=(scores("background", [(p, c, Counts(fn=n.truth, tn=n.fp + n.tn)) for p, c, n in rows]),),
+        predictions=None,
+        notes=(),
+    )
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def comparison(*evaluations: Evaluation) -> Comparison:
+    first = evaluations[0]
+    return Comparison(first.dataset, first.part, any(one.leaky for one in evaluations), evaluations)
+
+
+def by_patient(models: dict[Metric, Sequence[float]], **changes: object) -> Comparison:
+    """Models with a Dice for each patient, all in one slice."""
+    rows = {
+        metric: [(f"p{number}", f"s{number}", of_dice(dice)) for number, dice in enumerate(values)]
+        for metric, values in models.items()
+    }
+    return comparison(*(evaluation(metric, slices, **changes) for metric, slices in rows.items()))

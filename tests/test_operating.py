@@ -1,0 +1,262 @@
+"""The operating point. What a user loses otherwise: a threshold picked on the test part, or one that is not used."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from likeness import save_likeness
+
+from covseg_core.cli import main
+from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
+from covseg_core.data.datasets import Dataset, delete_dataset, load_dataset
+from covseg_core.data.importing import import_dataset
+from covseg_core.data.phantom import write_sample
+from covseg_core.data.split import make_split
+from covseg_core.errors import RunError
+from covseg_core.evaluation.operating import MINIMUMS, PREDICTIONS, choose_point, forget_point, validation
+from covseg_core.evaluation.whatif import STEPS
+from covseg_core.files import write_json
+from covseg_core.operating_point import FILE, OperatingPoint, Setting, read_point, setting_of
+from covseg_core.prediction.inference import Segmenter
+from covseg_core.prediction.predict import predict_scan
+from covseg_core.runs import Run, create_run
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with six phantoms as dataset `phantoms`."""
+    root = tmp_path_factory.mktemp("imported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVSEG_DATA", str(root))
+        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=6, size=48, slices=8)
+        import_dataset("phantoms", cases, allow_empty=True)
+    return root
+
+
+@pytest.fixture
+def dataset(imported: Path, data_folder: Path) -> Dataset:
+    shutil.copytree(imported, data_folder)
+    return load_dataset("phantoms")
+
+
+@pytest.fixture
+def make_run(dataset: Dataset) -> Callable[..., Run]:
+    def make(id: str = "run", width: float = 100.0) -> Run:
+        config = RunConfig(
+            id=id,
+            experiment="experiment",
+            dataset=dataset.name,
+            fingerprint=dataset.fingerprint,
+            metric="dice",
+            preset="quick",
+            created="2024-01-01T00:00:00.000000+00:00",
+            prepare=PrepareConfig(size=SIZE),
+            split=SplitConfig(fractions=(0.2, 0.4, 0.4)),
+        )
+        run = create_run(config, make_split(dataset, config.split, config.target))
+        save_likeness(run.onnx, SIZE, width)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Run]) -> Run:
+    return make_run()
+
+
+def point(run: Run, **values: object) -> OperatingPoint:
+    """A stored point of the run's present model."""
+    choose_point(run)
+    made = dataclasses.replace(read_point(run), **values)  # type: ignore[type-var, arg-type]
+    write_json(run.folder / FILE, made)
+    return made
+
+
+def test_it_is_the_best_of_all_that_are_tried(run: Run) -> None:
+    chosen = choose_point(run)
+    model = validation(run)
+    tried = {
+        (threshold, minimum): model.at(threshold, minimum).over_scans["dice"].mean
+        for threshold in STEPS
+        for minimum in MINIMUMS["mm3"]
+    }
+    best = max(tried.values())
+    assert chosen.score == pytest.approx(best)
+    assert tried[chosen.threshold, chosen.minimum] == pytest.approx(best)
+    ties = [pair for pair, score in tried.items() if score > best - 1e-9]
+    nearest = min(abs(threshold - 0.5) for threshold, _ in ties)
+    assert abs(chosen.threshold - 0.5) == pytest.approx(nearest)
+    assert chosen.minimum == min(size for threshold, size in ties if threshold == chosen.threshold)
+    assert chosen.score_at_half == pytest.approx(tried[0.5, 0])
+    assert chosen.score > chosen.score_at_half + 0.01, "the model's best threshold should not be 0.5 in this test"
+    assert chosen.score_alone == pytest.approx(max(score for (_, size), score in tried.items() if not size))
+    assert (chosen.chosen_on, chosen.unit) == ("validation", "mm3")
+    assert (chosen.scans, chosen.slices) == (len(run.split.validation), 8 * len(run.split.validation))
+    assert read_point(run) == chosen
+
+
+def test_the_test_part_has_no_say_in_it(run: Run, dataset: Dataset) -> None:
+    """Not even its files are needed: otherwise scores of a point picked there would be shown as honest."""
+    for id in run.split.test:
+        case = dataset.case(id)
+        dataset.path(case, "scan").unlink()
+        dataset.path(case, "infection").unlink()
+    assert choose_point(run).chosen_on == "validation"
+    assert not run.test_predictions.exists()
+
+
+def test_validation_is_predicted_once_for_a_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    ask = Segmenter.probabilities
+
+    def watched(self: Segmenter, images: np.ndarray, *rest: object) -> np.ndarray:
+        asked.append(len(images))
+        return ask(self, images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Segmenter, "probabilities", watched)
+    told = []
+    first = choose_point(run, lambda done, total: told.append((done, total)))
+    assert sum(asked) == first.slices == told[-1][0] == told[-1][1]
+    stored = np.load(run.folder / PREDICTIONS)
+    assert (stored.shape, stored.dtype) == ((first.slices, SIZE, SIZE), np.float16)
+    assert dataclasses.replace(choose_point(run), created="") == dataclasses.replace(first, created="")
+    assert sum(asked) == first.slices, "predicted a second time"
+    save_likeness(run.onnx, SIZE, 60.0)
+    assert choose_point(run).score_at_half != first.score_at_half, "answers of the model before"
+    assert sum(asked) == 2 * first.slices
+
+
+def test_a_cancelled_search_leaves_nothing(run: Run) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        choose_point(run, stop)
+    assert {path.name for path in run.folder.iterdir()} == {"config.json", "split.json", "status.json", "model.onnx"}
+
+
+def test_a_point_of_an_earlier_model_is_not_used(run: Run) -> None:
+    choose_point(run)
+    save_likeness(run.onnx, SIZE, 60.0)
+    assert read_point(run) is None
+    assert setting_of([run]) == Setting()
+
+
+def test_without_its_data_the_error_says_what_is_missing(run: Run) -> None:
+    """As for a shipped model: its folder travels without the scans."""
+    delete_dataset("phantoms")
+    with pytest.raises(RunError, match=r"run: its validation scans are not here \(dataset phantoms\)"):
+        choose_point(run)
+
+
+def test_data_that_have_changed_are_refused(run: Run) -> None:
+    write_json(run.folder / "config.json", dataclasses.replace(run.config, fingerprint="0" * 64))
+    with pytest.raises(RunError, match="has changed"):
+        choose_point(run)
+
+
+def test_a_validation_part_without_a_lesion_is_refused(run: Run, dataset: Dataset) -> None:
+    healthy = [case.id for case in dataset.cases if not case.positive_slices]
+    assert healthy
+    split = dataclasses.replace(run.split, validation={healthy[0]: tuple(range(8))})
+    write_json(run.folder / "split.json", split)
+    with pytest.raises(RunError, match="no infection on its validation slices"):
+        choose_point(run)
+    assert not (run.folder / FILE).exists()
+
+
+def test_several_models_use_a_point_only_if_they_share_it(make_run: Callable[..., Run]) -> None:
+    runs = [make_run("a"), make_run("b"), make_run("c")]
+    assert setting_of(runs) == Setting()
+    for run in runs[:2]:
+        point(run, threshold=0.35, minimum=20.0)
+    assert setting_of(runs[:1]) == Setting(0.35, 20.0, "the operating point of the run")
+    assert setting_of(runs[:2]) == Setting(0.35, 20.0, "the operating point of the runs")
+    assert setting_of(runs) == Setting(0.5, 0.0, "the runs have no operating point in common")
+    point(runs[2], threshold=0.4, minimum=20.0)
+    assert setting_of(runs).threshold == 0.5
+    assert forget_point(runs[0]) and not forget_point(runs[0])
+    assert setting_of(runs[:1]) == Setting()
+
+
+def test_where_sizes_cannot_be_measured_the_threshold_that_was_best_alone_is_used(run: Run) -> None:
+    point(run, threshold=0.35, minimum=20.0, alone=0.45)
+    setting = setting_of([run], spacing_known=False)
+    assert (setting.threshold, setting.minimum_mm3) == (0.45, 0)
+    assert "voxel size is not known" in setting.why
+    point(run, threshold=0.35, minimum=20.0, alone=0.45, unit="px")
+    assert (setting_of([run]).threshold, setting_of([run]).minimum_mm3) == (0.45, 0)
+
+
+def test_prediction_uses_it_unless_told_otherwise(run: Run, dataset: Dataset) -> None:
+    scan = dataset.path(dataset.cases[1], "scan")
+    point(run, threshold=0.35, minimum=500.0)
+    used = predict_scan(scan, [run], threshold=None)
+    assert (used.report.threshold, used.report.minimum_mm3) == (0.35, 500)
+    assert used.report.operating == "threshold 0.35, parts from 500 mm³: the operating point of the run"
+    assert predict_scan(scan, [run], threshold=0.35, minimum_mm3=500).report.mask == used.report.mask
+    plain = predict_scan(scan, [run])
+    assert (plain.report.threshold, plain.report.minimum_mm3, plain.report.operating) == (0.5, 0, "")
+    assert plain.report.mask != used.report.mask
+
+
+@pytest.fixture
+def covseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command: its exit code, what it says, and what it complains about."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["covseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        out, err = capsys.readouterr()
+        return int(exit.value.code or 0), out, err
+
+    return call
+
+
+def test_on_the_command_line(
+    make_run: Callable[..., Run], dataset: Dataset, covseg: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    make_run("a")
+    make_run("b", width=60.0)
+    code, out, err = covseg("operate", "a", "b")
+    assert (code, err) == (0, "")
+    points = {id: read_point(Run(Path(os.environ["COVSEG_CHECKPOINTS"]) / id)) for id in "ab"}
+    for chosen in points.values():
+        assert chosen is not None and f"{chosen.score:.4f}" in out
+    assert "validation" in out
+    scan = dataset.path(dataset.cases[0], "scan")
+    chosen = points["a"]
+    assert chosen is not None
+    code, out, err = covseg("predict", scan, "--run", "a", "--output", tmp_path / "one")
+    assert (code, err) == (0, "")
+    assert f"{chosen.words}: the operating point of the run" in out
+    report = json.loads((tmp_path / "one" / "report.json").read_text())
+    assert (report["threshold"], report["minimum_mm3"]) == (chosen.threshold, chosen.minimum)
+    code, out, _ = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "two")
+    assert "threshold 0.5, parts of any size: the runs have no operating point in common" in out
+    for options in (["--threshold", "0.5"], ["--min-size", "0"]):
+        code, out, _ = covseg("predict", scan, "--run", "a", "--output", tmp_path / options[0], *options)
+        assert "operating point" not in out
+        assert json.loads((tmp_path / options[0] / "report.json").read_text())["threshold"] == 0.5
+    assert "the operating point of the run" in (tmp_path / "one" / "report.html").read_text()
+    code, out, _ = covseg("operate", "a", "--json")
+    assert json.loads(out)[0]["run"] == "a" and json.loads(out)[0]["chosen_on"] == "validation"
+    code, out, _ = covseg("operate", "a", "--reset")
+    assert (code, out) == (0, "a: back to threshold 0.5\n")
+    code, out, err = covseg("operate", "missing")
+    assert code == 2 and err.startswith("covseg: missing: no such run")
