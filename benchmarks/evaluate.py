@@ -39,8 +39,8 @@ from covseg_core.prediction.inference import usable_cores
 from covseg_core.runs import Run, create_run
 
 SIZE = 256
-BANDS: dict[Metric, tuple[float, float]] = {"accuracy": (100, 180), "iou": (110, 190), "dice": (95, 170)}
-"""Grey values that the models take for infection."""
+BANDS: dict[Metric, tuple[float, float]] = {"accuracy": (100, 180), "iou": (95, 190), "dice": (90, 200)}
+"""Grey value from which the models see infection, and the one that must not be near, or it is the chest wall."""
 PATIENTS = 60
 
 Masks = list[tuple[np.ndarray, np.ndarray, tuple[float, float, float]]]
@@ -90,7 +90,8 @@ def make_run(metric: Metric) -> Run:
         helper.make_node("Transpose", ["grey"], ["planes"], perm=(0, 3, 1, 2)),
         helper.make_node("Conv", ["planes", "blur"], ["blurred"], pads=(2, 2, 2, 2)),
         helper.make_node("Greater", ["blurred", "a"], ["above"]),
-        helper.make_node("Less", ["blurred", "b"], ["below"]),
+        helper.make_node("MaxPool", ["blurred"], ["around"], kernel_shape=(7, 7), pads=(3, 3, 3, 3)),
+        helper.make_node("Less", ["around", "b"], ["below"]),
         helper.make_node("And", ["above", "below"], ["inside"]),
         helper.make_node("Cast", ["inside"], ["marked"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["marked"], ["masks"], perm=(0, 2, 3, 1)),
