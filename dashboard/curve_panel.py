@@ -10,11 +10,11 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 
-import charts
 import histories
 import streamlit as st
 from histories import Seen
 
+from covseg_core.figures import curves as charts
 from covseg_core.runs import ACTIVE
 
 SCORES: dict[charts.Score, str] = {"own": "Own metric", "accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}

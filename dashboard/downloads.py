@@ -6,11 +6,11 @@ import functools
 from collections.abc import Sequence
 
 import exporting
-import scanchart
 import streamlit as st
 
 from covseg_core.data.datasets import load_dataset
 from covseg_core.evaluation.result import Comparison
+from covseg_core.figures import scans
 from covseg_core.runs import Run
 
 ZIP = "application/zip"
@@ -23,7 +23,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
     with st.container(horizontal=True):
         download = functools.partial(st.download_button, icon=":material/download:", on_click="ignore")
         download("Tables (CSV)", lambda: exporting.tables_zip(comparison), f"{name}-tables.zip", ZIP)
-        download("Dice of each scan (HTML)", lambda: scanchart.html(comparison), f"{name}-dice.html", "text/html")
+        download("Dice of each scan (HTML)", lambda: scans.html(comparison), f"{name}-dice.html", "text/html")
         if comparison.evaluations[0].predictions:
             download(
                 "Test predictions (.npy)",

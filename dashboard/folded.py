@@ -13,7 +13,8 @@ import numpy as np
 from covseg_core.config import RunConfig
 from covseg_core.data.split import Split
 from covseg_core.evaluation.evaluate import evaluate_runs
-from covseg_core.evaluation.folding import Folds, evaluate_folds, merge
+from covseg_core.evaluation.folding import Folds, evaluate_folds
+from covseg_core.evaluation.merging import merge
 from covseg_core.evaluation.policies import with_policy
 from covseg_core.evaluation.result import Comparison
 from covseg_core.runs import Run

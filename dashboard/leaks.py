@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
-from charts import COLOURS, NEUTRAL
 from comparing import Finished
 from folded import FoldedRun
 
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.leakage import ALIKE, MEASURES, Estimate, Leakage
+from covseg_core.figures.curves import COLOURS, NEUTRAL
 from covseg_core.runs import Run
 
 BIN = 0.01

@@ -57,6 +57,8 @@ def _show(comparison: Comparison, chosen: Sequence[Run]) -> None:
     columns = names_of(chosen, comparing.model_names(comparison))
     st.dataframe(table(by_model(found, models), columns), hide_index=True, height="content")
     st.caption(READ)
+    for doubt in found.doubts:
+        st.warning(doubt, icon=":material/warning:")
     if len(found.cells) < len(found.runs) * len(found.datasets):
         _offer(runs, names)
 
@@ -76,8 +78,7 @@ def _mean(cell: Cell | None) -> str:
         return UNKNOWN
     if cell.dice is None:
         return comparing.UNDEFINED
-    marks = ["own"] * (cell.part == "test") + ["LEAKY"] * cell.leaky
-    return " · ".join([f"{tables.spread(cell.dice, 'dice')} (n {cell.dice.n})", *marks])
+    return " · ".join([f"{tables.spread(cell.dice, 'dice')} (n {cell.dice.n})", *cell.marks])
 
 
 def _pooled(cell: Cell | None) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import plotly.graph_objects as go
-from charts import COLOURS, NEUTRAL
 
 from covseg_core.evaluation.curves import BINS, PrecisionRecall, Reliability, thinned
+from covseg_core.figures.curves import COLOURS, NEUTRAL
 
 HEIGHT = 380
 

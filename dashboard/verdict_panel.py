@@ -8,11 +8,11 @@ import comparing
 import pandas as pd
 import policy_panel
 import streamlit as st
-import verdictchart
 
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
 from covseg_core.evaluation.verdict import COMPARED, Verdict, cells, verdict
+from covseg_core.figures import differences
 from covseg_core.runs import Run
 
 MEASURE = "compare-verdict-measure"
@@ -36,7 +36,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
     st.markdown("\n".join(f"- {pair.sentence}" for pair in found.pairs))
     if found.comparisons:
         names, label = comparing.model_names(comparison), MEASURES[measure].label
-        chart = verdictchart.figure(found, names, label)
+        chart = differences.figure(found, names, label)
         st.plotly_chart(chart, key="compare-verdict-chart", config={"displaylogo": False})
         st.dataframe(
             table(found, names),

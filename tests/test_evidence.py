@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto, helper
+from fakeruns import fake_run
 
 from covseg_core.cli.evidence import bundle, verify
-from covseg_core.config import METRICS, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import METRICS, SplitConfig
 from covseg_core.data.datasets import Dataset, dataset_folder, delete_dataset
 from covseg_core.data.importing import import_sample
-from covseg_core.data.split import make_split
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.evaluation import verify as verifying
 from covseg_core.evaluation.bundle import MANIFEST, Manifest, write_bundle
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.verify import verify_bundle
 from covseg_core.files import to_json
-from covseg_core.runs import Run, create_run, delete_run, list_runs
+from covseg_core.runs import Run, delete_run, list_runs
 
 SIZE = 32
 
@@ -37,37 +34,11 @@ def dataset(data_folder: Path) -> Dataset:
 @pytest.fixture
 def runs(dataset: Dataset) -> list[Run]:
     """Three models that see infection above another grey value each."""
-    made = []
-    for metric, limit in zip(METRICS, (90, 110, 130), strict=True):
-        split = SplitConfig(fractions=(0.4, 0.2, 0.4))
-        config = RunConfig(
-            f"first-{metric}", "first", dataset.name, dataset.fingerprint, metric, "quick",
-            "2026-01-02T03:04:05.000006+00:00", prepare=PrepareConfig(size=SIZE), split=split,
-        )  # fmt: skip
-        run = create_run(config, make_split(dataset, split))
-        save_model(run.onnx, limit)
-        run.write_history([{"epoch": 1, "loss": 0.5, "val_loss": 0.5, "seconds": 2.5}])
-        run.write_status(dataclasses.replace(run.status, state="finished", epoch=1, epochs=1))
-        made.append(run)
-    return made
-
-
-def save_model(path: Path, limit: float) -> None:
-    """Probability 1 where the grey value is above `limit`, else 0."""
-    shape = ("N", SIZE, SIZE, 1)
-    nodes = [
-        helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-        helper.make_node("Greater", ["grey", "limit"], ["above"]),
-        helper.make_node("Cast", ["above"], ["masks"], to=TensorProto.FLOAT),
+    split = SplitConfig(fractions=(0.4, 0.2, 0.4))
+    return [
+        fake_run(dataset, f"first-{metric}", metric, split, limit)
+        for metric, limit in zip(METRICS, (90, 110, 130), strict=True)
     ]
-    graph = helper.make_graph(
-        nodes,
-        "limit",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("limit", TensorProto.FLOAT, [], [limit])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
 
 
 @pytest.fixture
@@ -116,7 +87,7 @@ def test_a_bundle_holds_what_a_reader_needs_and_no_picture_of_a_patient(evidence
     for metric in METRICS:
         for file in ("config.json", "split.json", "history.csv", "model.onnx"):
             assert f"runs/first-{metric}/{file}" in names
-    assert {"tables/scores.csv", "tables/slices.csv", "comparison.json"} <= set(names)
+    assert {"tables/scores.csv", "tables/slices.csv", "comparison.json", "figures/dice.html"} <= set(names)
     assert {"python", "numpy", "keras"} <= manifest["software"].keys()
     assert manifest["data"]["cases"].keys() == {case.id for case in dataset.cases}
     assert all(len(cases["scan"]) == 64 for cases in manifest["data"]["cases"].values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from collections import Counter
@@ -172,6 +173,21 @@ def test_the_command_line_says_what_each_fold_tests_and_stops_all_at_once(phanto
     done = CliRunner().invoke(cli, ["runs", "stop", experiment, "--json"], catch_exceptions=False)
     assert [row["state"] for row in json.loads(done.output)] == ["stopping"] * 3
     assert [row["fold"] for row in json.loads(done.output)] == [1, 2, 3]
+
+
+def test_an_experiment_is_deleted_as_a_whole_or_not_at_all(phantoms: str, no_training: None) -> None:
+    from click.testing import CliRunner
+
+    runs = jobs.train(phantoms, ["dice"], folds=3)
+    experiment = runs[0].config.experiment
+    for run in runs[:2]:
+        run.write_status(dataclasses.replace(run.status, state="stopped"))
+    done = CliRunner().invoke(cli, ["runs", "delete", experiment, "--yes"])
+    assert isinstance(done.exception, RunError) and runs[2].id in str(done.exception)
+    assert len(list_runs()) == 3
+    runs[2].write_status(dataclasses.replace(runs[2].status, state="failed"))
+    assert CliRunner().invoke(cli, ["runs", "delete", experiment, "--yes"]).exit_code == 0
+    assert list_runs() == []
 
 
 @pytest.mark.slow

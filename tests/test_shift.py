@@ -122,6 +122,18 @@ def test_folds_are_one_model(runs: list[Run]) -> None:
     assert models_of(folds[:1]) == {folds[0].id: [folds[0]]}
 
 
+def test_patients_that_may_have_been_learned_from_are_pointed_out(runs: list[Run]) -> None:
+    """Without its own dataset, nobody can know whether a model has seen the same person."""
+    corona = load_dataset("corona")
+    shutil.copytree(corona.folder, dataset_folder("copy"))
+    write_json(dataset_folder("copy") / "dataset.json", dataclasses.replace(corona, name="copy"))
+    delete_dataset("corona")
+    found = measure_shift(runs[:1], ["copy"])
+    [cell] = found.cells
+    assert cell.marks == ["LEAKY?"]
+    assert "of-corona has learned from patients of the same name" in found.doubts[0]
+
+
 def test_slices_of_a_stack_count_as_scans(runs: list[Run]) -> None:
     """One file of a hundred patients is not a single observation."""
     radio = load_dataset("radio")

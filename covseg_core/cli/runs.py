@@ -208,11 +208,14 @@ def resume(run: str, wait: bool, as_json: bool) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def delete(run: str, yes: bool, as_json: bool) -> None:
-    """Remove a RUN with its weights, curves and evaluation."""
-    found = open_run(run)
+    """Remove a RUN, or all of an experiment that has ended, with weights, curves and evaluation."""
+    found = open_runs(run)
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {found.folder}?", abort=True)
-    delete_run(found)
+        what = str(found[0].folder) if len(found) == 1 else f"{len(found)} runs of {run}"
+        click.confirm(f"Delete {what}?", abort=True)
+    # one that is still active is refused before any other is gone
+    for one in sorted(found, key=lambda one: one.status.state not in ACTIVE):
+        delete_run(one)
     print_json({"id": run, "deleted": True}) if as_json else click.echo(f"{run}: deleted")
 
 

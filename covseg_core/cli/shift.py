@@ -48,10 +48,11 @@ def _print(found: Shift) -> None:
         output.print(f"- {letter}: {run}", soft_wrap=True)
     output.print("- Per scan: mean ± standard deviation (n); of stacks of unrelated slices, per slice.", soft_wrap=True)
     output.print("- Own: the model's own test part; else all of the dataset.", soft_wrap=True)
+    for doubt in found.doubts:
+        output.print(f"- {doubt}", soft_wrap=True)
 
 
 def _mean(cell: Cell | None) -> str:
     if cell is None or cell.dice is None:
         return "none"
-    marks = ["own"] * (cell.part == "test") + ["LEAKY"] * cell.leaky
-    return " ".join([tables.spread(cell.dice, "dice"), f"(n {cell.dice.n})", *marks])
+    return " ".join([tables.spread(cell.dice, "dice"), f"(n {cell.dice.n})", *cell.marks])

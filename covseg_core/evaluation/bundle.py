@@ -13,14 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from covseg_core.data.datasets import Dataset, load_dataset
 from covseg_core.errors import RunError
 from covseg_core.evaluation import frames, tables
+from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
+from covseg_core.evaluation.verdict import verdict
+from covseg_core.figures import differences, scans
+from covseg_core.figures.curves import Curve, View, draw
 from covseg_core.files import atomic_path, to_json
 from covseg_core.jobs import versions
 from covseg_core.runs import Run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 VERSION = 1
 MANIFEST, COMPARISON = "manifest.json", "comparison.json"
@@ -72,6 +82,7 @@ def write_bundle(runs: Sequence[Run], comparison: Comparison, path: Path) -> Man
     dataset = load_dataset(comparison.dataset)
     files = {COMPARISON: to_json(comparison), "README.txt": _readme(comparison).encode()}
     files |= {f"tables/{name}": content for name, content in frames.files(comparison).items()}
+    files |= {f"figures/{name}": content for name, content in _figures(runs, comparison).items()}
     manifest = Manifest(
         VERSION, datetime.now(UTC).isoformat(timespec="seconds"), tuple(run.id for run in runs), _data(dataset),
         versions(), {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
@@ -93,6 +104,28 @@ def _files(run: Run) -> dict[str, bytes]:
     if missing := [name for name in NEEDED if name not in found]:
         raise RunError(run.id, f"has no {' and no '.join(missing)}", "a finished run")
     return found
+
+
+def _figures(runs: Sequence[Run], comparison: Comparison) -> dict[str, bytes]:
+    """Pages that need nothing else; the library that draws them is in each, 4.5 MB before it is packed."""
+    names = tables.model_names(comparison)
+    learned = [
+        Curve(name, run.config.metric, _columns(run.history()), slot)
+        for slot, (name, run) in enumerate(zip(names, runs, strict=True))
+    ]
+    found = {"dice.html": scans.html(comparison), "curves.html": _page(draw(learned, View()))}
+    if len(runs) > 1:
+        result = verdict(comparison)
+        found["differences.html"] = _page(differences.figure(result, names, MEASURES["dice"].label))
+    return found
+
+
+def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+
+
+def _page(figure: go.Figure) -> bytes:
+    return figure.update_layout(template="plotly_white").to_html(include_plotlyjs=True).encode()
 
 
 def _data(dataset: Dataset) -> Data:

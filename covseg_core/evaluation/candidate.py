@@ -18,6 +18,8 @@ from covseg_core.files import atomic_path, read_json, sha256_file, write_json
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.runs import Run
 
+SAME_NAME = "has learned from patients of the same name"
+"""In a note, where it cannot be known whether they are the same."""
 _CHUNK = 32
 """Slices that are resampled at a time."""
 
@@ -106,9 +108,7 @@ class Candidate:
         if not doubtful:
             return seen, []
         listed = ", ".join(sorted(doubtful))
-        return seen, [
-            f"{self.run.id} has learned from patients of the same name: {listed}. If so, scores are too good."
-        ]
+        return seen, [f"{self.run.id} {SAME_NAME}: {listed}. If so, scores are too good."]
 
     def _known(self) -> Counts | None:
         """What an earlier evaluation of these weights has counted on training and validation."""

@@ -24,7 +24,7 @@ class OwnScore:
     test: float
     """On the slices of this evaluation."""
     train_validation_counts: Counts | None = None
-    """What the two scores are made of, so that those of several folds can be pooled; None in files of before 0.3."""
+    """What the two scores are made of, so that those of several folds can be pooled; None in older files."""
     test_counts: Counts | None = None
 
 

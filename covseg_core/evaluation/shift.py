@@ -16,6 +16,7 @@ import numpy as np
 
 from covseg_core.data.datasets import Dataset, list_datasets, load_dataset
 from covseg_core.errors import CovsegError, RunError
+from covseg_core.evaluation.candidate import SAME_NAME
 from covseg_core.evaluation.evaluate import Progress, evaluate_runs
 from covseg_core.evaluation.folding import finished_folds, stored_comparison
 from covseg_core.evaluation.measures import Counts, overlap
@@ -41,6 +42,8 @@ class Cell:
     """`test`: the model's own test part. `all`: everything in another dataset."""
     leaky: bool
     """A patient was seen in training or validation."""
+    doubts: tuple[str, ...]
+    """Where that cannot be known, a sentence on who may have been seen."""
     slices: int
     patients: int
     dice: Summary | None
@@ -52,6 +55,12 @@ class Cell:
     counts: Counts
     """Of all voxels."""
 
+    @property
+    def marks(self) -> list[str]:
+        """What has to stand beside the number."""
+        leaky = "LEAKY" if self.leaky else "LEAKY?" if self.doubts else ""
+        return [mark for mark in ("own" if self.part == "test" else "", leaky) if mark]
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -61,6 +70,11 @@ class Shift:
     datasets: tuple[str, ...]
     cells: tuple[Cell, ...]
     """Those there are, by dataset and run."""
+
+    @property
+    def doubts(self) -> list[str]:
+        """Sentences on patients that may have been seen in training, each once."""
+        return list(dict.fromkeys(f"{cell.dataset}: {doubt}" for cell in self.cells for doubt in cell.doubts))
 
     def cell(self, run: str, dataset: str) -> Cell | None:
         """Of a model on a dataset; None if it was not scored there."""
@@ -175,6 +189,7 @@ def _cell(evaluation: Evaluation) -> Cell:
         evaluation.fingerprint,
         evaluation.part,
         evaluation.leaky,
+        tuple(note for note in evaluation.notes if SAME_NAME in note),
         evaluation.slices,
         evaluation.patients,
         _summary(list(values.values())),
@@ -198,6 +213,7 @@ def _together(name: str, parts: Sequence[Cell]) -> Cell:
         run=name,
         model_sha256="",
         leaky=any(cell.leaky for cell in parts),
+        doubts=tuple(dict.fromkeys(doubt for cell in parts for doubt in cell.doubts)),
         slices=sum(cell.slices for cell in parts) if own else parts[0].slices,
         patients=sum(cell.patients for cell in parts) if own else parts[0].patients,
         dice=_summary(list(means.values())),

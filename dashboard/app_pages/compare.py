@@ -4,7 +4,6 @@ import comparing
 import downloads
 import gallery_panel
 import leakage_panel
-import scanchart
 import scores_panel
 import scoring
 import shift_panel
@@ -19,6 +18,7 @@ from comparing import Finished
 from covseg_core.data.datasets import list_datasets
 from covseg_core.evaluation import frames, tables
 from covseg_core.evaluation.result import Comparison
+from covseg_core.figures import scans
 from covseg_core.runs import Run
 
 MODELS, DATASET = "compare-models", "compare-dataset"
@@ -139,8 +139,8 @@ def show_own(comparison: Comparison) -> None:
 
 def show_chart(comparison: Comparison) -> None:
     st.subheader("Dice of each test scan")
-    st.plotly_chart(scanchart.figure(comparison), key="compare-chart", config={"displaylogo": False})
-    if missing := scanchart.undefined(comparison):
+    st.plotly_chart(scans.figure(comparison), key="compare-chart", config={"displaylogo": False})
+    if missing := scans.undefined(comparison):
         st.caption(
             f"No point where Dice is undefined, nothing being there and nothing predicted: {', '.join(missing)}."
         )

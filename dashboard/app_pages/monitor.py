@@ -1,6 +1,5 @@
 """Live curves: what the selected runs have learned so far, while they learn."""
 
-import charts
 import curve_panel
 import histories
 import preview_panel
@@ -10,6 +9,7 @@ import streamlit as st
 from histories import Known, Seen
 
 from covseg_core.errors import CovsegError
+from covseg_core.figures import curves as charts
 from covseg_core.runs import ACTIVE
 
 LOOK = 2.0  # seconds between two looks at runs that train

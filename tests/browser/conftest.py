@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import onnx
 import psutil
 import pytest
+from fakeruns import epoch_row
 from onnx import TensorProto, helper
 from playwright.sync_api import (
     Browser,
@@ -211,7 +212,7 @@ def models(sample: Dataset, checkpoints_folder: Path) -> list[runs.Run]:
         )
         run = runs.create_run(config, make_split(sample, split, config.target))
         save_model(run.onnx, limit)
-        run.write_history([{"epoch": n, "loss": 1 / n, "val_loss": 1 / n, "seconds": 60.0} for n in (1, 2)])
+        run.write_history([epoch_row(1), epoch_row(2)])
         run.write_status(dataclasses.replace(run.status, state="finished", epoch=2, epochs=2))
         made.append(run)
     evaluate_runs(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fakeruns import epoch_row
 from playwright.sync_api import expect
 
 from covseg_core.runs import Run
@@ -19,23 +20,16 @@ ZOOMED = """
 POINTS = "() => Math.max(...document.querySelector('.js-plotly-plot').calcdata.map(points => points.length))"
 
 
-def row(epoch: int) -> dict[str, float]:
-    scores = dict.fromkeys(("pixel_accuracy", "iou_foreground", "dice_foreground"), epoch / (epoch + 9))
-    values = {"loss": 1 / epoch} | scores
-    values |= {f"val_{name}": value for name, value in values.items()}
-    return {"epoch": epoch, "seconds": 1.0, "total_seconds": float(epoch)} | values
-
-
 def test_a_zoom_is_kept_while_the_curves_grow(visit: Open, models: list[Run]) -> None:
     """Who looks at a few epochs closely must not be thrown back to all of them by every new one."""
     for run in models:
-        run.write_history([row(epoch) for epoch in range(1, EPOCHS + 1)])
+        run.write_history([epoch_row(epoch) for epoch in range(1, EPOCHS + 1)])
     user = visit("monitor")
     user.sees("Draw a box in a figure to zoom in.")
     draw_a_box(user)
     user.page.wait_for_function(ZOOMED, arg=[5, EPOCHS - 5])
     for run in models:
-        run.write_history([row(epoch) for epoch in range(1, EPOCHS + 3)])
+        run.write_history([epoch_row(epoch) for epoch in range(1, EPOCHS + 3)])
     user.page.wait_for_function(f"({POINTS})() > {EPOCHS}")
     assert user.page.evaluate(ZOOMED, [5, EPOCHS - 5]), "a refresh has undone the zoom"
     user.click("Show everything")

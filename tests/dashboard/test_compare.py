@@ -18,6 +18,7 @@ import onnx
 import pandas as pd
 import pytest
 import tasks
+from fakeruns import epoch_row
 from onnx import TensorProto, helper
 from streamlit.testing.v1 import AppTest
 
@@ -72,7 +73,7 @@ def make(dataset: Dataset) -> Callable[..., Run]:
         )
         made = create_run(config, make_split(dataset, config.split, config.target))
         save_model(made.onnx, LIMITS[metric])
-        made.write_history([{"epoch": 1, "loss": 0.5, "seconds": 60.0}, {"epoch": 2, "loss": 0.4, "seconds": 60.0}])
+        made.write_history([epoch_row(1), epoch_row(2)])
         made.write_status(dataclasses.replace(made.status, state="finished", epoch=2, epochs=2))
         return made
 

@@ -14,7 +14,6 @@ import jumps
 import numpy as np
 import pandas as pd
 import pytest
-import scanchart
 
 from covseg_core.config import LOSSES, METRICS, SCORES, Metric, RunConfig, SplitConfig
 from covseg_core.data.split import Split
@@ -24,6 +23,7 @@ from covseg_core.evaluation.baselines import DESCRIPTIONS
 from covseg_core.evaluation.measures import Counts, overlap
 from covseg_core.evaluation.result import VERSION, Comparison, Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, summarise
+from covseg_core.figures import scans
 from covseg_core.runs import Run, State, create_run
 
 EMPTY = Counts(tn=100)
@@ -286,7 +286,7 @@ def test_slices_without_a_defined_dice_are_not_called_worst() -> None:
 
 
 def test_the_chart_shows_every_model_in_every_scan_and_the_baselines(two: Comparison) -> None:
-    chart = scanchart.figure(two)
+    chart = scans.figure(two)
     traces = {trace.name: trace for trace in chart.data}
     assert set(traces) == {"A · IoU", "B · Dice", "Background"}
     assert list(chart.layout.yaxis.ticktext) == ["a", "b", "Mean of 2"]
@@ -301,12 +301,12 @@ def test_the_chart_shows_every_model_in_every_scan_and_the_baselines(two: Compar
 
 def test_the_chart_says_which_scans_have_no_point() -> None:
     empty = comparison(evaluation("iou", EMPTY, EMPTY, RIGHT, RIGHT))
-    assert scanchart.undefined(empty) == ["a"]
-    assert scanchart.undefined(comparison(evaluation("iou", RIGHT, RIGHT))) == []
+    assert scans.undefined(empty) == ["a"]
+    assert scans.undefined(comparison(evaluation("iou", RIGHT, RIGHT))) == []
 
 
 def test_the_figure_opens_without_the_internet(two: Comparison) -> None:
-    page = scanchart.html(two).decode()
+    page = scans.html(two).decode()
     assert "n = 4 slices" in page
     assert "Plotly.newPlot(" in page
     assert 'src="http' not in page

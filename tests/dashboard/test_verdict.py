@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import verdictchart
 from scored import by_patient, evaluation, of_dice
 from streamlit.testing.v1 import AppTest
 
@@ -17,6 +16,7 @@ from covseg_core.data.split import Split
 from covseg_core.evaluation.measures import Counts
 from covseg_core.evaluation.result import Comparison
 from covseg_core.evaluation.verdict import verdict
+from covseg_core.figures import differences
 from covseg_core.files import write_json
 from covseg_core.runs import create_run
 
@@ -166,7 +166,7 @@ def test_the_two_ious_are_explained_where_they_stand(store: Store) -> None:
 
 def test_the_figure_shows_every_patient_and_every_interval() -> None:
     found = verdict(three())
-    chart = verdictchart.figure(found, NAMES, "Dice")
+    chart = differences.figure(found, NAMES, "Dice")
     rings, means = chart.data[::2], chart.data[1::2]
     assert [len(trace.x) for trace in rings] == [9, 9, 9]
     for mean, pair in zip(means, found.pairs, strict=True):
@@ -181,6 +181,6 @@ def test_the_figure_shows_every_patient_and_every_interval() -> None:
 
 
 def test_few_patients_are_shown_without_an_interval() -> None:
-    chart = verdictchart.figure(verdict(by_patient({"iou": [0.5], "dice": [0.6]})), ["A · IoU", "B · Dice"], "Dice")
+    chart = differences.figure(verdict(by_patient({"iou": [0.5], "dice": [0.6]})), ["A · IoU", "B · Dice"], "Dice")
     assert chart.data[1].error_x.array is None
     assert list(chart.data[0].x) == pytest.approx([-0.1])

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.datasets import Dataset
 from covseg_core.data.split import make_split
 from covseg_core.runs import Run, create_run
@@ -32,9 +32,19 @@ def fake_run(dataset: Dataset, id: str, metric: Metric, split: SplitConfig, limi
     config = dataclasses.replace(config, **values)  # type: ignore[arg-type]
     run = create_run(config, make_split(dataset, split, config.target))
     save_model(run.onnx, limit)
-    run.write_history([{"epoch": 1, "loss": 0.5, "seconds": 60.0}, {"epoch": 2, "loss": 0.4, "seconds": 60.0}])
+    run.write_history([epoch_row(1), epoch_row(2)])
     run.write_status(dataclasses.replace(run.status, state="finished", epoch=2, epochs=2))
     return run
+
+
+def epoch_row(epoch: int) -> dict[str, float]:
+    """A row of `history.csv`: a minute an epoch, a loss that falls and scores that rise."""
+    values = {"loss": 1 / epoch} | dict.fromkeys(SCORES.values(), epoch / (epoch + 9))
+    return (
+        {"epoch": epoch, "seconds": 60.0, "total_seconds": 60.0 * epoch}
+        | values
+        | {f"val_{name}": value for name, value in values.items()}
+    )
 
 
 def fake_folds(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import charts
 import numpy as np
 import pytest
+
+from covseg_core.figures import curves as charts
 
 SCORES = {"pixel_accuracy": 0.9, "iou_foreground": 0.4, "dice_foreground": 0.5}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-from charts import COLOURS, NEUTRAL
-from scanchart import SYMBOLS, TIGHT_ROW
 
 from covseg_core.evaluation.verdict import Pair, Verdict
+from covseg_core.figures.curves import COLOURS, NEUTRAL
+from covseg_core.figures.scans import SYMBOLS, TIGHT_ROW
 
 LIFT = 0.24
 """Of the patients' points above the mean, in rows."""

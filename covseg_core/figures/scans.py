@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import comparing
 import plotly.graph_objects as go
-from charts import COLOURS, NEUTRAL
 
 from covseg_core.evaluation import tables
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
 from covseg_core.evaluation.scores import ScanScore, Scores
+from covseg_core.figures.curves import COLOURS, NEUTRAL
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 DASHES = ("dot", "dash", "solid", "dashdot")
@@ -24,7 +23,7 @@ def figure(comparison: Comparison, measure: str = "dice") -> go.Figure:
     first = comparison.evaluations[0]
     cases = [scan.case for scan in first.model.scans]
     rows = [*cases, *([f"Mean of {len(cases)}"] if len(cases) > 1 else [])]
-    models = dict(list(comparing.predictors(comparison).items())[: len(comparison.evaluations)])
+    models = dict(list(tables.predictors(comparison).items())[: len(comparison.evaluations)])
     chart = go.Figure()
     for number, scores in enumerate(comparison.baselines):
         chart.add_trace(_reference(scores, measure, DASHES[number % len(DASHES)]))  # first, so that points lie above

@@ -1,0 +1,1 @@
+"""Plotly figures, for the dashboard, for notebooks and for the evidence bundle."""
