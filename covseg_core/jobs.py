@@ -25,7 +25,7 @@ _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "
 
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 """For glibc, unless the user has set them. Without it every activation is given back to the kernel and asked for again,
-and clearing those pages takes a third of the time of a training on a CPU."""
+and clearing those pages took a third of the time of long trainings on one machine, and nothing on another."""
 
 _children: list[tuple[Path, subprocess.Popen[bytes]]] = []
 """Workers started by this process, and their runs' folders. They outlive it, but while it lives it must collect those
