@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import RLELossless
 
-from covseg_core.data.dicom import Series, find_series, load_series, search
+from covseg_core.data.dicom import Series, decoding, find_series, load_series, search
 from covseg_core.data.dicom import headers as headers_module
 from covseg_core.errors import ScanError
 
@@ -326,6 +327,28 @@ def test_truncated_pixels(tmp_path: Path, syntax: str, keep: float, capfd: pytes
     with pytest.raises(ScanError, match=r"damaged, missing or truncated"):
         load_series(series)
     assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_a_crash_of_the_decoder_costs_the_file_and_not_the_dashboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDCM does crash on some damaged files; so does whatever else is killed for memory."""
+    for path in write(tmp_path, STACK):
+        compress(path, "JPEG2000Lossless")
+    load_series(one(tmp_path))
+    decoding._end()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "COMMAND", (sys.executable, "-c", "import os; input(); os.abort()"))
+        with pytest.raises(ScanError, match="damaged"):
+            load_series(one(tmp_path))
+        patch.setattr(decoding, "COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+        patch.setattr(decoding, "PATIENCE", 0.2)
+        with pytest.raises(ScanError, match="damaged"):
+            load_series(one(tmp_path))
+    load_series(one(tmp_path))
+    decoding._process.kill()  # between two files
+    decoding._process.wait()
+    load_series(one(tmp_path))
 
 
 def test_no_pixels_at_all(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """HU of one file: decoding, rescaling, padding.
 
-Pixels are unpacked by GDCM (JPEG, JPEG Lossless, JPEG-LS, JPEG 2000) and by pydicom itself (none, RLE).
+Pixels are unpacked by GDCM (JPEG, JPEG Lossless, JPEG-LS, JPEG 2000), in another process, and by pydicom itself (none,
+RLE).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
 
+from covseg_core.data.dicom.decoding import TAGS, stored_pixels
 from covseg_core.data.quiet import quiet
 from covseg_core.errors import ScanError
 
@@ -20,11 +22,6 @@ AIR = -1024
 """HU of padding, and the lowest that a slice can have."""
 _TISSUE = (-900, 3071)
 """A padding value between these HU would make holes in the patient, so it is not believed."""
-_TAGS = (
-    "Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation "
-    "NumberOfFrames PixelPaddingValue PixelPaddingRangeLimit RescaleSlope RescaleIntercept PixelData "
-    "LossyImageCompression"
-).split()
 
 
 def can_decode(syntax: str) -> bool:
@@ -56,8 +53,8 @@ def read_hu(file: Path, shape: tuple[int, int], path: Path) -> np.ndarray:
     """
     try:
         with quiet():
-            tags = pydicom.dcmread(file, force=True, specific_tags=_TAGS)
-            stored = _decoded(tags)
+            tags = pydicom.dcmread(file, force=True, specific_tags=TAGS)
+            stored = stored_pixels(tags, file)
         slope, intercept = (
             _number(tags, name, default) for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
         )
@@ -77,14 +74,6 @@ def read_hu(file: Path, shape: tuple[int, int], path: Path) -> np.ndarray:
     if padding is not None and not _TISSUE[0] < padding[0] * slope + intercept < _TISSUE[1]:
         values[(stored >= padding[0]) & (stored <= padding[1])] = AIR
     return values
-
-
-def _decoded(tags: Dataset) -> np.ndarray:
-    if not hasattr(tags.file_meta, "TransferSyntaxUID"):
-        implicit = tags.original_encoding[0]
-        uid = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
-        tags.file_meta.TransferSyntaxUID = uid
-    return tags.pixel_array
 
 
 def _number(tags: Dataset, name: str, default: float) -> float:
