@@ -75,7 +75,7 @@ def compare(user: User, folder: Path) -> None:
     with zipfile.ZipFile(user.download("Tables (CSV)", folder)) as tables:
         scores = pd.read_csv(tables.open("scores.csv"))
     assert {"accuracy", "iou", "dice", "mean_iou"} <= set(scores["measure"])
-    expect(user.panels).to_have_count(5)
+    expect(user.panels).to_have_count(6)  # CT, truth, three models, disagreement
     user.click("Worst slice")
     user.sees(re.compile("Worst slice, 1 of"))
     with zipfile.ZipFile(user.download("Masks of this scan", folder)) as masks:

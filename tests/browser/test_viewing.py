@@ -30,9 +30,9 @@ def test_a_link_reproduces_a_view(visit: Open, models: list[Run]) -> None:
     mine.press("Slice", "ArrowRight")
     mine.press("Threshold", "ArrowRight")
     shown = mine.shown()
-    assert len(shown) == 4, "CT, truth, two models"
+    assert len(shown) == 5, "CT, truth, two models, disagreement"
     theirs = visit(mine.page.url.split("/")[-1])
-    expect(theirs.panels).to_have_count(4)
+    expect(theirs.panels).to_have_count(5)
     assert theirs.shown() == shown
     expect(theirs.slider("Threshold")).to_have_value("0.55")
     assert theirs.page.url == mine.page.url
@@ -41,11 +41,11 @@ def test_a_link_reproduces_a_view(visit: Open, models: list[Run]) -> None:
 def test_the_slices_follow_the_arrow_keys(visit: Open, models: list[Run]) -> None:
     """All panels move to the next slice together; a panel that stays behind would show another place of the chest."""
     user = visit("compare")
-    expect(user.panels).to_have_count(5)
+    expect(user.panels).to_have_count(6)
     before, pictures = user.shown(), user.pictures()
     user.press("Slice", "ArrowRight")
     here = int(before[0].split()[-1])
-    assert [int(name.split()[-1]) for name in user.shown()] == [here + 1] * 5
+    assert [int(name.split()[-1]) for name in user.shown()] == [here + 1] * 6
     assert all(new != old for new, old in zip(user.pictures(), pictures, strict=True))
     user.press("Slice", "ArrowLeft")
     assert (user.shown(), user.pictures()) == (before, pictures)
