@@ -184,15 +184,13 @@ def versions() -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     """A worker's: the same folders wherever it starts, no start-up notices of TensorFlow, memory that is kept."""
-    package = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     return (
         {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", **_KEEP_MEMORY}
         | os.environ
         | {
             "COVSEG_DATA": str(settings.data_root()),
             "COVSEG_CHECKPOINTS": str(settings.checkpoints_root()),
-            "PYTHONPATH": path,
+            "PYTHONPATH": settings.python_path(),
             "PYTHONUNBUFFERED": "1",
         }
     )

@@ -18,6 +18,11 @@ def checkpoints_root() -> Path:
     return Path(os.environ.get("COVSEG_CHECKPOINTS") or REPOSITORY / "checkpoints").expanduser().absolute()
 
 
+def python_path() -> str:
+    """`PYTHONPATH` of a process that is to find this package, wherever it starts."""
+    return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+
+
 def pretrained_root() -> Path:
     """Folder of the shipped models: `COVSEG_PRETRAINED`, by default in the repository, wherever runs are kept."""
     named = os.environ.get("COVSEG_PRETRAINED")

@@ -17,6 +17,7 @@ import streamlit as st
 from covseg_core import runs
 from covseg_core.config import METRICS, RunConfig
 from covseg_core.errors import CovsegError
+from covseg_core.figures.curves import columns
 from covseg_core.runs import Run, Status
 
 Columns = Mapping[str, np.ndarray]
@@ -129,8 +130,7 @@ def _config(run: Run) -> RunConfig:
 
 def _columns(run: Run) -> Columns:
     try:
-        rows = run.history()
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
+        return columns(run.history())
     except (TypeError, ValueError, KeyError):
         raise CovsegError(run.history_csv, "cannot be read", "a table of numbers, a row an epoch") from None
 

@@ -7,12 +7,11 @@ from datetime import datetime
 import pandas as pd
 
 from covseg_core import runs
-from covseg_core.config import Metric, RunConfig
+from covseg_core.config import RunConfig
 from covseg_core.data import datasets
 from covseg_core.data.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
-
-METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
+from covseg_core.evaluation.tables import METRIC_NAMES
 
 
 def load_datasets() -> tuple[list[Dataset], list[str]]:

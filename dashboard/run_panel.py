@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import streamlit as st
 from histories import Known, Seen
-from listing import METRIC_NAMES
 
 from covseg_core import jobs, runs
 from covseg_core.errors import CovsegError
+from covseg_core.evaluation.tables import METRIC_NAMES
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, State
 
 LOG_LINES = 30

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-import listing
 import streamlit as st
 import training_time
 
@@ -15,10 +14,11 @@ from covseg_core.data.datasets import Dataset
 from covseg_core.data.split import SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
 from covseg_core.estimate import Network
+from covseg_core.evaluation.tables import METRIC_NAMES
 
 _METRICS: dict[str, tuple[Metric, ...]] = {
     "All three": METRICS,
-    **{listing.METRIC_NAMES[metric]: (metric,) for metric in METRICS},
+    **{METRIC_NAMES[metric]: (metric,) for metric in METRICS},
 }
 _SPLITS: dict[SplitKind, str] = {"patient": "By patient", "slice": "By slice (leaks)"}
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import access
-import listing
 import numpy as np
 import streamlit as st
 
@@ -24,6 +23,7 @@ from covseg_core.data.datasets import Case, Dataset
 from covseg_core.data.intensity import Scale
 from covseg_core.data.slices import to_native
 from covseg_core.errors import CovsegError, RunError
+from covseg_core.evaluation.tables import METRIC_NAMES
 from covseg_core.runs import Run
 
 Plane = Callable[[int], np.ndarray]
@@ -95,7 +95,7 @@ def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
     RunError : a run was not evaluated, or there is no such slice
     """
     configs = [run.config for run in runs]
-    names = [f"{listing.METRIC_NAMES[config.metric]} model" for config in configs]
+    names = [f"{METRIC_NAMES[config.metric]} model" for config in configs]
     if len(set(names)) < len(names):
         names = [run.id for run in runs]
     predicted = [set(access.predictions_of(run).rows.get(case.id, ())) for run in runs]

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
+from covseg_core.evaluation import tables
 from covseg_core.runs import open_run
 
 
@@ -55,7 +56,7 @@ def verify(path: Path, as_json: bool) -> None:
             "run", "pooled Dice in the bundle", "now", "differing slices", "largest difference", folded=["run"]
         )
         for check in result.runs:
-            dice = ("undefined" if value is None else f"{value:.4f}" for value in (check.claimed_dice, check.dice))
+            dice = (tables.number(value, "dice", 4) or "undefined" for value in (check.claimed_dice, check.dice))
             rows.add_row(
                 check.run, *dice, f"{check.differing_slices} of {check.slices}", f"{check.largest_difference:.1e}"
             )

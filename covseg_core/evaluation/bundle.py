@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from covseg_core.data.datasets import Dataset, load_dataset
 from covseg_core.errors import RunError
@@ -23,14 +20,11 @@ from covseg_core.evaluation import frames, tables
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
 from covseg_core.evaluation.verdict import verdict
-from covseg_core.figures import differences, scans
-from covseg_core.figures.curves import Curve, View, draw
+from covseg_core.figures import differences, page, scans
+from covseg_core.figures.curves import Curve, View, columns, draw
 from covseg_core.files import atomic_path, to_json
 from covseg_core.jobs import versions
 from covseg_core.runs import Run
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 VERSION = 1
 MANIFEST, COMPARISON = "manifest.json", "comparison.json"
@@ -107,25 +101,16 @@ def _files(run: Run) -> dict[str, bytes]:
 
 
 def _figures(runs: Sequence[Run], comparison: Comparison) -> dict[str, bytes]:
-    """Pages that need nothing else; the library that draws them is in each, 4.5 MB before it is packed."""
     names = tables.model_names(comparison)
     learned = [
-        Curve(name, run.config.metric, _columns(run.history()), slot)
+        Curve(name, run.config.metric, columns(run.history()), slot)
         for slot, (name, run) in enumerate(zip(names, runs, strict=True))
     ]
-    found = {"dice.html": scans.html(comparison), "curves.html": _page(draw(learned, View()))}
+    found = {"dice.html": scans.html(comparison), "curves.html": page(draw(learned, View()))}
     if len(runs) > 1:
         result = verdict(comparison)
-        found["differences.html"] = _page(differences.figure(result, names, MEASURES["dice"].label))
+        found["differences.html"] = page(differences.figure(result, names, MEASURES["dice"].label))
     return found
-
-
-def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-
-
-def _page(figure: go.Figure) -> bytes:
-    return figure.update_layout(template="plotly_white").to_html(include_plotlyjs=True).encode()
 
 
 def _data(dataset: Dataset) -> Data:
@@ -140,7 +125,10 @@ def _readme(comparison: Comparison) -> str:
         "For research use only: not for diagnosis.",
         "",
         tables.header(comparison),
-        *(f"{name}: run {one.run}, pooled Dice {_dice(one.model.pooled['dice'])}" for name, one in names),
+        *(
+            f"{name}: run {one.run}, pooled Dice {tables.number(one.model.pooled['dice'], 'dice', 4) or 'undefined'}"
+            for name, one in names
+        ),
         "",
         "manifest.json    SHA-256 of every file here and of every scan and mask that was used; software",
         "comparison.json  every number: by slice, by scan, pooled",
@@ -151,7 +139,3 @@ def _readme(comparison: Comparison) -> str:
         "With the same data imported, `covseg verify` on this file repeats the evaluation and compares every number.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _dice(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"

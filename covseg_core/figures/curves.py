@@ -97,6 +97,11 @@ def smooth(values: np.ndarray, weight: float) -> np.ndarray:
     return smoothed
 
 
+def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Rows of `history.csv` as a `Curve` has them; raises `KeyError` if not all have the same."""
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
+
+
 def kept_epoch(curve: Curve) -> int:
     """Epoch, from 1, with the run's best validation score in its own metric: its weights are the model. 0: none yet."""
     return best_epoch(curve.history.get(f"val_{SCORES[curve.metric]}", np.empty(0)).tolist())

@@ -10,6 +10,7 @@ from covseg_core.evaluation import tables
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
 from covseg_core.evaluation.scores import ScanScore, Scores
+from covseg_core.figures import page
 from covseg_core.figures.curves import COLOURS, NEUTRAL
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
@@ -64,9 +65,8 @@ def html(comparison: Comparison, measure: str = "dice") -> bytes:
         title={"text": tables.header(comparison), "font": {"size": 13}, "x": 0, "xref": "paper", "yref": "container"},
         margin={"t": 90},
         height=chart.layout.height + 50,
-        template="plotly_white",
     )
-    return chart.to_html(include_plotlyjs=True).encode()
+    return page(chart)
 
 
 def _missing(scans: Sequence[ScanScore], measure: str) -> bool:
