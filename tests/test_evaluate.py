@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from fakeruns import SIZE, save_model
 
 from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.cache import case_grid, prepared
@@ -30,8 +29,6 @@ from covseg_core.evaluation.result import Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Summary, score_case, summarise
 from covseg_core.files import read_json, write_json
 from covseg_core.runs import Run, create_run
-
-SIZE = 32
 
 
 @pytest.fixture(scope="module")
@@ -74,23 +71,6 @@ def make_run(dataset: Dataset) -> Callable[..., Run]:
         return run
 
     return make
-
-
-def save_model(path: Path, limit: float) -> None:
-    """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
-    shape = ("N", SIZE, SIZE, 1)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Greater", ["grey", "limit"], ["above"]),
-            helper.make_node("Cast", ["above"], ["masks"], to=TensorProto.FLOAT),
-        ],
-        "limit",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("limit", TensorProto.FLOAT, [], [limit])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
 
 
 def by_hand(dataset: Dataset, case: Case, limit: float) -> tuple[np.ndarray, np.ndarray]:

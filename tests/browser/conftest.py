@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import onnx
 import psutil
 import pytest
-from fakeruns import epoch_row
-from onnx import TensorProto, helper
+from fakeruns import epoch_row, save_model
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -211,29 +209,12 @@ def models(sample: Dataset, checkpoints_folder: Path) -> list[runs.Run]:
             split=split,
         )
         run = runs.create_run(config, make_split(sample, split, config.target))
-        save_model(run.onnx, limit)
+        save_model(run.onnx, limit, SIZE)
         run.write_history([epoch_row(1), epoch_row(2)])
         run.write_status(dataclasses.replace(run.status, state="finished", epoch=2, epochs=2))
         made.append(run)
     evaluate_runs(made)
     return made
-
-
-def save_model(path: Path, limit: float) -> None:
-    """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
-    shape = ("N", SIZE, SIZE, 1)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Greater", ["grey", "limit"], ["above"]),
-            helper.make_node("Cast", ["above"], ["masks"], to=TensorProto.FLOAT),
-        ],
-        "limit",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("limit", TensorProto.FLOAT, [], [limit])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
 
 
 @pytest.fixture

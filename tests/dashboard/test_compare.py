@@ -14,12 +14,10 @@ import exporting
 import jumps
 import nibabel as nib
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
 import tasks
-from fakeruns import epoch_row
-from onnx import TensorProto, helper
+from fakeruns import SIZE, epoch_row, save_model
 from streamlit.testing.v1 import AppTest
 
 from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig
@@ -35,7 +33,6 @@ from covseg_core.files import write_json
 from covseg_core.runs import Run, create_run
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
-SIZE = 32
 LIMITS: dict[Metric, float] = {"accuracy": 90, "iou": 90, "dice": 130}
 """Grey values above which the models see infection: the first two are one model."""
 
@@ -86,23 +83,6 @@ def three(make: Callable[..., Run]) -> list[Run]:
     runs = [make(metric) for metric in LIMITS]
     evaluate_runs(runs)
     return runs
-
-
-def save_model(path: Path, limit: float) -> None:
-    """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
-    shape = ("N", SIZE, SIZE, 1)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Greater", ["grey", "limit"], ["above"]),
-            helper.make_node("Cast", ["above"], ["masks"], to=TensorProto.FLOAT),
-        ],
-        "limit",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("limit", TensorProto.FLOAT, [], [limit])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
 
 
 def by_hand(dataset: Dataset, case_id: str, limit: float) -> np.ndarray:

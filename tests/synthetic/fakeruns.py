@@ -61,9 +61,9 @@ def fake_folds(
     return runs
 
 
-def save_model(path: Path, limit: float) -> None:
+def save_model(path: Path, limit: float, size: int = SIZE) -> None:
     """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
-    shape = ("N", SIZE, SIZE, 1)
+    shape = ("N", size, size, 1)
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
