@@ -45,9 +45,10 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         threshold = comparison.evaluations[0].threshold
         found = trustchart.precision_recall_figure({name: both[1] for name, both in curves.items()}, threshold)
         right.plotly_chart(found, key="trust-recall", config=config)
-        digits = st.column_config.NumberColumn(format="%.4f")
+        digits, percent = st.column_config.NumberColumn(format="%.4f"), st.column_config.NumberColumn(format="%.1f")
         table = numbers(curves)
-        st.dataframe(table, hide_index=True, column_config=dict.fromkeys(table.columns[1:], digits))
+        formats = {name: percent if "%" in name else digits for name in table.columns[1:]}
+        st.dataframe(table, hide_index=True, column_config=formats)
         st.caption(READ)
 
 

@@ -243,8 +243,9 @@ def test_a_disk_that_takes_no_more_bytes_leaves_the_folder_as_it_was(
 def test_ctrl_c_leaves_nothing_behind(scan: Path, tmp_path: Path) -> None:
     """Pressed while the files are written, the last moment at which something could be left."""
     hang = (
+        "import pathlib, signal, time\n"
         "from covseg_core.prediction import writing\n"
-        "import pathlib, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests run in the background ignore it
         "def hang(*_): pathlib.Path('writing').touch(); time.sleep(60)\n"
         "writing.save_mask = hang"
     )

@@ -81,6 +81,7 @@ def test_three_pairs_are_corrected_for_three_and_stand_in_the_order_of_the_table
     assert all(pair.better == "" for pair in found.pairs), "6 patients are enough for one pair, not for three"
     assert found.fewest == 7
     assert "fewer than 7 patients this test of 3 comparisons can never" in found.notes[1]
+    assert "--folds" in found.notes[2], "who has too few test patients is not told how to get more"
 
 
 def test_models_that_predict_the_same_are_neither_tested_nor_counted() -> None:

@@ -103,9 +103,8 @@ def verdict(comparison: Comparison, measure: str = "dice") -> Verdict:
     fewest = statistics.fewest_patients(max(1, len(tested)))
     judged = {(pair.first, pair.second): pair for pair in tested}
     pairs = [judged.get((pair.first, pair.second), pair) for pair in pairs]
-    folds = any(evaluation.folds for evaluation in comparison.evaluations)
     worded = tuple(dataclasses.replace(pair, sentence=_sentence(pair, models, fewest, measure)) for pair in pairs)
-    return Verdict(measure, len(tested), fewest, patients, worded, tuple(_notes(tested, measure, fewest, folds)))
+    return Verdict(measure, len(tested), fewest, patients, worded, tuple(_notes(tested, measure, fewest, comparison)))
 
 
 def cells(pair: Pair) -> tuple[str, str, str, str, str, str]:
@@ -214,10 +213,10 @@ def _short(measure: str) -> str:
     return MEASURES[measure].label.partition(" (")[0]
 
 
-def _notes(tested: Sequence[Pair], measure: str, fewest: int, folds: bool) -> list[str]:
+def _notes(tested: Sequence[Pair], measure: str, fewest: int, comparison: Comparison) -> list[str]:
     if not tested:
         return []
-    several = len(tested) > 1
+    several, folds = len(tested) > 1, any(evaluation.folds for evaluation in comparison.evaluations)
     corrected = f", corrected for {len(tested)} comparisons (Holm)" if several else ""
     notes = [
         f"A patient counts once, with the {_short(measure)} of all evaluated slices together. Intervals are of 95 %, "
@@ -226,6 +225,8 @@ def _notes(tested: Sequence[Pair], measure: str, fewest: int, folds: bool) -> li
     if any(pair.patients < fewest for pair in tested):
         of = f" of {len(tested)} comparisons" if several else ""
         notes.append(f"With fewer than {fewest} patients this test{of} can never call a difference real.")
+        if comparison.part == "test" and not folds:
+            notes.append("With folds every patient is a test patient: `covseg train --folds 5`, or Folds in the form.")
     notes.append("It is about these trained models: another seed, or other training data, gives other models.")
     if folds:
         notes.append("Patients of one fold share its models, so that intervals are a little too narrow.")
