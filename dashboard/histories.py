@@ -6,7 +6,7 @@ What is kept ends with its run: a deleted run's curves are forgotten at the next
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,23 @@ def known_runs() -> tuple[list[Known], list[str]]:
     known.sort(key=lambda item: (item.config.split.fold, METRICS.index(item.config.metric)))
     known.sort(key=lambda item: item.config.created, reverse=True)
     return known, problems
+
+
+def preselected(known: Sequence[Known]) -> list[str]:
+    """Ids of the newest experiment; while all of it waits in the queue, of the newest that does not."""
+    experiments: dict[str, list[Known]] = {}
+    for item in known:
+        experiments.setdefault(item.config.experiment, []).append(item)
+    for items in experiments.values():
+        if not all(_waits(item) for item in items):
+            return [item.id for item in items]
+    return [item.id for item in known if item.config.experiment == known[0].config.experiment]
+
+
+def _waits(known: Known) -> bool:
+    """Whether a run has nothing to show yet, and is not about to."""
+    status = runs.read_status(known.run)
+    return status is not None and status.state == "queued" and not status.epoch
 
 
 def look(known: Known) -> Seen:

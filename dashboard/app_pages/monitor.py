@@ -46,12 +46,11 @@ def show_empty_state() -> None:
 
 
 def choose_runs(known: list[Known]) -> list[Known]:
-    """The runs of the link, else those of the newest experiment; the choice goes back to the link."""
+    """The runs of the link, else of one experiment; the choice goes back to the link."""
     ids = [item.id for item in known]
-    newest = [item.id for item in known if item.config.experiment == known[0].config.experiment]
     names = run_panel.names(known, st.context.timezone)
-    asked = state.read("runs", newest)
     if "monitor_runs" not in st.session_state:
+        asked = state.read("runs", histories.preselected(known))
         st.session_state.monitor_runs = [id for id in asked if id in ids]
         if missing := [id for id in asked if id not in ids]:
             st.warning(f"Not here any more: {', '.join(missing)}", icon=":material/search_off:")

@@ -141,6 +141,21 @@ def test_the_newest_experiment_is_what_a_user_wants_to_see() -> None:
     assert app.query_params["runs"] == "new-accuracy,new-iou,new-dice"
 
 
+def test_an_experiment_that_waits_in_the_queue_does_not_hide_the_one_that_trains() -> None:
+    """As with `--split both`: the page would be empty for an hour."""
+    make_run("old-dice", experiment="old", created="2025-01-01T00:00:00+00:00")
+    make_run("trains", "running", epochs=1, experiment="first", created="2026-01-01T00:00:00+00:00")
+    make_run("next", "queued", epochs=0, experiment="first", created="2026-01-01T00:00:00+00:00")
+    make_run("later", "queued", epochs=0, experiment="second", created="2026-01-01T00:00:01+00:00")
+    assert set(open_page().multiselect[0].value) == {"trains", "next"}
+
+
+def test_if_all_wait_the_newest_experiment_is_shown() -> None:
+    make_run("first", "queued", epochs=0, experiment="first", created="2026-01-01T00:00:00+00:00")
+    make_run("second", "queued", epochs=0, experiment="second", created="2026-01-01T00:00:01+00:00")
+    assert open_page().multiselect[0].value == ["second"]
+
+
 def test_a_link_shows_the_runs_it_names() -> None:
     for id in ("one", "two", "three"):
         make_run(id, experiment=id)
