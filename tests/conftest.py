@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from covseg_core.data.datasets import Dataset
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.pop("COLUMNS", None)  # of the terminal, or of pytest-xdist: tables would be folded elsewhere
@@ -68,3 +73,26 @@ def phantoms(phantom_files: Path, data_folder: Path) -> str:
     from covseg_core.data.importing import import_dataset
 
     return import_dataset("phantoms", [phantom_files], allow_empty=True).name
+
+
+@pytest.fixture(scope="session")
+def five_imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with five phantoms, one of them free of lesions, as dataset `phantoms`: to be copied."""
+    from covseg_core.data.importing import import_dataset
+    from covseg_core.data.phantom import write_sample
+
+    root = tmp_path_factory.mktemp("imported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVSEG_DATA", str(root))
+        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=48, slices=8)
+        import_dataset("phantoms", cases, allow_empty=True)
+    return root
+
+
+@pytest.fixture
+def five_phantoms(five_imported: Path, data_folder: Path) -> Dataset:
+    """Five phantoms of 48 x 48 x 8 voxels, in the test's own data folder."""
+    from covseg_core.data.datasets import load_dataset
+
+    shutil.copytree(five_imported, data_folder)
+    return load_dataset("phantoms")

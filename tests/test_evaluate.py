@@ -14,7 +14,7 @@ from fakeruns import SIZE, save_model
 
 from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.cache import case_grid, prepared
-from covseg_core.data.datasets import Case, Dataset, dataset_folder, load_dataset
+from covseg_core.data.datasets import Case, Dataset, dataset_folder
 from covseg_core.data.importing import import_dataset
 from covseg_core.data.intensity import to_uint8
 from covseg_core.data.phantom import write_sample
@@ -31,21 +31,9 @@ from covseg_core.files import read_json, write_json
 from covseg_core.runs import Run, create_run
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with five phantoms, one of them free of lesions, as dataset `phantoms`."""
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=48, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(five_phantoms: Dataset) -> Dataset:
+    return five_phantoms
 
 
 @pytest.fixture

@@ -22,9 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.cache import case_grid, prepared
-from covseg_core.data.datasets import Dataset, dataset_folder, delete_dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.datasets import Dataset, dataset_folder, delete_dataset
 from covseg_core.data.slices import to_native
 from covseg_core.data.split import make_split
 from covseg_core.evaluation.evaluate import evaluate_runs
@@ -37,21 +35,9 @@ LIMITS: dict[Metric, float] = {"accuracy": 90, "iou": 90, "dice": 130}
 """Grey values above which the models see infection: the first two are one model."""
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with five phantoms as dataset `phantoms`."""
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=48, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(five_phantoms: Dataset) -> Dataset:
+    return five_phantoms
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import cv2
@@ -17,9 +16,7 @@ from likeness import save_likeness
 from streamlit.testing.v1 import AppTest
 
 from covseg_core.config import SplitConfig
-from covseg_core.data.datasets import Dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.datasets import Dataset
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.lesions import Item, find_lesions
 from covseg_core.evaluation.result import Comparison
@@ -32,21 +29,9 @@ APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 SIZE = 48
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with five phantoms as dataset `phantoms`."""
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=48, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(five_phantoms: Dataset) -> Dataset:
+    return five_phantoms
 
 
 @pytest.fixture
