@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -16,6 +17,8 @@ import msgspec
 from covseg_core.errors import CovsegError, SettingError
 
 T = TypeVar("T")
+Stamp = tuple[int, int, int]
+"""Of a file: when its content and its entry were changed [ns], and its size [bytes]."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -90,6 +93,29 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def cached_sha256(path: Path) -> str:
+    """The same, computed again only once the file's stamp has changed; empty if there is no file.
+
+    For what is asked often, as whether scores are of a run's present model. A check of integrity reads the file.
+    """
+    found = stamp(path)
+    return _sha256(path, found) if found else ""
+
+
+def stamp(path: Path) -> Stamp | None:
+    """What changes when a file is written anew; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, stamp: Stamp) -> str:
+    return sha256_file(path)
 
 
 def _plain(value: Any) -> Any:

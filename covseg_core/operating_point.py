@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Literal
 
 from covseg_core.errors import CovsegError
@@ -18,7 +19,7 @@ FILE = "operating_point.json"
 VERSION = 1
 DEFAULT = 0.5
 """Threshold without an operating point; the smallest size is 0 then."""
-Unit = Literal["mm3", "px"]
+Unit = Literal["mm3", "voxels"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class OperatingPoint:
     minimum: float
     """Connected parts of the mask that are smaller are left out, in `unit`."""
     unit: Unit
-    """px, pixels of the scan, where the spacing of a validation scan is unknown."""
+    """Voxels, of the scan, where the spacing of a validation scan is unknown."""
     score: float
     score_at_half: float
     """At threshold 0.5 with all parts: what the point is better than."""
@@ -55,18 +56,32 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What counts of a model's answer."""
+
+    threshold: float = DEFAULT
+    """Probability from which a voxel is in the mask."""
+    minimum_mm3: float = 0.0
+    """Connected parts of the mask that are smaller are left out."""
+
+
+@dataclass(frozen=True)
 class Setting:
-    """What to predict with."""
+    """What to predict with: the same for all models, or for each its own."""
 
     threshold: float = DEFAULT
     minimum_mm3: float = 0.0
     why: str = ""
     """Where it comes from, to be shown; empty without any operating point."""
+    each: tuple[Cut, ...] = ()
+    """Of each model, in their order, where they differ. Then `threshold` is that of no model, and `minimum_mm3` holds
+    for the vote."""
 
     @property
     def words(self) -> str:
         """`threshold 0.35, parts from 20 mm³: the operating point of the run`."""
-        return f"{words(self.threshold, self.minimum_mm3)}: {self.why}"
+        what = "each model at its own" if self.each else words(self.threshold, self.minimum_mm3)
+        return f"{what}: {self.why}"
 
 
 def words(threshold: float, minimum: float, unit: Unit = "mm3") -> str:
@@ -91,7 +106,9 @@ def read_point(run: Run) -> OperatingPoint | None:
 
 
 def setting_of(runs: Sequence[Run], spacing_known: bool = True) -> Setting:
-    """What several models are used at: the operating point that they share, else threshold 0.5 with all parts.
+    """What several models are used at: each at its operating point, one without at threshold 0.5 with all parts.
+
+    The vote leaves out parts below the middle one of the models' smallest sizes; of two, below the lower one.
 
     Parameters
     ----------
@@ -99,18 +116,21 @@ def setting_of(runs: Sequence[Run], spacing_known: bool = True) -> Setting:
     spacing_known : whether parts of the scan can be measured in mm3
     """
     points = [read_point(run) for run in runs]
-    settings = {_usable(point, spacing_known) for point in points if point is not None}
-    if not settings:
+    if not any(points):
         return Setting()
-    if None in points or len(settings) > 1:
-        return Setting(why="the runs have no operating point in common")
-    threshold, minimum, note = settings.pop()
-    return Setting(threshold, minimum, f"the operating point of the run{'s' * (len(runs) > 1)}{note}")
+    usable = [(Cut(), "") if point is None else _usable(point, spacing_known) for point in points]
+    cuts, notes = tuple(cut for cut, _ in usable), "".join(dict.fromkeys(note for _, note in usable))
+    many = len(runs) > 1
+    if len(set(cuts)) == 1:
+        return Setting(cuts[0].threshold, cuts[0].minimum_mm3, f"the operating point of the run{'s' * many}{notes}")
+    without = ", ".join(run.id for run, point in zip(runs, points, strict=True) if point is None)
+    why = f"the operating points of the runs{f', 0.5 for {without}, which has none' * bool(without)}{notes}"
+    return Setting(DEFAULT, median_low(cut.minimum_mm3 for cut in cuts), why, cuts)
 
 
-def _usable(point: OperatingPoint, spacing_known: bool) -> tuple[float, float, str]:
-    """Threshold, smallest size in mm3, and what there is to say about them."""
+def _usable(point: OperatingPoint, spacing_known: bool) -> tuple[Cut, str]:
+    """What can be used of a point on a scan, and what there is to say about that."""
     if not point.minimum or (point.unit == "mm3" and spacing_known):
-        return point.threshold, point.minimum, ""
-    why = "the scan's voxel size is not known" if point.unit == "mm3" else "its smallest size is in px"
-    return point.alone, 0.0, f" without a smallest size, since {why}"
+        return Cut(point.threshold, point.minimum), ""
+    why = "the scan's voxel size is not known" if point.unit == "mm3" else "it was picked in voxels"
+    return Cut(point.alone), f" without a smallest size, since {why}"

@@ -10,8 +10,8 @@ import predicting
 import state
 import streamlit as st
 import tasks
-from comparing import Finished
 from desks import Desk
+from finished import Finished
 
 from covseg_core.config import Target
 from covseg_core.runs import Run

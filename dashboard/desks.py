@@ -27,6 +27,7 @@ from covseg_core.data.dicom import Series
 from covseg_core.data.intensity import Scale
 from covseg_core.data.opening import SeriesChoice
 from covseg_core.errors import CovsegError
+from covseg_core.operating_point import Setting
 from covseg_core.prediction.checking import CheckedScan, check_scan
 from covseg_core.prediction.passport import Passport, make_passport
 from covseg_core.prediction.probabilities import Probabilities
@@ -63,12 +64,10 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Masks and figures of a result, at one threshold and smallest size."""
+    """Masks and figures of a result, at one setting."""
 
     asked: tuple[str, ...]
-    threshold: float
-    minimum: float
-    """Size below which lesions are left out [mm3]."""
+    setting: Setting
     report: Report
     masks: dict[str, np.ndarray] = field(repr=False)
     """One bit a voxel: of each model by run id, and the vote's, as ""."""

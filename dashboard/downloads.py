@@ -24,7 +24,8 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         download = functools.partial(st.download_button, icon=":material/download:", on_click="ignore")
         download("Tables (CSV)", lambda: exporting.tables_zip(comparison), f"{name}-tables.zip", ZIP)
         download("Dice of each scan (HTML)", lambda: scans.html(comparison), f"{name}-dice.html", "text/html")
-        if comparison.evaluations[0].predictions:
+        first = comparison.evaluations[0]
+        if first.predictions or first.folds:  # those of folds lie in the folders of their runs
             download(
                 "Test predictions (.npy)",
                 lambda: exporting.predictions_zip(comparison, chosen),

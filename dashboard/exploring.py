@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import access
-import comparing
 import pandas as pd
 import points
 import streamlit as st
 from folded import FoldedRun
 
 from covseg_core.errors import RunError
-from covseg_core.evaluation import whatif
+from covseg_core.evaluation import tables, whatif
 from covseg_core.evaluation.result import Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores
 from covseg_core.evaluation.stored import StoredScan, joined_scans, scans_of_test
@@ -42,7 +41,7 @@ def parts(comparison: Comparison, chosen: Sequence[Run]) -> list[Part]:
     RunError : a fold has no scores
     """
     found = []
-    names = comparing.model_names(comparison)
+    names = tables.model_names(comparison)
     for name, run, evaluation in zip(names, chosen, comparison.evaluations, strict=True):
         found += _parts(name, run, evaluation)
     return found
@@ -77,7 +76,7 @@ def dice_table(comparison: Comparison, start: Comparison, here: Comparison) -> p
     """Mean Dice over scans of each model: as evaluated, at 0.5 on its own grid, and at the sliders."""
     columns = {"As evaluated": comparison, "0.5, network's grid": start, "At the sliders": here}
     return pd.DataFrame(
-        {"Model": comparing.model_names(comparison)}
+        {"Model": tables.model_names(comparison)}
         | {name: [_mean_dice(evaluation.model) for evaluation in each.evaluations] for name, each in columns.items()}
     )
 
@@ -108,7 +107,7 @@ def points_table(these: Sequence[Part]) -> pd.DataFrame:
 
 def unit_label(model: WhatIf) -> str:
     """Of sizes, for people."""
-    return "mm³" if model.unit == "mm3" else "px"
+    return "mm³" if model.unit == "mm3" else "voxels"
 
 
 def _mean_dice(scores: Scores) -> float | None:

@@ -6,24 +6,30 @@ import io
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import access
 import numpy as np
 import pandas as pd
+from folded import FoldedRun
 
 from covseg_core.data.cache import case_grid
 from covseg_core.data.datasets import Dataset
 from covseg_core.data.slices import to_native
 from covseg_core.data.volumes import load_geometry, save_mask
-from covseg_core.errors import DatasetError
+from covseg_core.errors import DatasetError, RunError
 from covseg_core.evaluation import frames
 from covseg_core.evaluation.bundle import write_bundle
 from covseg_core.evaluation.result import Comparison
+from covseg_core.evaluation.scores import SliceScore
 from covseg_core.files import to_json
 from covseg_core.runs import Run
+
+_CHUNK = 32
+"""Slices in memory at a time."""
 
 
 def tables_zip(comparison: Comparison) -> bytes:
@@ -32,32 +38,36 @@ def tables_zip(comparison: Comparison) -> bytes:
 
 
 def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> io.RawIOBase:
-    """`test_predictions.npy` of every model as it is, (N, S, S) float16, and `rows.csv` that names each row's slice.
+    """Probabilities of every model as NumPy files, (N, S, S) float16, and `rows.csv` that names each row's slice.
 
-    A file without a name, since all together can be larger than memory is meant for.
+    Of a run that is its `test_predictions.npy` as it is; of folds each row is by the fold that tests the slice. A file
+    without a name, since all together can be larger than memory is meant for.
+
+    Raises
+    ------
+    RunError : the files of a fold do not hold what was scored
     """
     slices = comparison.evaluations[0].model.slices
     rows = pd.DataFrame({"row": range(len(slices)), "scan": [s.case for s in slices], "slice": [s.z for s in slices]})
-    # unbuffered, since download buttons take no file that is open for writing, unless it is a raw one
-    file = tempfile.TemporaryFile(prefix="covseg-", buffering=0)  # noqa: SIM115 - closed by who asked for it
-    with zipfile.ZipFile(file, "w") as archive:
+    with _nameless() as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr("rows.csv", _csv(rows))
         for run in chosen:
-            archive.write(run.test_predictions, f"{run.id}.npy")
-    file.seek(0)
-    return cast(io.RawIOBase, file)
+            if isinstance(run, FoldedRun):
+                _write_folds(archive, run, slices)
+            else:
+                archive.write(run.test_predictions, f"{run.id}.npy")
+    return file
 
 
 def evidence_zip(comparison: Comparison, chosen: Sequence[Run]) -> io.RawIOBase:
-    """What `covseg verify` takes: runs, hashes of the data, tables. A file without a name, as above."""
-    file = tempfile.TemporaryFile(prefix="covseg-", buffering=0)  # noqa: SIM115 - closed by who asked for it
-    with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
+    """What `covseg verify` takes: runs or all folds, hashes of the data, tables. A file without a name, as above."""
+    with _nameless() as file, tempfile.TemporaryDirectory(prefix="covseg-") as folder:
         path = Path(folder) / "evidence.zip"
-        write_bundle(chosen, comparison, path)
+        models = [run.folds if isinstance(run, FoldedRun) else run for run in chosen]
+        write_bundle(models, comparison, path)
         with open(path, "rb") as source:
             shutil.copyfileobj(source, file)
-    file.seek(0)
-    return cast(io.RawIOBase, file)
+    return file
 
 
 def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, case_id: str, threshold: float) -> bytes:
@@ -96,6 +106,37 @@ def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, c
             save_mask(mask, geometry, path)
             files[path.name] = path.read_bytes()
     return _zip(files)
+
+
+@contextmanager
+def _nameless() -> Iterator[io.RawIOBase]:
+    """A file without a name, to be filled and given away at its start; closed if that fails."""
+    # unbuffered, since download buttons take no file that is open for writing, unless it is a raw one
+    file = cast(io.RawIOBase, tempfile.TemporaryFile(prefix="covseg-", buffering=0))  # noqa: SIM115 - who asks closes
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+
+
+def _write_folds(archive: zipfile.ZipFile, run: FoldedRun, slices: Sequence[SliceScore]) -> None:
+    """One NumPy file of the rows of all folds, a few slices in memory at a time."""
+    values, places = access.predictions_of(run)
+    try:
+        order = [places[score.case][score.z] for score in slices]
+    except KeyError:
+        order = []
+    if not order or len(values) != len(order):
+        found = f"{len(values)} predicted slices, but {len(slices)} scores, or of other slices"
+        raise RunError(run.id, found, f"`covseg evaluate {run.folds.runs[0].config.experiment}` once more")
+    first = values[order[0]]
+    head = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
+    with archive.open(f"{run.id}.npy", "w", force_zip64=True) as entry:
+        np.lib.format.write_array_header_1_0(entry, {**head, "shape": (len(order), *first.shape)})
+        for start in range(0, len(order), _CHUNK):
+            entry.write(np.stack([values[row] for row in order[start : start + _CHUNK]]).tobytes())
 
 
 def _csv(table: pd.DataFrame) -> bytes:

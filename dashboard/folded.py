@@ -13,7 +13,7 @@ import numpy as np
 from covseg_core.config import RunConfig
 from covseg_core.data.split import Split
 from covseg_core.evaluation.evaluate import evaluate_runs
-from covseg_core.evaluation.folding import Folds, evaluate_folds
+from covseg_core.evaluation.folding import Folds, by_fold, evaluate_folds
 from covseg_core.evaluation.merging import merge
 from covseg_core.evaluation.policies import with_policy
 from covseg_core.evaluation.result import Comparison
@@ -82,7 +82,7 @@ def fold_by_fold(chosen: Sequence[Run]) -> list[list[Run]]:
     models = [run.folds for run in chosen if isinstance(run, FoldedRun)]
     if len(models) < len(chosen) or len({model.numbers for model in models}) > 1:
         return []
-    return [list(fold) for fold in zip(*(model.runs for model in models), strict=True)]
+    return by_fold(models)
 
 
 def evaluate(chosen: Sequence[Run], dataset: str, progress: object) -> Comparison:

@@ -53,9 +53,9 @@ def words(item: Item, kind: Kind, found: Lesions) -> str:
 
 
 def size(value: float, found: Lesions) -> str:
-    """`0.42 mL`, `103 mL`, or `51 px`."""
-    if found.unit == "px":
-        return f"{value:,.0f} px"
+    """`0.42 mL`, `103 mL`, or `51 voxels`."""
+    if found.unit == "voxels":
+        return f"{value:,.0f} voxels"
     ml = value / 1000
     return f"{ml:,.0f} mL" if ml >= 10 else f"{ml:.2g} mL"
 
@@ -94,7 +94,7 @@ def _size_class(one: SizeClass, unit: str) -> str:
     """`0.1 to 1 mL`."""
     if one.low == 0 and one.high is None:
         return "All"
-    scale, name = (1000, "mL") if unit == "mm3" else (1, "px")
+    scale, name = (1000, "mL") if unit == "mm3" else (1, "voxels")
     low = f"{one.low / scale:g}"
     if one.high is None:
         return f"{low} {name} or more"

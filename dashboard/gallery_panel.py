@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-import comparing
 import gallery
 import slicebrowser
 import streamlit as st
 from gallery import KINDS
 
 from covseg_core.errors import CovsegError
+from covseg_core.evaluation import tables
 from covseg_core.evaluation.lesions import BINS, BORDER, FOUND_FROM, POOR_BELOW, Item, Kind, Lesions
 from covseg_core.evaluation.result import Comparison, Evaluation
 from covseg_core.runs import Run
@@ -33,7 +33,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         return
     with box:
         try:
-            names = comparing.model_names(comparison)
+            names = tables.model_names(comparison)
             pairs = dict(zip(names, zip(chosen, comparison.evaluations, strict=True), strict=True))
             found = {name: gallery.lesions(*pair) for name, pair in pairs.items()}
             _table(found, comparison.evaluations[0])

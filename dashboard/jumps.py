@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import access
-import comparing
 import numpy as np
 import pandas as pd
 from folded import FoldedRun, Planes
@@ -15,6 +14,7 @@ from covseg_core.data.cache import case_grid
 from covseg_core.data.datasets import Dataset
 from covseg_core.data.slices import to_native
 from covseg_core.errors import RunError
+from covseg_core.evaluation import tables
 from covseg_core.evaluation.result import Comparison
 from covseg_core.runs import Run
 
@@ -30,7 +30,7 @@ def slice_table(comparison: Comparison) -> pd.DataFrame:
 
     The column with the lesion's size has the target's name and its unit, px.
     """
-    names, first = comparing.model_names(comparison), comparison.evaluations[0]
+    names, first = tables.model_names(comparison), comparison.evaluations[0]
     rows = []
     for scores in zip(*(evaluation.model.slices for evaluation in comparison.evaluations), strict=True):
         dice = [score.values["dice"] for score in scores]

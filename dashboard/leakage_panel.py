@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import comparing
+import finished
 import leaks
 import streamlit as st
 import tasks
@@ -32,7 +32,7 @@ APART = "The two tests are not the same slices, so the gap is uncertain: folds o
 
 def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
     """A line on how to get it, or an expander."""
-    pairs = {pair.id: pair for pair in leaks.pairs(comparing.models(comparing.finished_runs()), chosen)}
+    pairs = {pair.id: pair for pair in leaks.pairs(finished.models(finished.finished_runs()), chosen)}
     if not pairs:
         st.caption(HOW.format(chosen[0].config.dataset))
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
-from comparing import Finished
+from finished import Finished
 from folded import FoldedRun
 
 from covseg_core.evaluation import tables

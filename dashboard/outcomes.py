@@ -9,33 +9,33 @@ import access
 import numpy as np
 import pandas as pd
 import viewer
-from comparing import METRIC_NAMES
 from desks import Desk, Outcome, Result
 from predicting import TARGETS
 
 from covseg_core.config import Target
 from covseg_core.data.datasets import load_dataset
 from covseg_core.errors import CovsegError
+from covseg_core.evaluation.tables import METRIC_NAMES
 from covseg_core.files import sha256_file
+from covseg_core.operating_point import Cut, Setting
 from covseg_core.prediction.checking import CheckedScan
 from covseg_core.prediction.disagreement import disagreement
 from covseg_core.prediction.predict import predict_at
-from covseg_core.prediction.probabilities import Probabilities, consensus
+from covseg_core.prediction.probabilities import Probabilities, centred, consensus
 from covseg_core.prediction.report import Report
 
 VOTE = ""
 """Name of the vote's mask, or of the only model's."""
 
 
-def outcome(desk: Desk, threshold: float, minimum: float) -> Outcome:
+def outcome(desk: Desk, setting: Setting) -> Outcome:
     """Masks and figures, made anew only where something has changed."""
     scan, result = _there(desk)
-    threshold = _exact(threshold)
     last = desk.outcome
-    if last and (last.asked, last.threshold, last.minimum) == (result.asked, threshold, minimum):
+    if last and (last.asked, last.setting) == (result.asked, setting):
         return last
-    made = predict_at(scan, result.answers, threshold, None, None, minimum, result.lungs, sides=result.sides)
-    desk.outcome = Outcome(result.asked, threshold, minimum, made.report, {VOTE: np.packbits(made.mask), **made.packed})
+    made = predict_at(scan, result.answers, setting, lungs=result.lungs, sides=result.sides)
+    desk.outcome = Outcome(result.asked, setting, made.report, {VOTE: np.packbits(made.mask), **made.packed})
     return desk.outcome
 
 
@@ -71,10 +71,14 @@ def models_table(report: Report, called: Sequence[str]) -> pd.DataFrame:
         "Share of lungs [%]": [None if mask.lung_share is None else 100 * mask.lung_share for mask in masks],
         "Lesions": [mask.lesions for mask in masks],
         "Slices": [len(mask.positive_slices) for mask in masks],
+        "Threshold": [model.threshold for model in report.models],
+        "Smallest [mm³]": [model.minimum_mm3 for model in report.models],
         "Run": [model.run for model in report.models],
     }
     if report.lungs is None:
         del table["Share of lungs [%]"]
+    if report.threshold is not None:  # it is that of all
+        del table["Threshold"], table["Smallest [mm³]"]
     return pd.DataFrame(table)
 
 
@@ -124,13 +128,16 @@ def scene(desk: Desk, outcome: Outcome) -> viewer.Scene:
     scan, result = _there(desk)
     voxels = scan.volume.voxels
 
-    def layer(name: str, key: str, answers: Sequence[Probabilities]) -> viewer.Layer:
-        return viewer.Layer(name, functools.partial(_plane, outcome, key, voxels.shape, answers))
+    cuts = outcome.setting.each or (None,) * len(result.answers)
+    planes = [_planes(one, cut) for one, cut in zip(result.answers, cuts, strict=True)]
 
-    layers = [layer(name, one.model.run, [one]) for name, one in zip(names(result), result.answers, strict=True)]
+    def layer(name: str, key: str, planes: Sequence[viewer.Plane]) -> viewer.Layer:
+        return viewer.Layer(name, functools.partial(_plane, outcome, key, voxels.shape, planes))
+
+    layers = [layer(name, run, [plane]) for name, run, plane in zip(names(result), result.runs, planes, strict=True)]
     heat = None
     if len(layers) > 1:
-        layers.insert(0, layer(f"Vote of {len(layers)}", VOTE, result.answers))
+        layers.insert(0, layer(f"Vote of {len(layers)}", VOTE, planes))
 
         def heat(z: int) -> np.ndarray:
             return disagreement([answer.plane(z) for answer in result.answers])[::-1, ::-1]
@@ -144,7 +151,7 @@ def scene(desk: Desk, outcome: Outcome) -> viewer.Scene:
         ct=lambda z: voxels[z][::-1, ::-1],
         truth=_truth(desk, result.answers[0].target),
         layers=layers,
-        threshold=outcome.threshold,
+        threshold=outcome.setting.threshold,
         threshold_fixed=True,
         outline=None if sides is None else lambda z: sides[z][::-1, ::-1],
         heat=heat,
@@ -162,7 +169,7 @@ def preview(desk: Desk) -> viewer.Scene:
     )
 
 
-def download(desk: Desk, threshold: float, minimum: float, name: str) -> bytes:
+def download(desk: Desk, setting: Setting, name: str) -> bytes:
     """A file of the prediction, as docs/prediction.md lists them.
 
     All of them are made by the first download, in the scan's own geometry; masks are read back and compared when they
@@ -174,11 +181,9 @@ def download(desk: Desk, threshold: float, minimum: float, name: str) -> bytes:
     """
     scan, result = _there(desk)
     with desk.writing:
-        wanted = outcome(desk, threshold, minimum)
+        wanted = outcome(desk, setting)
         if desk.written is None or desk.written[0] is not wanted:
-            made = predict_at(
-                scan, result.answers, wanted.threshold, desk.output, None, minimum, result.lungs, sides=result.sides
-            )
+            made = predict_at(scan, result.answers, setting, desk.output, lungs=result.lungs, sides=result.sides)
             desk.written = (wanted, made.report.files)
         path, digests = desk.output / name, desk.written[1]
         if name in digests and sha256_file(path) != digests[name]:
@@ -192,11 +197,6 @@ def _there(desk: Desk) -> tuple[CheckedScan, Result]:
     return desk.checked, desk.result
 
 
-def _exact(threshold: float) -> float:
-    """What a slider may give as 0.6000000000000001."""
-    return round(threshold * 100) / 100
-
-
 def _mask(outcome: Outcome, key: str, shape: tuple[int, ...], z: int) -> np.ndarray:
     """(Y, X) bool, RAS+: one plane of a mask."""
     area = shape[1] * shape[2]
@@ -205,10 +205,15 @@ def _mask(outcome: Outcome, key: str, shape: tuple[int, ...], z: int) -> np.ndar
     return bits[behind : behind + area].reshape(shape[1:]).astype(bool)
 
 
-def _plane(outcome: Outcome, key: str, shape: tuple[int, ...], answers: Sequence[Probabilities], z: int) -> np.ndarray:
+def _planes(answer: Probabilities, cut: Cut | None) -> viewer.Plane:
+    """(Y, X) float32, RAS+: probabilities of a slice; those of a model with a threshold of its own with that at 0.5."""
+    return answer.plane if cut is None else lambda z: centred(answer.plane(z), cut.threshold)
+
+
+def _plane(outcome: Outcome, key: str, shape: tuple[int, ...], planes: Sequence[viewer.Plane], z: int) -> np.ndarray:
     """Probabilities, for smooth edges when enlarged, without those that were left out of the mask."""
-    values = consensus([answer.plane(z) for answer in answers])
-    left_out = (values >= np.float32(outcome.threshold)) & ~_mask(outcome, key, shape, z)
+    values = consensus([plane(z) for plane in planes])
+    left_out = (values >= np.float32(outcome.setting.threshold)) & ~_mask(outcome, key, shape, z)
     return np.where(left_out, np.float32(0), values)[::-1, ::-1]
 
 

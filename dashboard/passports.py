@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import predicting
 import streamlit as st
-from comparing import Finished
 from desks import Desk
+from finished import Finished
 from predicting import plain
 
 from covseg_core.prediction.passport import Passport, unusual

@@ -8,20 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-import comparing
 import numpy as np
 import tasks
 import uploads
-from comparing import METRIC_NAMES, Finished
 from desks import Desk, Result
+from finished import Finished, finished_runs
 
 from covseg_core import runs
 from covseg_core.config import Target
 from covseg_core.errors import CovsegError
-from covseg_core.files import sha256_file
+from covseg_core.evaluation.tables import METRIC_NAMES
+from covseg_core.files import cached_sha256, sha256_file
 from covseg_core.prediction.checking import CheckedScan
+from covseg_core.prediction.deciding import lung_sides
 from covseg_core.prediction.inference import Cancelled
-from covseg_core.prediction.predict import lung_sides
 from covseg_core.prediction.probabilities import Probabilities, answered, predict_probabilities
 from covseg_core.runs import Run
 from covseg_core.settings import pretrained_root
@@ -43,7 +43,7 @@ def models() -> list[Finished]:
         except CovsegError:
             continue
     shipped.sort(key=lambda one: list(METRIC_NAMES).index(one.config.metric))
-    return [one for one in (*comparing.finished_runs(), *shipped) if one.run.onnx.is_file()]
+    return [one for one in (*finished_runs(), *shipped) if one.run.onnx.is_file()]
 
 
 def label(one: Finished) -> str:
@@ -58,7 +58,7 @@ def preselected(models: Sequence[Finished]) -> list[str]:
     """
     newest = [one for one in models if _experiment(one) == _experiment(models[0])] if models else []
     newest = [one for one in newest if one.config.split.fold == newest[0].config.split.fold]
-    different = {comparing.model_sha256(one.run): one.run.id for one in newest}
+    different = {cached_sha256(one.run.onnx): one.run.id for one in newest}
     if len(different) % 2:
         return [one.run.id for one in newest if one.run.id in different.values()]
     return [one.run.id for one in newest if one.config.metric == "dice"][:1] or [one.run.id for one in newest[:1]]
@@ -68,7 +68,7 @@ def same_models(models: Sequence[Finished]) -> str:
     """Which of the models are one and the same, in one sentence; empty if none."""
     by_weights: dict[str, list[str]] = {}
     for one in models:
-        by_weights.setdefault(comparing.model_sha256(one.run), []).append(METRIC_NAMES[one.config.metric])
+        by_weights.setdefault(cached_sha256(one.run.onnx), []).append(METRIC_NAMES[one.config.metric])
     twins = [" and ".join(names) for names in by_weights.values() if len(names) > 1]
     return f"{'; '.join(twins)} have the same weights: one opinion that counts more than once." if twins else ""
 

@@ -13,13 +13,14 @@ from desks import Desk, Outcome, Result
 from passports import sentence
 from streamlit.delta_generator import DeltaGenerator
 
-from covseg_core.operating_point import Setting
+from covseg_core.operating_point import Setting, words
 from covseg_core.prediction.lungs import TOLERANCE_VOXELS
 from covseg_core.prediction.outputs import REPORT
 from covseg_core.prediction.writing import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
 
 VOTE = "A voxel is in the mask when more than half of the models say so; a tie is left out."
 MOST_MM3 = 500
+OWN = "predict-own-points"
 START = "predict-start"
 """In the session: the setting that the sliders have started from."""
 
@@ -33,9 +34,9 @@ def show(desk: Desk) -> None:
     st.subheader("3. Mask")
     figures, settings = st.columns([5, 2], gap="medium")
     with settings:
-        threshold, minimum = _settings(desk, result)
+        setting = _settings(desk, result)
     with st.spinner("Measuring"):
-        outcome = outcomes.outcome(desk, threshold, minimum)
+        outcome = outcomes.outcome(desk, setting)
     if not desk.opened:
         viewer.go_to("predict", outcomes.largest_slice(outcome))
         desk.opened = True
@@ -55,9 +56,18 @@ def show(desk: Desk) -> None:
     _details(result, outcome)
 
 
-def _settings(desk: Desk, result: Result) -> tuple[float, float]:
+def _settings(desk: Desk, result: Result) -> Setting:
+    """What the user has set: each model at its own operating point, where these differ, or one for all."""
     known = desk.passport is not None and desk.passport.spacing_mm is not None
     start = points.setting(result.runs, known)
+    if start.each:
+        own = st.toggle(
+            "Each model at its own operating point", True, key=OWN, help="As chosen on validation, on the page Compare"
+        )
+        if own:
+            st.caption(_points(result, start))
+            return start
+        start = Setting()
     _start_from(start)
     threshold = st.slider(
         "Threshold", 0.05, 0.95, start.threshold, 0.05, key="threshold", bind="query-params",
@@ -69,7 +79,17 @@ def _settings(desk: Desk, result: Result) -> tuple[float, float]:
     )  # fmt: skip
     if start.why:
         st.caption(f"To start from: {start.words}.")
-    return threshold, float(minimum if known else 0)
+    # a slider may give 0.6000000000000001
+    return Setting(round(threshold, 2), float(minimum if known else 0))
+
+
+def _points(result: Result, start: Setting) -> str:
+    """Of each model, as Markdown."""
+    named = zip(outcomes.names(result), start.each, strict=True)
+    lines = [f"{name}: {words(cut.threshold, cut.minimum_mm3)}" for name, cut in named]
+    if start.minimum_mm3:
+        lines.append(f"Vote: parts from {start.minimum_mm3:g} mm³")
+    return "  \n".join([*lines, f"From {start.why}."])
 
 
 def _start_from(start: Setting) -> None:
@@ -88,7 +108,7 @@ def _downloads(desk: Desk, result: Result, outcome: Outcome) -> None:
     def button(
         place: DeltaGenerator, label: str, name: str, kind: Literal["primary", "secondary"] = "secondary"
     ) -> None:
-        make = partial(outcomes.download, desk, outcome.threshold, outcome.minimum, name)
+        make = partial(outcomes.download, desk, outcome.setting, name)
         place.download_button(
             label, make, name, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
         )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import comparing
 import leaks
 import pandas as pd
+import scoretable
 import streamlit as st
 import tasks
 
 from covseg_core.data.datasets import list_datasets, load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import tables
-from covseg_core.evaluation.result import Comparison
-from covseg_core.evaluation.shift import Cell, Shift, by_model, measure_shift, stored_shift
+from covseg_core.evaluation.drops import Drops, drops_of
+from covseg_core.evaluation.matrix import Cell, Shift, by_model
+from covseg_core.evaluation.shift import measure_shift, stored_shift
 from covseg_core.runs import Run
 
 OPEN, CHOICE = "compare-shift", "compare-shift-datasets"
@@ -28,19 +29,21 @@ READ = (
 )
 
 
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
-    """Nothing is read before the expander is opened."""
+def show(chosen: Sequence[Run]) -> None:
+    """Nothing is read before the expander is opened. The models need nothing in common but what they outline."""
+    if len({run.config.target for run in chosen}) > 1:
+        return
     box = st.expander("Other sources", icon=":material/swap_horiz:", key=OPEN, on_change="rerun")
     if not box.open:
         return
     with box:
         try:
-            _show(comparison, chosen)
+            _show(chosen)
         except CovsegError as error:
             st.error(str(error), icon=":material/error:")
 
 
-def _show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def _show(chosen: Sequence[Run]) -> None:
     models = {run.id: leaks.runs_of(run) for run in chosen}
     runs = [run for several in models.values() for run in several]
     own = {run.config.dataset for run in runs}
@@ -54,13 +57,21 @@ def _show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         help="Models are scored on all of them. Import each source as a dataset of its own to see what it changes.",
     )
     found = stored_shift(runs, names)
-    columns = names_of(chosen, comparing.model_names(comparison))
-    st.dataframe(table(by_model(found, models), columns), hide_index=True, height="content")
+    matrix = by_model(found, models)
+    st.dataframe(table(matrix, names_of(chosen)), hide_index=True, height="content")
     st.caption(READ)
+    _show_drops(drops_of(matrix, models))
     for doubt in found.doubts:
         st.warning(doubt, icon=":material/warning:")
     if len(found.cells) < len(found.runs) * len(found.datasets):
         _offer(runs, names)
+
+
+def _show_drops(found: Drops) -> None:
+    """How much lower the models score elsewhere, a sentence each."""
+    if found.drops:
+        st.markdown("\n".join(f"- {drop.sentence}" for drop in found.drops))
+        st.caption(" ".join(found.notes))
 
 
 def table(found: Shift, names: dict[str, str]) -> pd.DataFrame:
@@ -77,12 +88,12 @@ def _mean(cell: Cell | None) -> str:
     if cell is None:
         return UNKNOWN
     if cell.dice is None:
-        return comparing.UNDEFINED
+        return scoretable.UNDEFINED
     return " · ".join([f"{tables.spread(cell.dice, 'dice')} (n {cell.dice.n})", *cell.marks])
 
 
 def _pooled(cell: Cell | None) -> str:
-    return UNKNOWN if cell is None else tables.number(cell.pooled_dice, "dice", 3) or comparing.UNDEFINED
+    return UNKNOWN if cell is None else tables.number(cell.pooled_dice, "dice", 3) or scoretable.UNDEFINED
 
 
 def _offer(runs: list[Run], names: list[str]) -> None:
@@ -107,8 +118,9 @@ def _start(key: tuple[str, ...], runs: list[Run], names: list[str]) -> None:
     st.session_state[TASKS][key] = tasks.start("shift", "Scoring on other sources", work)
 
 
-def names_of(chosen: Sequence[Run], names: Sequence[str]) -> dict[str, str]:
+def names_of(chosen: Sequence[Run]) -> dict[str, str]:
     """Columns: the models' names on the page, and what they have learned from where that differs."""
+    names = tables.names_of([run.config.metric for run in chosen])
     sources = [run.config.dataset for run in chosen]
     several = len(set(sources)) > 1
     return {

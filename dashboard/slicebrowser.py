@@ -7,11 +7,11 @@ import functools
 from collections.abc import Sequence
 from functools import partial
 
-import comparing
 import downloads
 import jumps
 import numpy as np
 import pandas as pd
+import scoretable
 import state
 import streamlit as st
 import viewer
@@ -44,7 +44,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         case = _choose(comparison, chosen)
         scene = viewer.scene_of_case(dataset, dataset.case(case), chosen)
         masks = partial(downloads.show_masks, comparison, chosen, case)
-        viewer.show(_compared(scene, comparing.model_names(comparison)), VIEWER, below=masks)
+        viewer.show(_compared(scene, tables.model_names(comparison)), VIEWER, below=masks)
         if len(chosen) > 1:
             st.caption(viewer.HEAT)
         _list(comparison)
@@ -105,7 +105,7 @@ def _list(comparison: Comparison) -> None:
         st.dataframe(
             slices,
             hide_index=True,
-            placeholder=comparing.UNDEFINED,
+            placeholder=scoretable.UNDEFINED,
             key=LIST,
             on_select=lambda: _go_to_row(slices),
             selection_mode="single-row",
@@ -114,7 +114,7 @@ def _list(comparison: Comparison) -> None:
             }
             | {
                 name: st.column_config.NumberColumn(format="%.3f")
-                for name in (*comparing.model_names(comparison), jumps.MEAN)
+                for name in (*tables.model_names(comparison), jumps.MEAN)
             },
         )
         st.caption("Dice by model. Choose a row to see that slice above. Slices are counted from 0, the lowest.")

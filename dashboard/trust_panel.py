@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import comparing
 import exploring
 import pandas as pd
 import streamlit as st
 import trustchart
 
 from covseg_core.errors import CovsegError
+from covseg_core.evaluation import tables
 from covseg_core.evaluation.curves import PrecisionRecall, Reliability, histogram, precision_recall, reliability
 from covseg_core.evaluation.result import Comparison, Evaluation
 from covseg_core.runs import Run
@@ -32,7 +32,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         return
     with box:
         try:
-            names = comparing.model_names(comparison)
+            names = tables.model_names(comparison)
             pairs = zip(chosen, comparison.evaluations, strict=True)
             curves = dict(zip(names, (_curves_of(run, evaluation) for run, evaluation in pairs), strict=True))
         except CovsegError as error:

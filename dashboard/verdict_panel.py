@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import comparing
 import pandas as pd
 import policy_panel
+import scoretable
 import streamlit as st
 
+from covseg_core.evaluation import tables
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.result import Comparison
 from covseg_core.evaluation.verdict import COMPARED, Verdict, cells, verdict
@@ -35,7 +36,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
     found = _verdict(policy_panel.stamps(comparison), measure, comparison)
     st.markdown("\n".join(f"- {pair.sentence}" for pair in found.pairs))
     if found.comparisons:
-        names, label = comparing.model_names(comparison), MEASURES[measure].label
+        names, label = tables.model_names(comparison), MEASURES[measure].label
         chart = differences.figure(found, names, label)
         st.plotly_chart(chart, key="compare-verdict-chart", config={"displaylogo": False})
         st.dataframe(
@@ -63,7 +64,7 @@ def table(found: Verdict, names: Sequence[str]) -> pd.DataFrame:
     rows = [
         {
             "Pair": f"{by_letter[pair.first]} - {by_letter[pair.second]}",
-            **{head: text or comparing.UNDEFINED for head, text in zip(HEADS, cells(pair), strict=True)},
+            **{head: text or scoretable.UNDEFINED for head, text in zip(HEADS, cells(pair), strict=True)},
         }
         for pair in found.pairs
     ]

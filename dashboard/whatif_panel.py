@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import comparing
 import exploring
 import pandas as pd
 import points
+import scoretable
 import streamlit as st
 import tasks
-from comparing import Level
+from scoretable import Level
 
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation.operating import choose_point, forget_point
@@ -32,7 +32,7 @@ GRID = (
     "touch. At 0.5 with all parts, scores differ from the tables above by the grid alone: that is the step from *As "
     "evaluated* to *0.5, network's grid*. HD95 and NSD need the scans' own grid."
 )
-SIZES = {"mm3": (500, 10), "px": (200, 5)}
+SIZES = {"mm3": (500, 10), "voxels": (200, 5)}
 """Largest smallest size and step of its slider."""
 
 
@@ -58,7 +58,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
 def _explore(comparison: Comparison, models: Sequence[WhatIf]) -> None:
     st.markdown(f":orange-badge[:material/warning: {WARNING}]")
     threshold, minimum = _sliders(models)
-    names = comparing.level_names(comparison)
+    names = scoretable.level_names(comparison)
     level: Level = st.segmented_control(
         "Scores at the sliders",
         list(names),
@@ -72,7 +72,7 @@ def _explore(comparison: Comparison, models: Sequence[WhatIf]) -> None:
     digits = st.column_config.NumberColumn(format="%.4f")
     dice = exploring.dice_table(comparison, start, here)
     st.dataframe(dice, hide_index=True, column_config=dict.fromkeys(dice.columns[1:], digits))
-    table, right = comparing.score_table(here, level), st.column_config.TextColumn(alignment="right")
+    table, right = scoretable.score_table(here, level), st.column_config.TextColumn(alignment="right")
     st.dataframe(table, hide_index=True, height="content", column_config=dict.fromkeys(table.columns[3:], right))
     st.caption(f"Above: mean Dice over scans; below: all measures of overlap, at the sliders. {GRID}")
 

@@ -31,7 +31,7 @@ MODEL_MODULES = {
     "covseg_core.worker",
 }
 """Modules that may import a framework."""
-COMMANDS = {"covseg_core.cli.runs"}
+COMMANDS = {"covseg_core.cli.export"}
 """May import model modules, inside the function of a command that needs them."""
 
 

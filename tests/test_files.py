@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from covseg_core import files
 from covseg_core.errors import CovsegError, SettingError
-from covseg_core.files import atomic_path, read_json, safe_name, sha256_file, write_bytes, write_json
+from covseg_core.files import (
+    atomic_path,
+    cached_sha256,
+    read_json,
+    safe_name,
+    sha256_file,
+    stamp,
+    write_bytes,
+    write_json,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "ct20", "coronacases_001", "2020-01-01.x", "x" * 100])
@@ -62,3 +73,29 @@ def test_what_is_no_json_says_which_file(tmp_path: Path):
 def test_sha256_of_a_known_text(tmp_path: Path):
     (tmp_path / "abc").write_text("abc")
     assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_is_read_again_only_once_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that asks on every rerun whether fifteen models are still the same would take half a second."""
+    path, asked = tmp_path / "model.onnx", []
+    assert (cached_sha256(path), stamp(path)) == ("", None)
+    write_bytes(path, b"weights")
+    first = cached_sha256(path)
+    assert first == sha256_file(path)
+    monkeypatch.setattr(files, "sha256_file", lambda path: asked.append(path) or "other")
+    assert cached_sha256(path) == first
+    assert asked == []
+    write_bytes(path, b"WEIGHTS")  # as long as before, as models of one network are
+    assert cached_sha256(path) == "other"
+
+
+def test_a_file_with_the_time_of_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Copied back with `cp -p`, weights of another training have an old date and the same size."""
+    path, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+    write_bytes(path, b"weights")
+    write_bytes(other, b"WEIGHTS")
+    first = cached_sha256(path)
+    time = path.stat().st_mtime_ns
+    os.utime(other, ns=(time, time))
+    os.replace(other, path)
+    assert cached_sha256(path) != first

@@ -21,7 +21,8 @@ from covseg_core.data.importing import import_dataset
 from covseg_core.data.phantom import write_sample
 from covseg_core.data.similarity import nearest, neighbours
 from covseg_core.errors import RunError
-from covseg_core.evaluation.leakage import _resampled, measure_leakage, stored_leakage
+from covseg_core.evaluation.estimates import _pooled
+from covseg_core.evaluation.leakage import measure_leakage, stored_leakage
 from covseg_core.runs import Run, list_runs
 
 PREPARE = PrepareConfig(size=SIZE)
@@ -111,9 +112,9 @@ def test_few_patients_get_no_interval(dataset: Dataset) -> None:
 
 def test_patients_that_are_drawn_anew_scatter_around_the_score() -> None:
     alike = np.tile([10.0, 5.0, 5.0], (6, 1))
-    assert set(_resampled(alike, "dice").round(9)) == {round(20 / 30, 9)}, "equal patients leave nothing to chance"
-    assert set(_resampled(alike, "iou")) == {0.5}
-    apart = _resampled(np.array([[10.0, 0, 0], [0, 5, 5]] * 3), "dice")
+    assert set(_pooled(alike, "dice").round(9)) == {round(20 / 30, 9)}, "equal patients leave nothing to chance"
+    assert set(_pooled(alike, "iou")) == {0.5}
+    apart = _pooled(np.array([[10.0, 0, 0], [0, 5, 5]] * 3), "dice")
     assert apart.min() == 0 and apart.max() == 1
 
 

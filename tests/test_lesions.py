@@ -79,7 +79,7 @@ def test_classes_add_up_and_units_follow_what_is_known() -> None:
         assert sum(getattr(one, name) for one in classes) == getattr(total, name)
     assert total.lesions == len(found.true) > 20 and total.false and total.missed and total.found
     voxels = find_lesions([scan(truth, marked, known=False), scan(marked, truth)])
-    assert voxels.unit == "px"
+    assert voxels.unit == "voxels"
     assert [item.size * 2 for item in voxels.true] == [item.size for item in found.true]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -24,9 +25,11 @@ from covseg_core.errors import RunError
 from covseg_core.evaluation.operating import MINIMUMS, PREDICTIONS, choose_point, forget_point, validation
 from covseg_core.evaluation.whatif import STEPS
 from covseg_core.files import write_json
-from covseg_core.operating_point import FILE, OperatingPoint, Setting, read_point, setting_of
+from covseg_core.operating_point import FILE, Cut, OperatingPoint, Setting, read_point, setting_of
+from covseg_core.prediction.checking import check_scan
 from covseg_core.prediction.inference import Segmenter
-from covseg_core.prediction.predict import predict_scan
+from covseg_core.prediction.predict import predict_at, predict_scan
+from covseg_core.prediction.probabilities import centred, predict_probabilities
 from covseg_core.runs import Run, create_run
 
 SIZE = 32
@@ -179,16 +182,18 @@ def test_a_validation_part_without_a_lesion_is_refused(run: Run, dataset: Datase
     assert not (run.folder / FILE).exists()
 
 
-def test_several_models_use_a_point_only_if_they_share_it(make_run: Callable[..., Run]) -> None:
+def test_several_models_are_used_each_at_its_own_point(make_run: Callable[..., Run]) -> None:
     runs = [make_run("a"), make_run("b"), make_run("c")]
     assert setting_of(runs) == Setting()
     for run in runs[:2]:
         point(run, threshold=0.35, minimum=20.0)
     assert setting_of(runs[:1]) == Setting(0.35, 20.0, "the operating point of the run")
     assert setting_of(runs[:2]) == Setting(0.35, 20.0, "the operating point of the runs")
-    assert setting_of(runs) == Setting(0.5, 0.0, "the runs have no operating point in common")
-    point(runs[2], threshold=0.4, minimum=20.0)
-    assert setting_of(runs).threshold == 0.5
+    own = (Cut(0.35, 20.0), Cut(0.35, 20.0), Cut())
+    assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs, 0.5 for c, which has none", own)
+    assert setting_of(runs[1:]).minimum_mm3 == 0, "of two sizes the vote takes the lower one"
+    point(runs[2], threshold=0.4, minimum=50.0)
+    assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs", (*own[:2], Cut(0.4, 50.0)))
     assert forget_point(runs[0]) and not forget_point(runs[0])
     assert setting_of(runs[:1]) == Setting()
 
@@ -198,7 +203,7 @@ def test_where_sizes_cannot_be_measured_the_threshold_that_was_best_alone_is_use
     setting = setting_of([run], spacing_known=False)
     assert (setting.threshold, setting.minimum_mm3) == (0.45, 0)
     assert "voxel size is not known" in setting.why
-    point(run, threshold=0.35, minimum=20.0, alone=0.45, unit="px")
+    point(run, threshold=0.35, minimum=20.0, alone=0.45, unit="voxels")
     assert (setting_of([run]).threshold, setting_of([run]).minimum_mm3) == (0.45, 0)
 
 
@@ -212,6 +217,56 @@ def test_prediction_uses_it_unless_told_otherwise(run: Run, dataset: Dataset) ->
     plain = predict_scan(scan, [run])
     assert (plain.report.threshold, plain.report.minimum_mm3, plain.report.operating) == (0.5, 0, "")
     assert plain.report.mask != used.report.mask
+
+
+def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dataset: Dataset) -> None:
+    """Three models of one answer and three thresholds: the vote is the mask at the middle one, not at 0.5."""
+    runs = [make_run(id) for id in "abc"]
+    for run, threshold in zip(runs, (0.2, 0.7, 0.9), strict=True):
+        point(run, threshold=threshold)
+    scan = dataset.path(dataset.cases[1], "scan")
+    used = predict_scan(scan, runs, threshold=None)
+    alone = [predict_scan(scan, [run], threshold=None) for run in runs]
+    for run, one in zip(runs, alone, strict=True):
+        np.testing.assert_array_equal(used.mask_of(run.id), one.mask)
+    np.testing.assert_array_equal(used.mask, sum(one.mask for one in alone) >= 2)
+    np.testing.assert_array_equal(used.mask, alone[1].mask)
+    assert (used.mask != predict_scan(scan, runs).mask).any(), "0.5 would give the same: the test shows nothing"
+    checked = check_scan(scan)
+    answers = [predict_probabilities(checked, run) for run in runs]
+    later = predict_at(checked, answers, setting_of(runs))
+    assert (later.report.mask, later.report.operating) == (used.report.mask, used.report.operating)
+
+
+def test_each_model_leaves_out_what_is_too_small_for_it(make_run: Callable[..., Run], dataset: Dataset) -> None:
+    runs = [make_run(id) for id in "abc"]
+    scan = dataset.path(dataset.cases[1], "scan")
+    plain = predict_scan(scan, runs[:1], threshold=0.35).report
+    assert plain.mask.lesions > 1 and plain.scan.voxel_ml
+    largest = plain.mask.largest_voxels * plain.scan.voxel_ml * 1000
+    for run, minimum in zip(runs, (0.0, largest, 2 * largest), strict=True):
+        point(run, threshold=0.35, minimum=minimum)
+    used = predict_scan(scan, runs, threshold=None).report
+    sizes = [model.mask.voxels for model in used.models]
+    assert sizes == [plain.mask.voxels, plain.mask.largest_voxels, 0]
+    assert used.minimum_mm3 == largest
+    assert used.mask.voxels == plain.mask.largest_voxels
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.35, 0.5, 0.7, 0.95])
+def test_stretching_moves_no_probability_across_its_threshold(threshold: float) -> None:
+    """Else the viewer would draw another mask than the one that is saved."""
+    middle, neighbours = np.float32(threshold), [np.float32(threshold)]
+    for direction in (0, 1):
+        value = middle
+        for _ in range(1000):
+            value = np.nextafter(value, np.float32(direction))
+            neighbours.append(value)
+    values = np.array([*neighbours, *np.linspace(0, 1, 10001)], np.float32)
+    moved = centred(values, threshold)
+    np.testing.assert_array_equal(moved >= np.float32(0.5), values >= threshold)
+    assert moved.dtype == np.float32 and moved.min() == 0 and moved.max() == 1
+    assert (np.diff(moved[np.argsort(values, kind="stable")]) >= 0).all()
 
 
 @pytest.fixture
@@ -248,7 +303,16 @@ def test_on_the_command_line(
     report = json.loads((tmp_path / "one" / "report.json").read_text())
     assert (report["threshold"], report["minimum_mm3"]) == (chosen.threshold, chosen.minimum)
     code, out, _ = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "two")
-    assert "threshold 0.5, parts of any size: the runs have no operating point in common" in out
+    assert "each model at its own: the operating points of the runs" in out
+    both = [chosen for chosen in points.values() if chosen is not None]
+    assert all(chosen.words in out for chosen in both)
+    report = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert report["threshold"] is None
+    assert [model["threshold"] for model in report["models"]] == [chosen.threshold for chosen in both]
+    sheet = (tmp_path / "two" / "report.html").read_text()
+    assert ", ".join(f"{chosen.threshold:g}" for chosen in both) + " in the order of the models" in sheet
+    rows = list(csv.DictReader((tmp_path / "two" / "report.csv").read_text().splitlines()))
+    assert [row["threshold"] for row in rows[:3]] == ["", *(str(chosen.threshold) for chosen in both)]
     for options in (["--threshold", "0.5"], ["--min-size", "0"]):
         code, out, _ = covseg("predict", scan, "--run", "a", "--output", tmp_path / options[0], *options)
         assert "operating point" not in out

@@ -26,6 +26,7 @@ from covseg_core.data.datasets import Case, Dataset, dataset_folder
 from covseg_core.data.split import Split
 from covseg_core.errors import CovsegError, RunError, ScanError, SettingError, UnknownScale
 from covseg_core.files import read_json, sha256_file, write_json
+from covseg_core.operating_point import Setting
 from covseg_core.prediction import writing
 from covseg_core.prediction.checking import check_scan
 from covseg_core.prediction.inference import Cancelled
@@ -415,7 +416,7 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
     answers = [predict_probabilities(checked, run) for run in models]
     for threshold in (0.05, 0.3, 0.5, 0.7, 0.95):
         now = predict_scan(noisy, models, tmp_path / "now", threshold)
-        later = predict_at(checked, answers, threshold, tmp_path / "later")
+        later = predict_at(checked, answers, Setting(threshold), tmp_path / "later")
         np.testing.assert_array_equal(later.mask, now.mask)
         for run in models:
             np.testing.assert_array_equal(later.mask_of(run.id), now.mask_of(run.id))
@@ -424,7 +425,9 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
         assert now.report.files.keys() == later.report.files.keys()
         for name in (name for name in now.report.files if name.endswith(".nii.gz")):
             np.testing.assert_array_equal(stored(tmp_path / "later" / name), stored(tmp_path / "now" / name))
-    assert 0 < now.mask.sum() < predict_at(checked, answers, 0.05).mask.sum(), "the thresholds must make a difference"
+    assert 0 < now.mask.sum() < predict_at(checked, answers, Setting(0.05)).mask.sum(), (
+        "the thresholds must make a difference"
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
@@ -433,7 +436,7 @@ def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., 
     models = [runs(id, 20 * number, slope=1 / 200) for number, id in enumerate("abcde"[:count])]
     checked = check_scan(noisy)
     answers = [predict_probabilities(checked, run) for run in models]
-    prediction = predict_at(checked, answers, 0.4)
+    prediction = predict_at(checked, answers, Setting(0.4))
     for z in range(SLICES):
         plane = consensus([answer.plane(z) for answer in answers])
         np.testing.assert_array_equal(plane >= np.float32(0.4), prediction.mask[z])

@@ -19,6 +19,7 @@ from chests import BRIGHT, LESION, LUNG, SLICES, chest, grey, make_run, save_sca
 
 from covseg_core.errors import CovsegError, RunError, SettingError
 from covseg_core.files import read_json, sha256_file
+from covseg_core.operating_point import Setting
 from covseg_core.prediction import keeping
 from covseg_core.prediction.checking import check_scan
 from covseg_core.prediction.inference import Cancelled
@@ -130,7 +131,7 @@ def test_a_threshold_chosen_later_leaves_the_lungs_as_they_are(scan: Path, runs:
     checked = check_scan(scan)
     infection = predict_probabilities(checked, runs(above=0, slope=1 / 256))
     lungs = predict_probabilities(checked, lung_run(runs))
-    low, high = (predict_at(checked, [infection], threshold, lungs=lungs) for threshold in (0.1, 0.93))
+    low, high = (predict_at(checked, [infection], Setting(threshold), lungs=lungs) for threshold in (0.1, 0.93))
     assert low.report.mask.voxels > high.report.mask.voxels
     assert low.lungs is not None
     np.testing.assert_array_equal(low.lungs, high.lungs)
@@ -226,7 +227,9 @@ def test_parts_below_the_smallest_size_are_left_out(tmp_path: Path, runs: Callab
         assert (mask.sum(), mask[8:10].sum()) == (64, 0)
     checked = check_scan(scan)
     answers = [predict_probabilities(checked, run) for run in models]
-    assert predict_at(checked, answers, minimum_mm3=12.9).report.mask == dataclasses.replace(report.mask, file=None)
+    assert predict_at(checked, answers, Setting(minimum_mm3=12.9)).report.mask == dataclasses.replace(
+        report.mask, file=None
+    )
 
 
 def test_a_smallest_size_needs_to_know_the_voxels(tmp_path: Path, runs: Callable[..., Run]) -> None:

@@ -21,10 +21,11 @@ from covseg_core.data.phantom import write_sample
 from covseg_core.data.slices import to_native
 from covseg_core.data.volumes import load_mask
 from covseg_core.errors import DatasetError, RunError
-from covseg_core.evaluation import shift
+from covseg_core.evaluation import folding, shift
 from covseg_core.evaluation.evaluate import evaluate_run
+from covseg_core.evaluation.matrix import by_model
 from covseg_core.evaluation.measures import Counts, count, overlap
-from covseg_core.evaluation.shift import by_model, measure_shift, models_of, stored_shift
+from covseg_core.evaluation.shift import measure_shift, models_of, stored_shift
 from covseg_core.files import write_json
 from covseg_core.runs import Run
 
@@ -168,15 +169,56 @@ def test_what_was_scored_is_there_at_once_until_model_or_data_change(
     assert {(cell.run, cell.dataset) for cell in stored_shift(runs).cells} == {("of-radio", "corona")}
 
 
-def test_own_scores_of_before_are_taken_over(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_scores_of_before_are_there_at_once(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for scores, or is asked to, that stand in the table above; and looking at them writes nothing."""
     evaluation = evaluate_run(runs[0])
+    before = {path: path.stat().st_mtime_ns for path in runs[0].folder.rglob("*")}
 
     def again(*args: object) -> None:
         raise AssertionError("it is known")
 
     monkeypatch.setattr(shift, "evaluate_runs", again)
-    cell = measure_shift(runs[:1]).cell("of-corona", "corona")
-    assert cell is not None and cell.pooled_dice == evaluation.model.pooled["dice"]
+    [cell] = stored_shift(runs[:1]).cells
+    assert (cell.run, cell.dataset, cell.part) == ("of-corona", "corona", "test")
+    assert cell.pooled_dice == evaluation.model.pooled["dice"]
+    assert cell.dice == evaluation.model.over_scans["dice"]
+    assert measure_shift(runs[:1]).cells == (cell,)
+    assert {path: path.stat().st_mtime_ns for path in runs[0].folder.rglob("*")} == before
+
+
+def test_own_scores_are_read_once(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page asks on every rerun, and fifteen evaluations take a while to read."""
+    evaluate_run(runs[0])
+    read: list[Run] = []
+
+    def count_reads(runs: list[Run]) -> object:
+        read.extend(runs)
+        return folding.stored_comparison(runs)
+
+    monkeypatch.setattr(shift, "stored_comparison", count_reads)
+    assert stored_shift(runs[:1]) == stored_shift(runs[:1])
+    assert read == runs[:1]
+    evaluate_run(runs[0])
+    assert len(stored_shift(runs[:1]).cells) == 1
+    save_model(runs[0].onnx, 120)
+    assert stored_shift(runs[:1]).cells == (), "of an earlier model"
+    assert len(read) == 3
+
+
+def test_own_scores_do_not_depend_on_the_policy_they_were_made_with(runs: list[Run]) -> None:
+    """Or a model with many empty slices would seem better at home than elsewhere."""
+    evaluate_run(runs[0])
+    plain = stored_shift(runs[:1]).cells
+    evaluate_run(runs[0], policy="one")
+    assert stored_shift(runs[:1]).cells == plain != ()
+
+
+def test_scores_move_with_the_folder(runs: list[Run]) -> None:
+    measure_shift(runs[:1], ["radio"])
+    renamed = Run(runs[0].folder.rename(runs[0].folder.with_name("renamed")))
+    found = stored_shift([renamed], ["radio"])
+    assert [cell.part for cell in found.cells] == ["test", "all"]
+    assert found.cell("renamed", "radio") is not None
 
 
 def test_a_model_whose_own_data_are_not_here_can_be_scored_on_others(runs: list[Run]) -> None:
@@ -207,10 +249,20 @@ def test_the_command_line_prints_the_matrix(runs: list[Run]) -> None:
 
     text = invoke("of-corona", "--dataset", "radio")
     assert "(n 4)" in text and " own" in text and "A: of-corona" in text
-    cells = json.loads(invoke("of-corona", "of-radio", "--json"))["cells"]
-    assert [(cell["dataset"], cell["run"]) for cell in cells] == [
+    assert "on radio than on corona's test part, n = 4 and 2 patients." in text
+    assert "No interval with fewer than 5 patients on either side" in text
+    found = json.loads(invoke("of-corona", "of-radio", "--json"))
+    assert [(cell["dataset"], cell["run"]) for cell in found["cells"]] == [
         (name, run) for name in ("corona", "radio") for run in ("of-corona", "of-radio")
     ]
+    assert [(drop["model"], drop["own"], drop["dataset"]) for drop in found["drops"]] == [
+        ("of-corona", "corona", "radio"),
+        ("of-radio", "radio", "corona"),
+    ]
+    means = {(cell["run"], cell["dataset"]): cell["dice"]["mean"] for cell in found["cells"]}
+    difference = means["of-corona", "radio"] - means["of-corona", "corona"]
+    assert found["drops"][0]["difference"] == {"value": pytest.approx(difference), "low": None, "high": None}
+    assert "Dice model A: Dice" in found["drops"][0]["sentence"]
 
 
 def test_a_source_of_a_folder_can_be_imported_by_itself(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_padding_is_no_part_of_a_scan(dataset: Dataset) -> None:
 def test_sizes_are_in_pixels_of_the_scan_where_nobody_knows_its_spacing(dataset: Dataset) -> None:
     scans = stored(dataset, tuple(range(8)), spacing_known=False)
     model = WhatIf(scans)
-    assert model.unit == "px"
+    assert model.unit == "voxels"
     assert scans[0].pixels == (SIDE / 32) ** 2
     assert WhatIf(stored(dataset, tuple(range(8)))).unit == "mm3"
 

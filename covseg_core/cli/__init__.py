@@ -16,9 +16,9 @@ from covseg_core.errors import CovsegError
 
 COMMANDS = {
     "data": "covseg_core.cli.data:data",
-    "train": "covseg_core.cli.runs:train",
+    "train": "covseg_core.cli.train:train",
     "runs": "covseg_core.cli.runs:runs",
-    "export": "covseg_core.cli.runs:export",
+    "export": "covseg_core.cli.export:export",
     "evaluate": "covseg_core.cli.evaluate:evaluate",
     "leakage": "covseg_core.cli.leakage:leakage",
     "shift": "covseg_core.cli.shift:shift",

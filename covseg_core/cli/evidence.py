@@ -9,7 +9,7 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
 from covseg_core.evaluation import tables
-from covseg_core.runs import open_run
+from covseg_core.runs import open_runs
 
 
 @click.command()
@@ -21,20 +21,25 @@ from covseg_core.runs import open_run
 def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
     """Score each RUN on its test part and put the evidence into one zip.
 
+    RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
     Settings, split, hashes of the data, software, weights, tables and figures; no image or mask of a patient.
     """
     from covseg_core.evaluation.bundle import write_bundle
     from covseg_core.evaluation.evaluate import evaluate_runs
+    from covseg_core.evaluation.folding import evaluate_folds, folds_of, of_several_folds
 
-    runs = [open_run(id) for id in run_ids]
+    runs = list(dict.fromkeys(run for id in run_ids for run in open_runs(id)))
+    folded = of_several_folds(runs)
     with progress_bar("Evaluating", quiet=as_json) as progress:
-        comparison = evaluate_runs(runs, progress=progress)
-    manifest = write_bundle(runs, comparison, output)
+        comparison = evaluate_folds(runs, progress=progress) if folded else evaluate_runs(runs, progress=progress)
+    manifest = write_bundle(folds_of(runs) if folded else runs, comparison, output)
     if as_json:
         print_json(manifest)
-    else:
-        size = output.stat().st_size / 1e6
-        console().print(f"{output}: {len(manifest.files)} files, {size:.1f} MB", soft_wrap=True)
+        return
+    size = output.stat().st_size / 1e6
+    console().print(f"{output}: {len(manifest.files)} files, {size:.1f} MB", soft_wrap=True)
+    if folded:
+        console().print(comparison.evaluations[0].notes[0], soft_wrap=True)
 
 
 @click.command()
@@ -43,7 +48,8 @@ def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
 def verify(path: Path, as_json: bool) -> None:
     """Repeat the evaluation in a bundle on the same data, and say whether the numbers are the same.
 
-    The data have to be imported under the name that they had. Exit code 0 if the numbers agree, else 1.
+    Of a cross-validation each fold is checked, and all of them together. The data have to be imported under the name
+    that they had. Exit code 0 if the numbers agree, else 1.
     """
     from covseg_core.evaluation.verify import verify_bundle
 
@@ -53,13 +59,16 @@ def verify(path: Path, as_json: bool) -> None:
         print_json({"same": result.same, "agrees": result.agrees, "sentence": result.sentence, "runs": result.runs})
     else:
         rows = table(
-            "run", "pooled Dice in the bundle", "now", "differing slices", "largest difference", folded=["run"]
-        )
+            "run", "pooled Dice in the bundle", "now", "differing slices", "largest difference", "result",
+            folded=["run", "result"],
+        )  # fmt: skip
         for check in result.runs:
-            dice = (tables.number(value, "dice", 4) or "undefined" for value in (check.claimed_dice, check.dice))
-            rows.add_row(
-                check.run, *dice, f"{check.differing_slices} of {check.slices}", f"{check.largest_difference:.1e}"
-            )
+            # of a run by itself the table has one row, unless its own file says something else
+            for one in (check, *(part for part in check.stored if part.fold or not part.agrees)):
+                name = f"  fold {one.fold}" if one.fold else one.run if one is check else "  evaluation.json"
+                dice = (tables.number(value, "dice", 4) or "undefined" for value in (one.claimed_dice, one.dice))
+                counts = f"{one.differing_slices} of {one.slices}"
+                rows.add_row(name, *dice, counts, f"{one.largest_difference:.1e}", one.result)
         output = console()
         output.print(rows)
         output.print(result.sentence, soft_wrap=True)

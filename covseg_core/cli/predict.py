@@ -29,7 +29,7 @@ NO_LUNGS = "none"
 @click.option(
     "--threshold",
     type=float,
-    help="Probability from which a voxel counts. Without it and --min-size, the runs' operating point, else 0.5.",
+    help="Probability from which a voxel counts. Without it and --min-size, the runs' operating points, else 0.5.",
 )
 @click.option("--scale", type=click.Choice(["HU", "0-255"]), help="Of the scan's values, if it is not detected.")
 @click.option("--series", metavar="KEY", help="Of the DICOM series to read, where there are several.")
@@ -64,7 +64,8 @@ def predict(
     has several series, an error lists them with the keys for --series.
 
     With several runs (--run A --run B, or --run A B) a voxel is in the mask when more than half of the models say so;
-    each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to DIR/disagreement.nii.gz.
+    each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to DIR/disagreement.nii.gz. A run with
+    an operating point (`covseg operate`) is used at that, unless --threshold or --min-size set all models alike.
 
     DIR/report.html is a page to print; report.csv and report.json have the same figures, settings and versions. A
     lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.
@@ -123,17 +124,23 @@ def _bar(quiet: bool) -> Iterator[Progress | None]:
 
 
 def _print(prediction: Prediction) -> None:
+    from covseg_core.operating_point import words
+
     report = prediction.report
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
-    rows: list[tuple[str, MaskReport]] = [(report.target, report.mask)]
+    rows: list[tuple[str, MaskReport, str]] = [(report.target, report.mask, "")]
     if len(report.models) > 1:
-        rows += [(f"  {model.run}", model.mask) for model in report.models]
-    width = max(len(name) for name, _ in rows)
-    for name, mask in rows:
+        own = report.threshold is None
+        rows += [
+            (f"  {model.run}", model.mask, f", {words(model.threshold, model.minimum_mm3)}" * own)
+            for model in report.models
+        ]
+    width = max(len(name) for name, _, _ in rows)
+    for name, mask, cut in rows:
         lesions = f", {mask.lesions:,} lesion{'s' * (mask.lesions != 1)}" if report.target == "infection" else ""
         slices = f"in {len(mask.positive_slices)} of {report.scan.shape[0]} slices"
-        click.echo(f"{name:<{width}}  {_size(mask)}, {slices}{lesions}")
+        click.echo(f"{name:<{width}}  {_size(mask)}, {slices}{lesions}{cut}")
     if report.lungs:
         _print_lungs(report)
     if report.operating:

@@ -1,105 +1,17 @@
-"""`covseg train`, `covseg runs ...` and `covseg export`."""
+"""`covseg runs ...`, and the lines of a training that is waited for."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
-from covseg_core.config import METRICS, PRESETS, SCORES, SplitKind, Target
+from covseg_core.config import SCORES
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, delete_run, list_runs, open_run, open_runs
-
-
-@click.command()
-@click.argument("dataset")
-@click.option("--metric", type=click.Choice([*METRICS, "all"]), required=True, help="What the model is compiled with.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)
-@click.option(
-    "--split",
-    type=click.Choice([*get_args(SplitKind), "both"]),
-    default="patient",
-    show_default=True,
-    help="Both: two experiments, to see by how much a split by slice raises the scores.",
-)
-@click.option("--target", type=click.Choice(get_args(Target)), default="infection", show_default=True)
-@click.option("--epochs", type=int, help="In place of the preset's.")
-@click.option("--size", type=int, help="Side of the slices in pixels, a multiple of 16.")
-@click.option("--filters", type=int, help="Channels of the first block.")
-@click.option("--batch", type=int, help="Slices a step.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--split-seed", type=int, help="Of the split alone; else that of --seed.")
-@click.option("--folds", type=int, default=0, help="Cross-validation: every patient is tested in one of so many folds.")
-@click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
-@json_option
-def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_json: bool, **settings: Any) -> int:
-    """Train U-Nets on DATASET, in processes of their own, one after another."""
-    from covseg_core import jobs
-
-    metrics = METRICS if metric == "all" else (metric,)
-    runs = []
-    for kind in ("patient", "slice") if split == "both" else (split,):
-        started = jobs.train(dataset, metrics, preset, split=kind, **settings)  # type: ignore[arg-type]
-        runs += started
-        if as_json:
-            continue
-        _print_folds(started) if started[0].config.split.folds else _print_split(started[0])
-        for run in started:
-            click.echo(f"queued {run.id}")
-    if wait:
-        try:
-            jobs.wait(runs, EpochLines(runs, quiet=as_json).show)
-        except KeyboardInterrupt:
-            click.echo("The trainings go on; `covseg runs list` shows them, `covseg runs stop` ends one.", err=True)
-            raise
-    elif not as_json:
-        click.echo("The trainings go on in the background: `covseg runs list`.")
-    if as_json:
-        print_json([row(run) for run in runs])
-    return int(wait and any(run.status.state != "finished" for run in runs))
-
-
-def _print_split(run: Run) -> None:
-    """What is trained, validated and tested on, and who stands on more than one side."""
-    from covseg_core.data.datasets import load_dataset
-    from covseg_core.data.split import split_report
-
-    config = run.config
-    report = split_report(run.split, load_dataset(config.dataset), config.target)
-    columns = ("part", "patients", "scans", "slices", f"with {config.target}")
-    parts = table(*columns, right=columns[1:])
-    for part in report.parts:
-        parts.add_row(part.part, *map(str, (part.patients, part.scans, part.slices, part.positive)))
-    click.echo(f"Split by {config.split.kind}, seed {config.split.seed}:")
-    console().print(parts)
-    if report.leaky:
-        shared = ", ".join(list(report.shared_patients)[:5]) + (", ..." if len(report.shared_patients) > 5 else "")
-        click.echo(
-            f"LEAKY: {len(report.shared_patients)} patients on more than one side, so scores are too good: {shared}"
-        )
-
-
-def _print_folds(runs: Sequence[Run]) -> None:
-    """What each fold trains, validates and tests on."""
-    from covseg_core.data.datasets import load_dataset
-    from covseg_core.data.split import split_report
-
-    config = runs[0].config
-    dataset = load_dataset(config.dataset)
-    columns = ("fold", "", "train", "validation", "test", f"test with {config.target}")
-    rows = table(*columns, right=columns[2:])
-    for split in {run.config.split.fold: run.split for run in runs}.values():
-        parts = split_report(split, dataset, config.target).parts
-        if config.split.kind == "patient":
-            rows.add_row(str(split.config.fold), "patients", *(str(part.patients) for part in parts), "")
-        rows.add_row(str(split.config.fold), "slices", *(str(part.slices) for part in parts), str(parts[2].positive))
-    click.echo(f"Split by {config.split.kind} into {config.split.folds} folds, seed {config.split.seed}:")
-    console().print(rows)
-    if config.split.kind == "slice":
-        click.echo("LEAKY: patients on more than one side, so scores are too good")
 
 
 class EpochLines:
@@ -217,18 +129,6 @@ def delete(run: str, yes: bool, as_json: bool) -> None:
     for one in sorted(found, key=lambda one: one.status.state not in ACTIVE):
         delete_run(one)
     print_json({"id": run, "deleted": True}) if as_json else click.echo(f"{run}: deleted")
-
-
-@click.command()
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
-def export(run_ids: tuple[str, ...]) -> None:
-    """Make model.onnx from the best weights of each RUN, where training could not (needs TensorFlow)."""
-    runs = [open_run(id) for id in run_ids]
-    from covseg_core.training.export import export_run
-
-    for run in runs:
-        difference = export_run(run)
-        click.echo(f"{run.onnx}: differs from Keras by at most {difference:.2g}")
 
 
 def _of(id: str, states: Sequence[State]) -> list[Run]:

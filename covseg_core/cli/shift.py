@@ -11,7 +11,8 @@ from covseg_core.evaluation import tables
 from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
-    from covseg_core.evaluation.shift import Cell, Shift
+    from covseg_core.evaluation.drops import Drops
+    from covseg_core.evaluation.matrix import Cell, Shift
 
 
 @click.command()
@@ -19,21 +20,24 @@ if TYPE_CHECKING:
 @click.option("--dataset", "names", metavar="NAME", multiple=True, help="One more dataset; can be given several times.")
 @json_option
 def shift(run_ids: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
-    """Score each RUN on its own test part, on all of the other runs' datasets, and on each NAME.
+    """Score each RUN on its own test part, on all of the other runs' datasets, and on each NAME; say how much is lost.
 
     What was scored before is not scored again. RUN can be an experiment, which stands for all its runs; folds of a
     cross-validation are taken together.
     """
-    from covseg_core.evaluation.shift import by_model, measure_shift, models_of
+    from covseg_core.evaluation.drops import drops_of
+    from covseg_core.evaluation.matrix import by_model
+    from covseg_core.evaluation.shift import measure_shift, models_of
 
     models = models_of([run for id in run_ids for run in open_runs(id)])
     runs = [run for several in models.values() for run in several]
     with progress_bar("Scoring", quiet=as_json) as progress:
         found = by_model(measure_shift(runs, names, progress), models)
-    print_json(found) if as_json else _print(found)
+    drops = drops_of(found, models)
+    print_json({**vars(found), **vars(drops)}) if as_json else _print(found, drops)
 
 
-def _print(found: Shift) -> None:
+def _print(found: Shift, drops: Drops) -> None:
     output = console()
     letters = dict(zip(found.runs, tables.letters(), strict=False))
     rows = table("dataset", "Dice", *letters.values(), right=list(letters.values()))
@@ -46,6 +50,10 @@ def _print(found: Shift) -> None:
     output.print(rows)
     for run, letter in letters.items():
         output.print(f"- {letter}: {run}", soft_wrap=True)
+    for drop in drops.drops:
+        output.print(f"- {drop.sentence}", soft_wrap=True)
+    for note in drops.notes:
+        output.print(f"- {note}", soft_wrap=True)
     output.print("- Per scan: mean ± standard deviation (n); of stacks of unrelated slices, per slice.", soft_wrap=True)
     output.print("- Own: the model's own test part; else all of the dataset.", soft_wrap=True)
     for doubt in found.doubts:

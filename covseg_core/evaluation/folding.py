@@ -84,13 +84,26 @@ def evaluate_folds(runs: Sequence[Run], policy: EmptyPolicy = "nan", progress: P
     RunError : not all are folds of one deal, or no fold is finished for all metrics
     RunError, DatasetError : as `evaluate_run`
     """
-    overlap(Counts(), policy)  # an unknown policy ends here
+    models = folds_of(runs)
+    return merge(models, evaluate_each(models, policy, progress))
+
+
+def folds_of(runs: Sequence[Run]) -> list[Folds]:
+    """The models that `evaluate_folds` compares, in its order; raises `RunError` as it does."""
     _check_deal(runs)
     models = finished_folds(runs)
     if not models or len({model.numbers for model in models}) > 1:
         names = ", ".join(dict.fromkeys(run.config.experiment for run in runs)) or "evaluate"
         raise RunError(names, "no fold is finished for all models", "at least one: `covseg runs list`")
-    folds = [list(fold) for fold in zip(*(model.runs for model in models), strict=True)]
+    return models
+
+
+def evaluate_each(
+    models: Sequence[Folds], policy: EmptyPolicy = "nan", progress: Progress | None = None
+) -> list[Comparison]:
+    """The comparison of each fold, before they are merged; models of the same folds, raises as `evaluate_folds`."""
+    overlap(Counts(), policy)  # an unknown policy ends here
+    folds = by_fold(models)
     stored = [stored_comparison(fold) for fold in folds]
     sizes = [
         0 if known else sum(map(len, fold[0].split.test.values())) for fold, known in zip(folds, stored, strict=True)
@@ -100,7 +113,12 @@ def evaluate_folds(runs: Sequence[Run], policy: EmptyPolicy = "nan", progress: P
         advance = _share(progress, sum(sizes[:number]), sizes[number], sum(sizes))
         known = stored[number]
         comparisons.append(with_policy(known, policy) if known else evaluate_runs(fold, None, policy, advance))
-    return merge(models, comparisons)
+    return comparisons
+
+
+def by_fold(models: Sequence[Folds]) -> list[list[Run]]:
+    """The runs of each fold, in the order of the models, which are of the same folds."""
+    return [list(fold) for fold in zip(*(model.runs for model in models), strict=True)]
 
 
 def stored_comparison(runs: Sequence[Run]) -> Comparison | None:

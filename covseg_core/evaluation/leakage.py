@@ -8,10 +8,9 @@ nearest training slice.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,31 +18,17 @@ from covseg_core.config import Metric, SplitKind, Target
 from covseg_core.data.datasets import load_dataset
 from covseg_core.data.similarity import nearest, neighbours
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation import folding, statistics
+from covseg_core.evaluation import folding
+from covseg_core.evaluation.estimates import MEASURES, Estimate, gap, same_slices, score
 from covseg_core.evaluation.evaluate import Progress, evaluate_runs
-from covseg_core.evaluation.measures import Counts
 from covseg_core.evaluation.result import Evaluation
-from covseg_core.files import read_json, sha256_file, write_json
+from covseg_core.files import cached_sha256, read_json, write_json
 from covseg_core.runs import Run
-
-Measure = Literal["dice", "iou"]
-MEASURES: tuple[Measure, ...] = ("dice", "iou")
 
 ALIKE = 0.95
 """Correlation from which a test slice counts as nearly known."""
 FILE = "leakage.json"
 """In the folder of the run by slice; of folds, of their first."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float | None
-    """None where it is undefined: no lesion in the test, and none predicted."""
-    low: float | None = None
-    """None for fewer patients than `statistics.FEWEST_FOR_INTERVAL`."""
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +95,8 @@ def measure_leakage(first: Sequence[Run], second: Sequence[Run], progress: Progr
         honest.metric,
         _side(by_patient, honest),
         _side(by_slice, leaky),
-        _same_slices(honest, leaky),
-        {measure: _gap(honest, leaky, measure) for measure in MEASURES},
+        same_slices(honest, leaky),
+        {measure: gap(honest, leaky, measure) for measure in MEASURES},
         differences,
     )
     write_json(by_slice[0].folder / FILE, found)
@@ -122,15 +107,11 @@ def stored_leakage(by_patient: Sequence[Run], by_slice: Sequence[Run]) -> Leakag
     """What was measured before, if it is of these very models."""
     try:
         found = read_json(by_slice[0].folder / FILE, Leakage)
-        current = found.by_patient.model_sha256 == _sha256(by_patient) and found.by_slice.model_sha256 == _sha256(
-            by_slice
-        )
-    except (CovsegError, OSError):
+    except CovsegError:
         return None
-    ids = (found.by_patient.runs, found.by_slice.runs) == tuple(
-        tuple(run.id for run in runs) for runs in (by_patient, by_slice)
-    )
-    return found if current and ids else None
+    sides = ((found.by_patient, by_patient), (found.by_slice, by_slice))
+    same = all((side.runs, side.model_sha256) == (_ids(runs), _sha256(runs)) for side, runs in sides)
+    return found if same else None
 
 
 def by_metric(runs: Sequence[Run]) -> dict[Metric, list[Run]]:
@@ -171,66 +152,16 @@ def _side(runs: Sequence[Run], evaluation: Evaluation) -> Side:
         near.append(neighbours(dataset, split.test, split.train))
     similar, beside = np.concatenate(similarity), np.concatenate(near)
     return Side(
-        tuple(run.id for run in runs),
+        _ids(runs),
         _sha256(runs),
         evaluation.slices,
         evaluation.patients,
-        {measure: _score(evaluation, measure) for measure in MEASURES},
+        {measure: score(evaluation, measure) for measure in MEASURES},
         tuple(float(value) for value in similar.round(4)),
         float(np.median(similar)),
         float((similar > ALIKE).mean()),
         float(beside.mean()),
     )
-
-
-def _score(evaluation: Evaluation, measure: Measure) -> Estimate:
-    counts = _by_patient(evaluation)
-    if len(counts) < statistics.FEWEST_FOR_INTERVAL:
-        return Estimate(evaluation.model.pooled[measure])
-    return Estimate(evaluation.model.pooled[measure], *_interval(_resampled(counts, measure), len(counts)))
-
-
-def _gap(honest: Evaluation, leaky: Evaluation, measure: Measure) -> Estimate:
-    """Patients are drawn anew: the same on both sides if both test the same slices, else each side by itself."""
-    values = [evaluation.model.pooled[measure] for evaluation in (leaky, honest)]
-    if values[0] is None or values[1] is None:
-        return Estimate(None)
-    value, sides = values[0] - values[1], [_by_patient(leaky), _by_patient(honest)]
-    fewest = min(map(len, sides))
-    if fewest < statistics.FEWEST_FOR_INTERVAL:
-        return Estimate(value)
-    seeds = (0, 0) if _same_slices(honest, leaky) else (0, 1)
-    drawn = [_resampled(side, measure, seed) for side, seed in zip(sides, seeds, strict=True)]
-    return Estimate(value, *_interval(drawn[0] - drawn[1], fewest))
-
-
-def _by_patient(evaluation: Evaluation) -> np.ndarray:
-    """(n, 3) float64: true positives, false positives, false negatives of each patient, by name."""
-    found: dict[str, Counts] = {}
-    for score in evaluation.model.slices:
-        found[score.patient] = found.get(score.patient, Counts()) + score.counts
-    return np.array([(one.tp, one.fp, one.fn) for _, one in sorted(found.items())], float)
-
-
-def _same_slices(one: Evaluation, other: Evaluation) -> bool:
-    tested = [{(score.case, score.z) for score in evaluation.model.slices} for evaluation in (one, other)]
-    return tested[0] == tested[1]
-
-
-def _resampled(counts: np.ndarray, measure: Measure, seed: int = statistics.SEED) -> np.ndarray:
-    """The pooled measure of as many patients, drawn with replacement, (RESAMPLES,); NaN where nothing was drawn."""
-    n = len(counts)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), statistics.RESAMPLES)
-    tp, fp, fn = (drawn @ counts).T
-    weight = 2 if measure == "dice" else 1
-    with np.errstate(invalid="ignore"):
-        return weight * tp / (weight * tp + fp + fn)
-
-
-def _interval(values: np.ndarray, n: int) -> tuple[float | None, float | None]:
-    tail = (1 - statistics.expanded(n)) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return (None, None) if math.isnan(low) else (float(low), float(high))
 
 
 def _differences(first: Sequence[Run], second: Sequence[Run]) -> tuple[str, ...]:
@@ -263,8 +194,12 @@ def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
+def _ids(runs: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(run.id for run in runs)
+
+
 def _sha256(runs: Sequence[Run]) -> tuple[str, ...]:
-    return tuple(sha256_file(run.onnx) for run in runs)
+    return tuple(cached_sha256(run.onnx) for run in runs)
 
 
 def _half(progress: Progress | None, number: int) -> Callable[[int, int], None] | None:

@@ -26,7 +26,7 @@ BORDER = 2
 """Pixels from the true border within which an error is one of the boundary."""
 MOSTLY = 0.5
 """Share of a slice's wrong pixels that makes it a boundary error."""
-BINS: dict[Unit, tuple[float, ...]] = {"mm3": (0, 100, 1000, 10000), "px": (0, 50, 500, 5000)}
+BINS: dict[Unit, tuple[float, ...]] = {"mm3": (0, 100, 1000, 10000), "voxels": (0, 50, 500, 5000)}
 """Lower ends of the size classes; lesions below the second are small."""
 
 
@@ -66,7 +66,7 @@ class Lesions:
     """One model's lesions, at one threshold."""
 
     unit: Unit
-    """mm3, or px (voxels of the scan) where any scan's spacing is unknown."""
+    """mm3, or voxels of the scan where any scan's spacing is unknown."""
     scans: int
     true: tuple[Item, ...]
     false: tuple[Item, ...]
@@ -112,7 +112,7 @@ def find_lesions(scans: Sequence[StoredScan], threshold: float = 0.5) -> Lesions
     scans : what it has predicted, as `stored.scans_of_test` reads it
     threshold : a pixel is marked if its probability is at least that
     """
-    unit: Unit = "mm3" if all(scan.case.spacing_known for scan in scans) else "px"
+    unit: Unit = "mm3" if all(scan.case.spacing_known for scan in scans) else "voxels"
     true: list[Item] = []
     false: list[Item] = []
     boundary: list[Item] = []

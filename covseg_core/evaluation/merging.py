@@ -39,6 +39,11 @@ def merge(models: Sequence[Folds], comparisons: Sequence[Comparison]) -> Compari
     return Comparison(first.dataset, first.part, any(one.leaky for one in evaluations), tuple(evaluations))
 
 
+def joined_sha256(models: Sequence[str]) -> str:
+    """One for the models of all folds, from the SHA-256 of each."""
+    return hashlib.sha256("".join(models).encode()).hexdigest()
+
+
 class _Joined:
     """How rows of several folds become one table's."""
 
@@ -72,12 +77,11 @@ def _evaluation(
     model: Folds, parts: Sequence[Evaluation], scores: Scores, baselines: tuple[Scores, ...], joined: _Joined
 ) -> Evaluation:
     patients = len({score.patient for score in scores.slices})
-    shas = "".join(part.model_sha256 for part in parts)
     return dataclasses.replace(
         parts[0],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         run=model.id,
-        model_sha256=hashlib.sha256(shas.encode()).hexdigest(),
+        model_sha256=joined_sha256([part.model_sha256 for part in parts]),
         leaky=any(part.leaky for part in parts),
         seen_patients=tuple(sorted({patient for part in parts for patient in part.seen_patients})),
         slices=len(scores.slices),

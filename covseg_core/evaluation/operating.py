@@ -30,7 +30,7 @@ PREDICTIONS = "validation_predictions.npy"
 MEASURE = "mean Dice over validation scans, on the network's grid"
 MINIMUMS: dict[Unit, tuple[float, ...]] = {
     "mm3": (0, 10, 20, 50, 100, 200, 500),
-    "px": (0, 5, 10, 20, 50, 100, 200),
+    "voxels": (0, 5, 10, 20, 50, 100, 200),
 }
 """Smallest sizes that are tried with each threshold."""
 _EQUAL = 1e-9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +18,7 @@ TWO_IOUS = (
     "counts as a class, and nearly all of it is right."
 )
 """Why the same prediction has two IoUs."""
+_MOST_DIGITS = 6
 
 
 def letters() -> Iterator[str]:
@@ -26,10 +28,12 @@ def letters() -> Iterator[str]:
 
 def model_names(comparison: Comparison) -> list[str]:
     """`A · Accuracy`, `B · IoU`, ...: heads of columns and legends."""
-    return [
-        f"{letter} · {METRIC_NAMES[evaluation.metric]}"
-        for letter, evaluation in zip(letters(), comparison.evaluations, strict=False)
-    ]
+    return names_of([evaluation.metric for evaluation in comparison.evaluations])
+
+
+def names_of(metrics: Sequence[Metric]) -> list[str]:
+    """The same for models that were not compared yet."""
+    return [f"{letter} · {METRIC_NAMES[metric]}" for letter, metric in zip(letters(), metrics, strict=False)]
 
 
 def predictors(comparison: Comparison) -> dict[str, Scores]:
@@ -102,6 +106,24 @@ def spread(summary: Summary | None, measure: str, digits: int = 3) -> str:
         return ""
     deviation = number(summary.std, measure, digits)
     return number(summary.mean, measure, digits) + (f" ± {deviation}" if deviation else "")
+
+
+def size(difference: float, low: float, high: float, real: bool) -> str:
+    """A difference without its sign, and its interval the same way round, with as many digits as that is worth.
+
+    Parameters
+    ----------
+    real : it is called a difference, so that no edge may be rounded to 0
+
+    >>> size(-0.0421, -0.0713, -0.0032, True), size(0.0421, -0.01, 0.09, False)
+    ('0.042 (0.003 to 0.071)', '0.04 (-0.01 to 0.09)')
+    """
+    low, high = (low, high) if difference >= 0 else (-high, -low)
+    width = high - low
+    digits = min(_MOST_DIGITS, max(2, -math.floor(math.log10(width)))) if width else 2
+    while real and round(low, digits) == 0 and digits < _MOST_DIGITS:
+        digits += 1  # "better by 0.04 (0.00 to 0.07)" would contradict itself
+    return f"{abs(difference):z.{digits}f} ({low:z.{digits}f} to {high:z.{digits}f})"
 
 
 def label(measure: str, units: dict[str, str]) -> str:

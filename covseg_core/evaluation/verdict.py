@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,6 @@ COMPARED = ("dice", "iou", "mean_iou", "accuracy", "sensitivity", "specificity",
 """Measures that follow from counts, and so have a value for a patient; in all of them higher is better."""
 NAMES: dict[Metric, str] = {"accuracy": "accuracy", "iou": "IoU", "dice": "Dice"}
 """Of the models, in a sentence."""
-_MOST_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,16 @@ def cells(pair: Pair) -> tuple[str, str, str, str, str, str]:
     return difference, edges, f"{pair.patients:,}", _chance(pair.p), _chance(pair.corrected_p), pair.needed_words
 
 
+def spoken(letter: str, metrics: Mapping[str, Metric]) -> str:
+    """A model in a sentence: `Dice model`, with its letter if there are several of its metric.
+
+    >>> spoken("B", {"A": "iou", "B": "dice"}), spoken("B", {"A": "dice", "B": "dice"})
+    ('Dice model', 'Dice model B')
+    """
+    several = list(metrics.values()).count(metrics[letter]) > 1
+    return f"{NAMES[metrics[letter]]} model" + (f" {letter}" if several else "")
+
+
 def _values(evaluation: Evaluation, patients: Sequence[str], measure: str) -> np.ndarray:
     """(patients,) float, NaN where undefined."""
     pooled = dict.fromkeys(patients, Counts())
@@ -184,19 +193,11 @@ def _size(pair: Pair) -> str:
     """`0.04 (0.01 to 0.07)`, of the model that is ahead, with as many digits as the interval is worth."""
     if pair.difference is None or pair.low is None or pair.high is None:
         return ""
-    low, high = (pair.low, pair.high) if pair.difference >= 0 else (-pair.high, -pair.low)
-    width = high - low
-    digits = min(_MOST_DIGITS, max(2, -math.floor(math.log10(width)))) if width else 2
-    while pair.better and round(low, digits) == 0 and digits < _MOST_DIGITS:
-        digits += 1  # "better by 0.04 (0.00 to 0.07)" would contradict itself
-    return f"{abs(pair.difference):z.{digits}f} ({low:z.{digits}f} to {high:z.{digits}f})"
+    return tables.size(pair.difference, pair.low, pair.high, bool(pair.better))
 
 
 def _model(letter: str, models: dict[str, Evaluation]) -> str:
-    """`Dice model`; with its letter if there are several."""
-    metric = models[letter].metric
-    several = sum(evaluation.metric == metric for evaluation in models.values()) > 1
-    return f"{NAMES[metric]} model" + (f" {letter}" if several else "")
+    return spoken(letter, {letter: evaluation.metric for letter, evaluation in models.items()})
 
 
 def _both(first: str, second: str, models: dict[str, Evaluation]) -> str:

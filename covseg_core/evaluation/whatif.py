@@ -44,8 +44,8 @@ class WhatIf:
         self._parts: dict[tuple[int, int], _Pieces] = {}
         self.slices, self.scans = sum(len(scan.zs) for scan in scans), len(self._scans)
         self.has_truth = any(truth.any() for truth in self._truth)
-        self.unit: Unit = "mm3" if all(scan.case.spacing_known for scan in scans) else "px"
-        """Of smallest sizes; px are voxels of the scan, all in one plane or not."""
+        self.unit: Unit = "mm3" if all(scan.case.spacing_known for scan in scans) else "voxels"
+        """Of smallest sizes; voxels are those of the scan, all in one plane or not."""
         self._voxels = [scan.mm3 if self.unit == "mm3" else scan.pixels for scan in scans]
 
     def at(self, threshold: float, minimum: float = 0.0, policy: EmptyPolicy = "nan") -> Scores:

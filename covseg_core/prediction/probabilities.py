@@ -130,6 +130,20 @@ def counter(progress: Progress | None, cancel: Cancel | None, total: int) -> Adv
     return advance
 
 
+def centred(values: np.ndarray, threshold: float) -> np.ndarray:
+    """Probabilities, float32 0..1, stretched so that the threshold comes to 0.5.
+
+    What is below it stays below and what reaches it reaches 0.5, so that models with thresholds of their own can be
+    looked at and put together at one.
+
+    >>> centred(np.float32([0, 0.1, 0.2, 0.6, 1]), 0.2)
+    array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
+    """
+    middle = np.float32(threshold)
+    above = np.float32(0.5) + np.float32(0.5) * ((values - middle) / (np.float32(1) - middle))
+    return np.where(values < middle, np.float32(0.5) * (values / middle), above)
+
+
 def consensus(answers: Sequence[np.ndarray]) -> np.ndarray:
     """The probability that more than half of the models reach, pixel by pixel.
 

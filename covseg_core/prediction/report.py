@@ -15,6 +15,7 @@ from covseg_core.data.inspecting import PLACEHOLDER_SPACING
 from covseg_core.data.intensity import Scale
 from covseg_core.data.volumes import Volume
 from covseg_core.files import sha256_file
+from covseg_core.operating_point import DEFAULT
 from covseg_core.prediction.lungs import LungReport
 from covseg_core.prediction.passport import Passport
 from covseg_core.runs import Run
@@ -59,6 +60,10 @@ class ModelReport:
     sha256: str
     """Of `model.onnx`."""
     mask: MaskReport
+    threshold: float = DEFAULT
+    """Probability, on the scan's own grid, from which a voxel is in its mask."""
+    minimum_mm3: float = 0.0
+    """Connected parts smaller than this are not in its mask."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,8 @@ class Report:
     seconds: float
     """From opening the scan to the last mask."""
     target: Target
-    threshold: float
-    """Probability, on the scan's own grid, from which a voxel is in a model's mask."""
+    threshold: float | None
+    """Probability, on the scan's own grid, from which a voxel is in a model's mask; None where each has its own."""
     vote: str
     """How the masks of several models became one."""
     tied_voxels: int
@@ -102,12 +107,12 @@ class Report:
     files: dict[str, str]
     """SHA-256 of all other files, by file name."""
     minimum_mm3: float = 0.0
-    """Connected parts smaller than this are not in the masks."""
+    """Connected parts smaller than this are not in the mask, nor in those of models without one of their own."""
     lungs: LungReport | None = None
     """None where no lung model was asked."""
     passport: Passport | None = None
     operating: str = ""
-    """Threshold and smallest size in words, and that they are the runs' operating point; empty if they were given."""
+    """Thresholds and sizes in words, and that they are the runs' operating points; empty if they were given."""
 
     @property
     def range_voxels(self) -> tuple[int, int]:

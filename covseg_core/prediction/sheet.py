@@ -219,7 +219,11 @@ def _fitting(lines: Sequence[str]) -> int:
 
 def _legend(report: Report, lungs: bool) -> str:
     why = report.operating.partition(": ")[2]
-    how = f"Probability from {report.threshold:g}{f' ({escape(why)})' if why else ''}."
+    if report.threshold is None:
+        from_ = f"{', '.join(f'{model.threshold:g}' for model in report.models)} in the order of the models"
+    else:
+        from_ = f"{report.threshold:g}"
+    how = f"Probability from {from_}{f' ({escape(why)})' if why else ''}."
     if len(report.models) > 1:
         how += f" Vote: {escape(report.vote)}."
     if report.minimum_mm3:

@@ -17,15 +17,13 @@ COLUMNS = (
 
 def make_table(report: Report) -> bytes:
     """The figures of a report as CSV in UTF-8: empty where something is not known or does not apply."""
-    common = {
-        "scan_sha256": report.scan.sha256,
-        "threshold": report.threshold,
-        "minimum_mm3": report.minimum_mm3,
-    }
+    common = {"scan_sha256": report.scan.sha256, **_cut(report.threshold, report.minimum_mm3)}
     several = len(report.models) > 1
     rows = [_mask(report, "vote" if several else "mask", "" if several else report.models[0].run, report.mask)]
     if several:
-        rows += [_mask(report, "model", model.run, model.mask) for model in report.models]
+        for model in report.models:
+            own = _cut(model.threshold, model.minimum_mm3)
+            rows.append(_mask(report, "model", model.run, model.mask) | own)
     if lungs := report.lungs:
         parts = {"right lung": lungs.right, "left lung": lungs.left, "both lungs": lungs.both}
         rows += [_lung(name, lungs.run, part) for name, part in parts.items()]
@@ -36,8 +34,12 @@ def make_table(report: Report) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, **common} for row in rows)
+    writer.writerows({**common, **row} for row in rows)
     return text.getvalue().encode()
+
+
+def _cut(threshold: float | None, minimum_mm3: float) -> dict[str, Any]:
+    return {"threshold": "" if threshold is None else threshold, "minimum_mm3": minimum_mm3}
 
 
 def _mask(report: Report, part: str, run: str, mask: MaskReport) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Compare: the thesis's table, every model with every metric on the same test scans, and the slices themselves."""
 
 import comparing
+import conditions_panel
 import downloads
+import folded
 import gallery_panel
 import leakage_panel
 import scores_panel
+import scoretable
 import scoring
 import shift_panel
 import slicebrowser
@@ -13,32 +16,37 @@ import streamlit as st
 import trust_panel
 import verdict_panel
 import whatif_panel
-from comparing import Finished
+from finished import Finished, finished_runs, models, preselected
 
 from covseg_core.data.datasets import list_datasets
-from covseg_core.evaluation import frames, tables
+from covseg_core.evaluation import frames
 from covseg_core.evaluation.result import Comparison
 from covseg_core.figures import scans
 from covseg_core.runs import Run
 
 MODELS, DATASET = "compare-models", "compare-dataset"
+NOT_A_RANKING = (
+    "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
+    "be the same prediction. The next table can, since there every model has every metric."
+)
 
 
 def main() -> None:
     st.title("Compare")
-    finished = comparing.models(comparing.finished_runs())
-    if not finished:
+    offered = models(finished_runs())
+    if not offered:
         show_empty_state()
         return
-    chosen = choose(finished)
+    chosen = choose(offered)
     if not chosen:
         st.info("Choose at least one model above.", icon=":material/compare:")
         return
     dataset = choose_dataset(chosen)
     comparison = scoring.comparison_of(chosen, dataset)
     if comparison is None:
+        shift_panel.show(chosen)
         return
-    show_conditions(comparison)
+    conditions_panel.show(comparison)
     show_own(comparison)
     comparison = scores_panel.show(comparison)
     verdict_panel.show(comparison, chosen)
@@ -49,7 +57,7 @@ def main() -> None:
         trust_panel.show(comparison, chosen)
         gallery_panel.show(comparison, chosen)
         leakage_panel.show(comparison, chosen)
-    shift_panel.show(comparison, chosen)
+    shift_panel.show(chosen)
     downloads.show(comparison, chosen)
 
 
@@ -63,18 +71,19 @@ def show_empty_state() -> None:
         st.page_link("app_pages/monitor.py", label="Live curves of running trainings", icon=":material/monitoring:")
 
 
-def choose(finished: list[Finished]) -> list[Run]:
+def choose(offered: list[Finished]) -> list[Run]:
     """The models; the newest finished experiment unless the link says otherwise."""
-    known = {one.run.id: one for one in finished}
+    known = {one.run.id: one for one in offered}
+    folds = f". {comparing.FOLDS_ELSEWHERE}" if folded.any_in([one.run for one in offered]) else ""
     if MODELS not in st.session_state:
-        st.session_state[MODELS] = state.read("runs", comparing.preselected(finished), known)
+        st.session_state[MODELS] = state.read("runs", preselected(offered), known)
     st.session_state[MODELS] = [id for id in st.session_state[MODELS] if id in known]  # one may have been deleted
     chosen = st.multiselect(
         "Models",
         list(known),
         format_func=lambda id: known[id].label,
         key=MODELS,
-        help="Finished runs, the newest experiment first",
+        help=f"Finished runs, the newest experiment first{folds}",
     )
     state.write(runs=chosen)
     return [known[id].run for id in chosen]
@@ -99,34 +108,13 @@ def choose_dataset(chosen: list[Run]) -> str:
     return dataset
 
 
-def show_conditions(comparison: Comparison) -> None:
-    """On what the models were scored; what a reader has to know before the numbers."""
-    first = comparison.evaluations[0]
-    badges = [
-        f":blue-badge[:material/database: {first.dataset}, "
-        f"{'test part' if comparison.part == 'test' else 'all slices'}]",
-        f":gray-badge[n = {tables.plural(first.slices, 'slice')}, {first.positive_slices} with {first.target}]",
-        f":gray-badge[{tables.plural(first.scans, 'scan')}]",
-        f":gray-badge[{tables.plural(first.patients, 'patient')}]",
-        f":gray-badge[split by {tables.splits(comparison)}]",
-        f":gray-badge[threshold {first.threshold:g}]",
-    ]
-    if comparison.leaky:
-        badges.insert(1, ":red-badge[:material/warning: LEAKY]")
-    st.markdown(" ".join(badges))
-    if leak := comparing.leak(comparison):
-        st.warning(leak, icon=":material/warning:")
-    if notes := comparing.notes(comparison):
-        st.info(bullets(notes), icon=":material/info:")
-
-
 def show_own(comparison: Comparison) -> None:
     st.subheader("Each model in its own metric")
     table = frames.own_scores(comparison)
     st.dataframe(
         table,
         hide_index=True,
-        placeholder=comparing.UNDEFINED,
+        placeholder=scoretable.UNDEFINED,
         column_config={
             "Model": st.column_config.TextColumn(pinned=True),
             "Training [min]": st.column_config.NumberColumn(format="%.1f"),
@@ -134,7 +122,7 @@ def show_own(comparison: Comparison) -> None:
             "Test": st.column_config.NumberColumn(format="%.4f"),
         },
     )
-    st.caption(comparing.NOT_A_RANKING)
+    st.caption(NOT_A_RANKING)
 
 
 def show_chart(comparison: Comparison) -> None:
@@ -144,10 +132,6 @@ def show_chart(comparison: Comparison) -> None:
         st.caption(
             f"No point where Dice is undefined, nothing being there and nothing predicted: {', '.join(missing)}."
         )
-
-
-def bullets(sentences: list[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences) if len(sentences) > 1 else sentences[0]
 
 
 main()

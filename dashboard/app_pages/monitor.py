@@ -4,6 +4,7 @@ import curve_panel
 import histories
 import preview_panel
 import run_panel
+import runwords
 import state
 import streamlit as st
 from histories import Known, Seen
@@ -32,7 +33,7 @@ def main() -> None:
     curve_panel.choose_view()
     active = any(item.status.state in ACTIVE for item in look(selected)[0])
     pace = LOOK if active else IDLE
-    names = run_panel.names(selected, st.context.timezone)
+    names = runwords.names(selected, st.context.timezone)
     st.fragment(show_live, run_every=pace)(selected, names, {item.id for item in known}, active)
     st.subheader("What the model sees")
     preview_panel.show(selected, names)
@@ -48,7 +49,7 @@ def show_empty_state() -> None:
 def choose_runs(known: list[Known]) -> list[Known]:
     """The runs of the link, else of one experiment; the choice goes back to the link."""
     ids = [item.id for item in known]
-    names = run_panel.names(known, st.context.timezone)
+    names = runwords.names(known, st.context.timezone)
     if "monitor_runs" not in st.session_state:
         asked = state.read("runs", histories.preselected(known))
         st.session_state.monitor_runs = [id for id in asked if id in ids]

@@ -10,10 +10,12 @@ from io import BytesIO
 
 import comparing
 import exporting
+import finished
 import jumps
 import numpy as np
 import pandas as pd
 import pytest
+import scoretable
 
 from covseg_core.config import LOSSES, METRICS, SCORES, Metric, RunConfig, SplitConfig
 from covseg_core.data.split import Split
@@ -107,12 +109,12 @@ def test_own_scores_say_which_metric_they_are_of(two: Comparison) -> None:
 
 
 def test_every_metric_of_the_settings_has_words() -> None:
-    assert set(comparing.METRIC_NAMES) == set(METRICS)
+    assert set(tables.METRIC_NAMES) == set(METRICS)
     assert {*LOSSES.values(), *SCORES.values()} <= set(frames.NAMES)
 
 
 def test_models_and_baselines_stand_in_one_table(two: Comparison) -> None:
-    table = comparing.score_table(two, "pooled").set_index("Measure")
+    table = scoretable.score_table(two, "pooled").set_index("Measure")
     assert list(table.columns) == ["Best", "n", "A · IoU", "B · Dice", "Background"]
     assert list(table.loc["Dice (foreground)"]) == ["A", 4, f"{40 / 75:.4f}", f"{40 / 95:.4f}", "0.0000"]
     assert table.loc["Specificity", "Best"] == "Background", "a baseline that wins is said to win"
@@ -122,22 +124,22 @@ def test_models_and_baselines_stand_in_one_table(two: Comparison) -> None:
 
 def test_what_is_undefined_says_so_and_is_not_blank() -> None:
     both = comparison(evaluation("iou", EMPTY, EMPTY), evaluation("dice", INVENTED, EMPTY))
-    table = comparing.score_table(both, "pooled").set_index("Measure")
+    table = scoretable.score_table(both, "pooled").set_index("Measure")
     assert list(table.loc["Dice (foreground)", ["A · IoU", "B · Dice"]]) == ["none", "0.0000"]
 
 
 def test_means_over_different_slices_are_not_ranked(two: Comparison) -> None:
     """The model that marks a lesion-free slice has one Dice more, of 0: the means are of different things."""
-    row = comparing.score_table(two, "slices").set_index("Measure").loc["Dice (foreground)"]
+    row = scoretable.score_table(two, "slices").set_index("Measure").loc["Dice (foreground)"]
     assert row["n"] == 3
     assert row["A · IoU"] == "0.500 ± 0.500"
     assert row["B · Dice"] == "0.250 ± 0.289 (n 4)"
     assert row["Best"] == "n differs"
     alone = comparison(evaluation("iou", RIGHT, EMPTY), evaluation("dice", HALF, EMPTY))
     spoilt = dataclasses.replace(alone.evaluations[0], baselines=(scores("lung", INVENTED, INVENTED),))
-    row = comparing.score_table(comparison(spoilt, alone.evaluations[1]), "slices").set_index("Measure")
+    row = scoretable.score_table(comparison(spoilt, alone.evaluations[1]), "slices").set_index("Measure")
     assert list(row.loc["Dice (foreground)", ["n", "Lung", "Best"]]) == [1, "0.000 ± 0.000 (n 2)", "A"]
-    scans = comparing.score_table(two, "scans").set_index("Measure").loc["Dice (foreground)"]
+    scans = scoretable.score_table(two, "scans").set_index("Measure").loc["Dice (foreground)"]
     assert (scans["n"], scans["Best"]) == (2, "A")
 
 
@@ -152,7 +154,7 @@ def test_means_over_different_slices_are_not_ranked(two: Comparison) -> None:
     ],
 )
 def test_best_knows_which_way_is_up(measure: str, values: dict[str, float | None], best: str) -> None:
-    assert comparing._best(measure, values) == best
+    assert scoretable._best(measure, values) == best
 
 
 def test_a_leak_is_called_one() -> None:
@@ -212,17 +214,17 @@ def test_the_newest_whole_experiment_is_chosen_in_the_order_of_the_thesis(make: 
         make(f"old-{metric}", "old", metric, str(number + 1))  # type: ignore[arg-type]
     make("new-dice", "new", "dice", "8")
     make("new-iou", "new", "iou", "8", "failed")
-    finished = comparing.finished_runs()
-    assert [one.run.id for one in finished] == ["new-dice", "old-accuracy", "old-iou", "old-dice"]
-    assert comparing.preselected(finished) == ["old-accuracy", "old-iou", "old-dice"]
-    assert comparing.preselected(finished[:1]) == ["new-dice"], "better than nothing"
-    assert comparing.preselected([]) == []
+    found = finished.finished_runs()
+    assert [one.run.id for one in found] == ["new-dice", "old-accuracy", "old-iou", "old-dice"]
+    assert finished.preselected(found) == ["old-accuracy", "old-iou", "old-dice"]
+    assert finished.preselected(found[:1]) == ["new-dice"], "better than nothing"
+    assert finished.preselected([]) == []
 
 
 def test_a_broken_run_does_not_hide_the_others(make: Make) -> None:
     make("good", "one", "dice", "1")
     (make("bad", "two", "dice", "2").folder / "config.json").write_text("{")
-    assert [one.run.id for one in comparing.finished_runs()] == ["good"]
+    assert [one.run.id for one in finished.finished_runs()] == ["good"]
 
 
 def stored_of(evaluations: Sequence[Evaluation]) -> Callable[[str], Evaluation | None]:
@@ -290,7 +292,7 @@ def test_the_chart_shows_every_model_in_every_scan_and_the_baselines(two: Compar
     traces = {trace.name: trace for trace in chart.data}
     assert set(traces) == {"A · IoU", "B · Dice", "Background"}
     assert list(chart.layout.yaxis.ticktext) == ["a", "b", "Mean of 2"]
-    for name, predictor in comparing.predictors(two).items():
+    for name, predictor in tables.predictors(two).items():
         shown = [x for x in traces[name].x if x is not None]
         expected = [scan.values["dice"] for scan in predictor.scans] + [predictor.over_scans["dice"].mean]
         assert shown == (expected if name != "Background" else [x for x in expected for _ in "ab"])

@@ -12,15 +12,17 @@ from pathlib import Path
 import access
 import comparing
 import exporting
+import finished
 import folded
 import histories
 import jumps
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import predicting
 import psutil
 import pytest
-import run_panel
+import runwords
 import tasks
 from fakeruns import SIZE, fake_folds, fake_run
 from folded import FoldedRun
@@ -33,7 +35,11 @@ from covseg_core.data.datasets import Dataset, load_dataset
 from covseg_core.data.importing import import_dataset
 from covseg_core.data.phantom import write_sample
 from covseg_core.data.slices import to_native
+from covseg_core.errors import RunError
 from covseg_core.evaluation.folding import evaluate_folds
+from covseg_core.evaluation.result import Evaluation
+from covseg_core.evaluation.verify import verify_bundle
+from covseg_core.files import read_json
 from covseg_core.runs import Run
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
@@ -83,7 +89,7 @@ def limit_of(folds: list[Run], metric: Metric, case: str) -> float:
 
 
 def chosen() -> list[Run]:
-    return [one.run for one in comparing.models(comparing.finished_runs())]
+    return [one.run for one in finished.models(finished.finished_runs())]
 
 
 def test_the_folds_of_a_metric_are_one_entry_and_all_is_there(folds: list[Run]) -> None:
@@ -153,6 +159,80 @@ def test_disagreement_and_masks_are_those_of_the_folds(folds: list[Run], dataset
     np.testing.assert_array_equal(np.asarray(mask.dataobj).T, by_hand(dataset, case, limit_of(folds, "dice", case)))
 
 
+def test_predictions_of_all_folds_come_row_by_row_with_their_names(folds: list[Run]) -> None:
+    """A row under another slice's name is a figure that nobody can reproduce."""
+    comparison, runs = evaluate_folds(folds), chosen()
+    with exporting.predictions_zip(comparison, runs) as file, zipfile.ZipFile(file) as archive:
+        assert isinstance(file, io.RawIOBase), "the download button takes no other kind of temporary file"
+        assert archive.testzip() is None
+        rows = pd.read_csv(archive.open("rows.csv"))
+        kept = {run.id: np.load(io.BytesIO(archive.read(f"{run.id}.npy")), allow_pickle=False) for run in runs}
+    assert list(kept) == ["experiment-iou", "experiment-dice"]
+    places = {where: row for row, where in enumerate(zip(rows["scan"], rows["slice"], strict=True))}
+    assert len(places) == len(rows) == 40 and list(rows["row"]) == list(range(40))
+    seen = 0
+    for run in folds:
+        own = np.load(run.test_predictions, allow_pickle=False)
+        scores = read_json(run.evaluation, Evaluation).model.slices
+        values = kept[f"experiment-{run.config.metric}"]
+        assert (values.dtype, values.shape) == (np.float16, (40, SIZE, SIZE))
+        for row, score in zip(own, scores, strict=True):
+            np.testing.assert_array_equal(values[places[score.case, score.z]], row)
+            seen += 1
+    assert seen == 80, "every slice, by each of the two models"
+
+
+def test_predictions_of_slices_that_lie_in_several_folds_keep_their_names(dataset: Dataset) -> None:
+    """By slice, neighbours come from different files."""
+    runs = fake_folds(dataset, {"dice": 100}, 3, "slice")
+    comparison, [run] = evaluate_folds(runs), chosen()
+    with exporting.predictions_zip(comparison, [run]) as file, zipfile.ZipFile(file) as archive:
+        rows = pd.read_csv(archive.open("rows.csv"))
+        values = np.load(io.BytesIO(archive.read(f"{run.id}.npy")), allow_pickle=False)
+    for row, case, z in zip(values, rows["scan"], rows["slice"], strict=True):
+        [fold] = [one.config.split.fold for one in runs if z in one.split.test.get(case, ())]
+        image = prepared(dataset, dataset.case(case), PrepareConfig(size=SIZE), "images")[z]
+        np.testing.assert_array_equal(row, image > 100 + 5 * fold)
+
+
+def test_predictions_that_are_not_those_that_were_scored_are_refused(folds: list[Run]) -> None:
+    comparison, runs = evaluate_folds(folds), chosen()
+    np.save(folds[2].test_predictions, np.load(folds[2].test_predictions)[1:])
+    with pytest.raises(RunError, match="test_predictions.npy"):
+        exporting.predictions_zip(comparison, runs)
+    for run in runs:
+        short = dataclasses.replace(comparison.evaluations[0].model, slices=comparison.evaluations[0].model.slices[1:])
+        evaluation = dataclasses.replace(comparison.evaluations[0], model=short)
+        with pytest.raises(RunError):
+            exporting.predictions_zip(dataclasses.replace(comparison, evaluations=(evaluation,)), [run])
+
+
+def test_the_evidence_of_folds_that_is_downloaded_can_be_verified(folds: list[Run], tmp_path: Path) -> None:
+    evaluate_folds(folds)
+    runs = chosen()[::-1]
+    comparison, _ = comparing.stored_comparison(runs, access.evaluation)
+    assert comparison is not None
+    with exporting.evidence_zip(comparison, runs) as file:
+        (tmp_path / "evidence.zip").write_bytes(file.read())
+    result = verify_bundle(tmp_path / "evidence.zip")
+    assert result.same
+    assert [check.run for check in result.runs] == ["experiment-dice", "experiment-iou"], "as on the page"
+
+
+def test_files_of_folds_are_offered_and_made_only_when_asked_for(
+    folds: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bundles of fifteen runs in every rerun of the page would make it stand still."""
+    evaluate_folds(folds)
+    asked: list[str] = []
+    for name in ("predictions_zip", "evidence_zip", "tables_zip", "masks_zip"):
+        monkeypatch.setattr(exporting, name, lambda *args, name=name: asked.append(name))
+    app = open_page("compare")
+    labels = [button.label for button in app.get("download_button")]
+    assert {"Test predictions (.npy)", "Evidence (zip)", "Tables (CSV)"} <= set(labels)
+    assert not asked
+
+
 def test_the_first_fold_can_be_compared_while_the_others_train(folds: list[Run]) -> None:
     for run in folds[2:]:
         run.write_status(dataclasses.replace(run.status, state="stopped"))
@@ -191,7 +271,7 @@ def test_a_fold_by_itself_is_no_part_of_all(folds: list[Run]) -> None:
 
 def test_curves_tell_folds_apart_and_one_fold_is_asked_to_predict(folds: list[Run]) -> None:
     known, _ = histories.known_runs()
-    assert list(run_panel.names(known, None).values()) == [
+    assert list(runwords.names(known, None).values()) == [
         f"{metric} · fold {fold}" for fold in (1, 2, 3) for metric in ("IoU", "Dice")
     ]
     models = predicting.models()

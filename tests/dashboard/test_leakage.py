@@ -6,7 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
-import comparing
+import finished
 import leaks
 import pytest
 import tasks
@@ -100,11 +100,11 @@ def test_only_what_differs_in_its_split_is_a_pair(dataset: Dataset, by_patient: 
     fake_run(dataset, "other-metric", "iou", SplitConfig("slice", SHARES), 90, experiment="a")
     fake_run(dataset, "other-preset", "dice", SplitConfig("slice", SHARES), 90, experiment="b", preset="paper")
     fake_folds(dataset, {"dice": 90}, 3, "slice", experiment="folds")
-    models = comparing.models(comparing.finished_runs())
+    models = finished.models(finished.finished_runs())
     assert [pair.id for pair in leaks.pairs(models, [by_patient])] == ["by-patient by-slice"]
     assert [pair.id for pair in leaks.pairs(models, [by_slice])] == ["by-patient by-slice"]
     fake_folds(dataset, {"dice": 90}, 3, "patient", experiment="honest")
-    models = comparing.models(comparing.finished_runs())
+    models = finished.models(finished.finished_runs())
     [folds] = [one.run for one in models if one.run.id == "honest-dice"]
     [pair] = leaks.pairs(models, [folds])
     assert pair.id == "honest-dice folds-dice"

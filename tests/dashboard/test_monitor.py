@@ -13,7 +13,7 @@ import histories
 import numpy as np
 import psutil
 import pytest
-import run_panel
+import runwords
 from streamlit.testing.v1 import AppTest
 
 from covseg_core import jobs, runs
@@ -253,11 +253,11 @@ def test_time_left_comes_from_the_last_epochs() -> None:
     run = make_run("one", "running", epochs=8)
     learn(run, 8, [500.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0, 20.0])
     [known] = histories.known_runs()[0]
-    assert run_panel.time_left(histories.look(known)) == pytest.approx(2 * 20.0)
+    assert runwords.time_left(histories.look(known)) == pytest.approx(2 * 20.0)
     run.write_status(dataclasses.replace(run.status, step=5, steps=10))
-    assert run_panel.time_left(histories.look(known)) == pytest.approx(1.5 * 20.0)
+    assert runwords.time_left(histories.look(known)) == pytest.approx(1.5 * 20.0)
     run.write_status(dataclasses.replace(run.status, state="queued"))
-    assert run_panel.time_left(histories.look(known)) is None
+    assert runwords.time_left(histories.look(known)) is None
 
 
 @pytest.mark.parametrize(("state", "pid_started"), [("failed", None), ("running", 1.0)], ids=["failed", "lost"])
@@ -274,9 +274,9 @@ def test_a_run_that_broke_says_why_and_shows_the_end_of_its_log(state: State, pi
 
 def test_a_log_that_is_not_text_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
-    assert run_panel.log_tail(log) == ""
+    assert runwords.log_tail(log) == ""
     log.write_bytes(b"x" * 100_000 + b"\n\xff\xfe end\n")
-    assert run_panel.log_tail(log, 1).endswith(" end")
+    assert runwords.log_tail(log, 1).endswith(" end")
 
 
 def test_stop_asks_the_training_to_stop() -> None:

@@ -22,6 +22,7 @@ import streamlit as st
 import tasks
 import uploads
 from onnx import TensorProto, helper
+from result_panel import OWN
 from streamlit.testing.v1 import AppTest
 
 from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig, Target
@@ -29,7 +30,7 @@ from covseg_core.data.datasets import Dataset, delete_dataset, load_dataset
 from covseg_core.data.split import Split
 from covseg_core.errors import CovsegError, ScanError
 from covseg_core.files import sha256_file, write_json
-from covseg_core.operating_point import FILE, VERSION, OperatingPoint
+from covseg_core.operating_point import FILE, VERSION, OperatingPoint, Setting
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.predict import predict_scan
 from covseg_core.runs import Run, create_run, open_run
@@ -327,10 +328,10 @@ def test_a_scan_of_a_dataset_can_be_taken(make: Callable[..., Run], phantoms: st
     case = load_dataset(phantoms).cases[0]
     assert (app.query_params["dataset"], app.query_params["case"]) == (phantoms, case.id)
     desk = the_desk(predict(app))
-    scene = outcomes.scene(desk, outcomes.outcome(desk, 0.5, 0))
+    scene = outcomes.scene(desk, outcomes.outcome(desk, Setting()))
     assert scene.truth is not None, "where the true mask is known, it is shown beside the model's"
     delete_dataset(phantoms)
-    assert outcomes.scene(desk, outcomes.outcome(desk, 0.5, 0)).truth is None
+    assert outcomes.scene(desk, outcomes.outcome(desk, Setting())).truth is None
 
 
 def test_a_link_reproduces_scan_models_slice_and_threshold(make: Callable[..., Run], phantoms: str) -> None:
@@ -381,9 +382,9 @@ def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..
     assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
     assert "threshold 0.35, parts from 20 mm³: the operating point of the run" in text(app)
     desk = the_desk(app)
-    assert desk.outcome is not None and (desk.outcome.threshold, desk.outcome.minimum) == (0.35, 20)
+    assert desk.outcome is not None and desk.outcome.setting == Setting(0.35, 20)
     app = well(app.slider(key="threshold").set_value(0.5).run())
-    assert desk.outcome.threshold == 0.5
+    assert desk.outcome.setting == Setting(0.5, 20)
 
 
 def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(make: Callable[..., Run]) -> None:
@@ -405,6 +406,40 @@ def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(make: C
     assert app.slider(key="threshold").value == 0.8, "what the user has set stays"
 
 
+def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_one_for_all(
+    make: Callable[..., Run], tmp_path: Path
+) -> None:
+    """At 0.5 for all, what validation has found for each would be lost without a word."""
+    runs = [make("accuracy", -900), make("iou", -700), make("dice", -1000)]
+    for run, threshold in zip(runs, (0.3, 0.8, 0.9), strict=True):
+        point = OperatingPoint(
+            VERSION, "", sha256_file(run.onnx), "validation", "Dice", threshold, 0, "mm3", 0.8, 0.7, 0.4, 0.75, 2, 20
+        )
+        write_json(run.folder / FILE, point)
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(chest()))
+    app = predict(send(open_page(), scan.read_bytes()))
+    assert not [slider for slider in app.slider if slider.key == "threshold"], "it would move nothing"
+    assert "Dice: threshold 0.9, parts of any size" in text(app)
+    expected = predict_scan(scan, runs, threshold=None)
+    desk = the_desk(app)
+    assert desk.outcome is not None and desk.outcome.report.mask == expected.report.mask
+    [models] = [frame.value for frame in app.dataframe if "Threshold" in frame.value.columns]
+    assert list(models["Threshold"]) == [0.3, 0.8, 0.9]
+    saved = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, desk.outcome.setting, "mask.nii.gz")))
+    assert np.count_nonzero(np.asarray(saved.dataobj)) == expected.report.mask.voxels
+    scene = outcomes.scene(desk, desk.outcome)
+    masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
+    assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
+    for layer, mask in zip(scene.layers, masks, strict=True):
+        shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
+        np.testing.assert_array_equal(shown, mask)
+    app = well(app.toggle(key=OWN).set_value(False).run())
+    assert app.slider(key="threshold").value == 0.5
+    assert desk.outcome.setting == Setting()
+    assert desk.outcome.report.mask == predict_scan(scan, runs).report.mask != expected.report.mask
+
+
 def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tmp_path: Path) -> None:
     for metric, zero in (("accuracy", -900), ("iou", -700), ("dice", -1000)):
         make(metric, zero)
@@ -416,7 +451,7 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
         app = well(app.slider(key="threshold").set_value(threshold).run())
         desk = the_desk(app)
         truth = predict_scan(scan, runs, tmp_path / f"by hand {threshold}", threshold)
-        report = json.loads(outcomes.download(desk, threshold, 0, "report.json"))
+        report = json.loads(outcomes.download(desk, Setting(threshold), "report.json"))
         own = [model.mask.volume_ml for model in truth.report.models]
         assert float(metrics(app)["Infection [mL]"]) == pytest.approx(truth.report.mask.volume_ml, abs=0.05)
         low, high = map(float, metrics(app)["Range over 3 models [mL]"].split(" to "))
@@ -428,7 +463,7 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
         assert report["scan"]["sha256"] == sha256_file(scan)
         assert "not for diagnosis" in report["notice"]
         for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs)):
-            image = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, threshold, 0, name)))
+            image = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, Setting(threshold), name)))
             by_hand = nib.load(tmp_path / f"by hand {threshold}" / name)
             np.testing.assert_array_equal(image.dataobj, by_hand.dataobj)
             np.testing.assert_array_equal(image.affine, nib.load(scan).affine)
@@ -453,9 +488,9 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
     for metric, zero in (("accuracy", -900), ("iou", -700), ("dice", -1000)):
         make(metric, zero)
     desk = the_desk(predict(send(open_page(), chest())))
-    scene = outcomes.scene(desk, outcomes.outcome(desk, 0.5, 0))
+    scene = outcomes.scene(desk, outcomes.outcome(desk, Setting()))
     assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
-    image = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, 0.5, 0, "mask.nii.gz")))
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, Setting(), "mask.nii.gz")))
     ras = np.asarray(nib.as_closest_canonical(image).dataobj)
     for z in (0, 6, 7):
         np.testing.assert_array_equal(scene.layers[0].plane(z) >= np.float32(0.5), ras[::-1, ::-1, z].T)
@@ -465,10 +500,10 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
 def test_a_damaged_file_is_not_handed_out(make: Callable[..., Run]) -> None:
     make()
     desk = the_desk(predict(send(open_page(), chest())))
-    outcomes.download(desk, 0.5, 0, "mask.nii.gz")
+    outcomes.download(desk, Setting(), "mask.nii.gz")
     (desk.output / "mask.nii.gz").write_bytes(b"half of it")
     with pytest.raises(CovsegError, match="is not as it was written"):
-        outcomes.download(desk, 0.5, 0, "mask.nii.gz")
+        outcomes.download(desk, Setting(), "mask.nii.gz")
 
 
 def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,7 +519,7 @@ def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: p
     app = predict(app)
     assert asked == ["first-dice", "first-accuracy"]
     assert list(app.dataframe[0].value["Run"]) == ["first-accuracy", "first-iou", "first-dice"]
-    report = json.loads(outcomes.download(the_desk(app), 0.5, 0, "report.json"))
+    report = json.loads(outcomes.download(the_desk(app), Setting(), "report.json"))
     assert [model["metric"] for model in report["models"]] == ["accuracy", "iou", "dice"]
 
 
@@ -586,7 +621,7 @@ def test_the_scan_before_is_removed_with_everything_made_from_it(make: Callable[
     make()
     app = predict(send(open_page(), chest()))
     first = the_desk(app)
-    outcomes.download(first, 0.5, 0, "mask.nii.gz")
+    outcomes.download(first, Setting(), "mask.nii.gz")
     app = press(app, "Another scan")
     assert left_on_disk(data_folder) == []
     assert desks.find(first.id) is None

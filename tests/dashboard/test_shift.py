@@ -6,6 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import folded
 import pytest
 import shift_panel
 import tasks
@@ -70,7 +71,9 @@ def test_nothing_is_read_until_it_is_opened(run: Run, monkeypatch: pytest.Monkey
 
 def test_a_click_scores_what_is_missing_and_it_is_there_from_then_on(run: Run) -> None:
     app = open_page()
-    assert set(matrix(app).values()) == {"not scored"}
+    cells = matrix(app)
+    assert {cells["radio", "per scan"], cells["radio", "pooled"]} == {"not scored"}
+    assert cells["corona", "per scan"].endswith("· own"), "it stands in the tables above, too"
     next(button for button in app.button if button.label == "Score what is missing").click().run()
     task = tasks.get(next(iter(app.session_state[shift_panel.TASKS].values())))
     assert task is not None
@@ -86,6 +89,29 @@ def test_a_click_scores_what_is_missing_and_it_is_there_from_then_on(run: Run) -
     assert cells["radio", "per scan"].startswith(f"{cell.dice.mean:.3f} ± {cell.dice.std:.3f} (n {cell.dice.n})")
     assert cells["radio", "pooled"] == f"{cell.pooled_dice:.3f}"
     assert not [button for button in app.button if button.label == "Score what is missing"]
+    assert any("Dice model: Dice" in text.value and "than on corona's test part" in text.value for text in app.markdown)
+    assert any("No interval with fewer than 5 patients" in caption.value for caption in app.caption)
+
+
+def test_nothing_is_offered_where_nothing_is_missing(run: Run) -> None:
+    delete_dataset("radio")
+    app = open_page()
+    assert list(matrix(app)) == [("corona", "per scan"), ("corona", "pooled")]
+    assert "not scored" not in matrix(app).values()
+    assert not [button for button in app.button if button.label == "Score what is missing"]
+
+
+def test_models_that_no_table_can_compare_are_shown_on_other_sources(run: Run) -> None:
+    """Folds and a single run have no slices in common that none has learned from."""
+    runs = fake_folds(load_dataset("corona"), {"dice": 90}, 3, experiment="folds")
+    evaluate_folds(runs)
+    measure_shift([run, *runs], ["radio"])
+    app = open_page(runs="one,folds-dice")
+    assert any(folded.APART in info.value for info in app.info)
+    [table] = [frame.value for frame in app.dataframe if list(frame.value.columns[:2]) == ["Dataset", "Dice"]]
+    assert list(table.columns[2:]) == ["A · Dice", "B · Dice"]
+    assert "not scored" not in table.to_numpy()
+    assert "Other sources" in app.multiselect[0].help, "the way for folds to other data"
 
 
 def test_folds_are_one_column(run: Run) -> None:
@@ -99,7 +125,7 @@ def test_folds_are_one_column(run: Run) -> None:
 
 def test_models_of_several_sources_are_told_apart(run: Run) -> None:
     other = fake_run(load_dataset("radio"), "two", "dice", SplitConfig(fractions=(0.3, 0.2, 0.5)), 90)
-    names = shift_panel.names_of([run, other], ["A · Dice", "B · Dice"])
+    names = shift_panel.names_of([run, other])
     assert list(names.values()) == ["A · Dice · corona", "B · Dice · radio"]
 
 
