@@ -25,6 +25,7 @@ from covseg_core.data.intensity import Scale
 from covseg_core.data.pairing import is_nifti, pair
 from covseg_core.errors import CovsegError, DatasetError, PairingError, SettingError
 from covseg_core.files import safe_name
+from covseg_core.progress import Progress
 from covseg_core.settings import data_root
 
 TYPES = ["nii", "gz", "zip"]
@@ -136,7 +137,7 @@ class Upload:
         calls them.
         """
 
-        def work(progress: importing.Progress, cancelled: threading.Event) -> str:
+        def work(progress: Progress, cancelled: threading.Event) -> str:
             try:
                 check_room(self.bytes)  # for the copies
                 words = f"upload of {len(self.files)} files"

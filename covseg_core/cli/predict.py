@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from covseg_core.prediction.inference import Progress
     from covseg_core.prediction.predict import Prediction
     from covseg_core.prediction.report import MaskReport, Report
+    from covseg_core.progress import Progress
     from covseg_core.runs import Run
 
 LUNGS = "lung"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,14 +25,13 @@ from covseg_core.data.slices import Grid, to_images, to_masks
 from covseg_core.data.volumes import load_geometry, load_mask, load_scan
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.files import atomic_path, sha256_file
+from covseg_core.progress import Progress
 from covseg_core.settings import data_root
 
 if TYPE_CHECKING:
     from covseg_core.data.datasets import Case, Dataset
 
 What = Literal["images", "infection", "lung"]
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
 
 CACHE_VERSION = 1
 """Raise when the same scan and configuration give other pixels than before."""

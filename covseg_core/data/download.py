@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from covseg_core.errors import DownloadError, SettingError
+from covseg_core.progress import Progress
 from covseg_core.settings import data_root
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes of the current file that are there, and that it has in all (0: the server does not say)."""
 
 _CHUNK = 2**18
 _TIMEOUT = 30.0

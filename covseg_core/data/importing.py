@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,9 +22,7 @@ from covseg_core.data.pairing import Group, is_nifti, pair
 from covseg_core.data.staging import staging
 from covseg_core.errors import CovsegError, DatasetError, PairingError, ScanError
 from covseg_core.files import sha256_file, write_json
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do, in cases."""
+from covseg_core.progress import Progress
 
 _FILES = {"scan": "ct", "infection": "infection_mask", "lung": "lung_mask"}
 _THREADS = 2

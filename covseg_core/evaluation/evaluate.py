@@ -20,10 +20,8 @@ from covseg_core.evaluation.candidate import Candidate
 from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
 from covseg_core.evaluation.result import THRESHOLD, VERSION, Comparison, Evaluation
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, score_case, summarise
+from covseg_core.progress import Progress
 from covseg_core.runs import Run
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do, in slices."""
 
 UNKNOWN_SIZE, NO_SURFACES = "Voxel size unknown in", "No HD95 and NSD per scan for"
 """How notes begin that name scans."""

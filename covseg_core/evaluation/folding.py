@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from covseg_core.data.split import Selection
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation.evaluate import Progress, evaluate_runs
+from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
 from covseg_core.evaluation.merging import merge
 from covseg_core.evaluation.policies import with_policy
 from covseg_core.evaluation.result import VERSION, Comparison, Evaluation
 from covseg_core.files import read_json, sha256_file
+from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run, read_status
 
 
@@ -110,7 +111,7 @@ def evaluate_each(
     ]
     comparisons = []
     for number, fold in enumerate(folds):
-        advance = _share(progress, sum(sizes[:number]), sizes[number], sum(sizes))
+        advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
         known = stored[number]
         comparisons.append(with_policy(known, policy) if known else evaluate_runs(fold, None, policy, advance))
     return comparisons
@@ -155,10 +156,3 @@ def _check_deal(runs: Sequence[Run]) -> None:
     if not runs or len(deals) < len(runs) or any(deal != deals[0] for deal in deals):
         names = ", ".join(dict.fromkeys(one.experiment for one in configs)) or "evaluate"
         raise RunError(names, "not folds of one cross-validation", "runs of one experiment with folds")
-
-
-def _share(progress: Progress | None, before: int, size: int, total: int) -> Progress | None:
-    """Progress of one fold as its part of the whole."""
-    if progress is None or not total:
-        return None
-    return lambda done, of: progress(before + round(size * done / max(of, 1)), total)

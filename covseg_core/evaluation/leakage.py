@@ -8,7 +8,7 @@ nearest training slice.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,10 @@ from covseg_core.data.similarity import nearest, neighbours
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation import folding
 from covseg_core.evaluation.estimates import MEASURES, Estimate, gap, same_slices, score
-from covseg_core.evaluation.evaluate import Progress, evaluate_runs
+from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.result import Evaluation
 from covseg_core.files import cached_sha256, read_json, write_json
+from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run
 
 ALIKE = 0.95
@@ -87,7 +88,7 @@ def measure_leakage(first: Sequence[Run], second: Sequence[Run], progress: Progr
         raise RunError(names, f"both are split by {kinds[0]}", "one run split by patient, one by slice")
     by_patient, by_slice = (first, second) if kinds[0] == "patient" else (second, first)
     differences = _differences(by_patient, by_slice)
-    halves = [_half(progress, number) for number in (0, 1)]
+    halves = [part_of(progress, 50 * number, 50, 100) for number in (0, 1)]
     honest, leaky = _evaluate(by_patient, halves[0]), _evaluate(by_slice, halves[1])
     found = Leakage(
         honest.dataset,
@@ -200,10 +201,3 @@ def _ids(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def _sha256(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(cached_sha256(run.onnx) for run in runs)
-
-
-def _half(progress: Progress | None, number: int) -> Callable[[int, int], None] | None:
-    """Progress of one side as half of the whole."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(number * total + done, 2 * total)

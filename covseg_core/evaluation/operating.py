@@ -6,7 +6,6 @@ The test part has no say in it, so that test scores at the point are as honest a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,10 +19,8 @@ from covseg_core.evaluation.whatif import STEPS, WhatIf
 from covseg_core.files import atomic_path, sha256_file, write_json
 from covseg_core.operating_point import DEFAULT, FILE, VERSION, OperatingPoint, Unit
 from covseg_core.prediction.inference import Segmenter
+from covseg_core.progress import Progress
 from covseg_core.runs import Run
-
-Progress = Callable[[int, int], None]
-"""Called with the slices predicted, and those there are."""
 
 PREDICTIONS = "validation_predictions.npy"
 """In the run's folder: (N, S, S) float16, ordered by case and slice, and after the array the model's SHA-256."""

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from covseg_core.data.datasets import Dataset, list_datasets, load_dataset
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation.evaluate import Progress, evaluate_runs
+from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.folding import finished_folds, stored_comparison
 from covseg_core.evaluation.matrix import Cell, Shift, cell_of
 from covseg_core.evaluation.result import VERSION
 from covseg_core.files import Stamp, cached_sha256, read_json, stamp, write_json
+from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run
 
 FOLDER = "evaluations"
@@ -47,7 +48,7 @@ def measure_shift(runs: Sequence[Run], names: Sequence[str] = (), progress: Prog
         todo += [(dataset, others, dataset.name)] if others else []
     sizes = [sum(case.slices for case in dataset.cases) for dataset, _, _ in todo]
     for number, (dataset, group, name) in enumerate(todo):
-        advance = _share(progress, sum(sizes[:number]), sizes[number], sum(sizes))
+        advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
         comparison = evaluate_runs(group, name or None, progress=advance)
         if name:  # else it is in the run's folder already
             for run, evaluation in zip(group, comparison.evaluations, strict=True):
@@ -122,10 +123,3 @@ def _kept_cell(run: Run, dataset: Dataset) -> Cell | None:
 
 def _path(run: Run, dataset: Dataset) -> Path:
     return run.folder / FOLDER / f"{dataset.name}.json"
-
-
-def _share(progress: Progress | None, before: int, size: int, total: int) -> Progress | None:
-    """Progress of one dataset as its part of the whole."""
-    if progress is None:
-        return None
-    return lambda done, of: progress(before + round(size * done / max(of, 1)), total)

@@ -16,12 +16,13 @@ from covseg_core.data.datasets import Dataset, list_datasets, load_dataset
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.evaluation.agreement import RunCheck, Verification, compare
 from covseg_core.evaluation.bundle import COMPARISON, EVALUATION, FOLDS_VERSION, MANIFEST, VERSION, Data, Manifest
-from covseg_core.evaluation.evaluate import Progress, evaluate_runs
+from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.folding import Folds, evaluate_each, folds_of
 from covseg_core.evaluation.merging import merge
 from covseg_core.evaluation.policies import with_policy
 from covseg_core.evaluation.result import Comparison, Evaluation
 from covseg_core.files import read_json, safe_name, sha256_file
+from covseg_core.progress import Progress
 from covseg_core.runs import Run
 
 LIMITS = Limits(files=10_000, bytes=8 * 2**30)

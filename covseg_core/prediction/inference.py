@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,13 +11,12 @@ import numpy as np
 
 from covseg_core.config import PrepareConfig
 from covseg_core.errors import RunError
+from covseg_core.progress import Progress
 from covseg_core.runs import Run
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Progress = Callable[[int, int], None]
-"""Called with the slices done and the slices there are."""
 
 BATCH_PIXELS = 2 * 256 * 256
 """Pixels a batch, at most `MAX_BATCH` slices. Larger batches take no less time on a CPU (benchmarks/predict.py), and

@@ -15,12 +15,13 @@ from covseg_core.errors import SettingError
 from covseg_core.operating_point import Cut, Setting, setting_of
 from covseg_core.prediction.checking import CheckedScan, check_scan
 from covseg_core.prediction.deciding import Prediction, decide
-from covseg_core.prediction.inference import Cancel, Progress, Segmenter
+from covseg_core.prediction.inference import Cancel, Segmenter
 from covseg_core.prediction.keeping import Keeper
 from covseg_core.prediction.passport import make_passport
 from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, segment
 from covseg_core.prediction.report import voxel_ml
 from covseg_core.prediction.writing import check_files
+from covseg_core.progress import Progress
 from covseg_core.runs import Run
 
 MAX_MODELS = 100
