@@ -69,8 +69,11 @@ def models(finished: Sequence[Finished]) -> list[Finished]:
 
 def preselected(finished: Sequence[Finished]) -> list[str]:
     """Ids of the models of the newest experiment that is finished whole; if none is, of what there is of the newest."""
-    if not finished:
-        return []
+    return [one.run.id for one in newest(finished)]
+
+
+def newest(finished: Sequence[Finished]) -> list[Finished]:
+    """The models of the newest experiment that is finished whole; if none is, what there is of the newest."""
     unfinished = set()
     for run in runs.list_runs():
         status = runs.read_status(run)
@@ -80,7 +83,7 @@ def preselected(finished: Sequence[Finished]) -> list[str]:
             except CovsegError:
                 continue
     whole = [one for one in finished if one.config.experiment not in unfinished] or list(finished)
-    return [one.run.id for one in finished if one.config.experiment == whole[0].config.experiment]
+    return [one for one in whole if one.config.experiment == whole[0].config.experiment]
 
 
 def when(iso: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import tasks
 import uploads
 from desks import Desk, Result
-from finished import Finished, finished_runs
+from finished import Finished, finished_runs, newest
 
 from covseg_core import runs
 from covseg_core.config import Target
@@ -52,16 +52,23 @@ def label(one: Finished) -> str:
 
 
 def preselected(models: Sequence[Finished]) -> list[str]:
-    """Of the newest experiment, the models that differ, if their number is odd, so that no vote is tied; else one.
+    """Of the newest experiment that is finished, the models that differ, if their number is odd, so that no vote is
+    tied; else one. Of a cross-validation all folds of one metric, of an even number one less.
 
-    The shipped models count as one experiment.
+    One by patient comes before one by slice, whose scores say less about a new patient. The shipped models count as one
+    experiment.
     """
-    newest = [one for one in models if _experiment(one) == _experiment(models[0])] if models else []
-    newest = [one for one in newest if one.config.split.fold == newest[0].config.split.fold]
-    different = {cached_sha256(one.run.onnx): one.run.id for one in newest}
-    if len(different) % 2:
-        return [one.run.id for one in newest if one.run.id in different.values()]
-    return [one.run.id for one in newest if one.config.metric == "dice"][:1] or [one.run.id for one in newest[:1]]
+    own = [one for one in models if not _shipped(one)]
+    chosen = newest([one for one in own if one.config.split.kind == "patient"] or own) or list(models)
+    if not chosen:
+        return []
+    metrics = [one.config.metric for one in chosen]
+    metric = "dice" if "dice" in metrics else metrics[0]
+    alike = [one.run.id for one in chosen if one.config.metric == metric]
+    if chosen[0].config.split.folds:
+        return alike[: len(alike) - 1 + len(alike) % 2]
+    different = {cached_sha256(one.run.onnx): one.run.id for one in chosen}
+    return [one.run.id for one in chosen if one.run.id in different.values()] if len(different) % 2 else alike[:1]
 
 
 def same_models(models: Sequence[Finished]) -> str:
@@ -169,10 +176,6 @@ def _seg_problem(scan: CheckedScan) -> str:
 
 def _shipped(one: Finished) -> bool:
     return one.run.folder.parent == pretrained_root()
-
-
-def _experiment(one: Finished) -> str:
-    return "shipped" if _shipped(one) else one.config.experiment
 
 
 def plain(text: str) -> str:

@@ -217,6 +217,26 @@ def test_an_odd_number_of_differing_models_is_chosen_from_the_newest_experiment(
     assert predicting.preselected([]) == []
 
 
+def test_a_cross_validation_predicts_with_all_its_folds(make: Callable[..., Run]) -> None:
+    """One fold alone has learned from fewer patients than there are; an even number of votes can be tied."""
+    for fold in range(1, 5):
+        for metric in ("iou", "dice"):
+            run = make(metric, -900 - fold, f"fold{fold}")
+            split = SplitConfig(folds=4, fold=fold)
+            write_json(run.folder / "config.json", dataclasses.replace(run.config, experiment="folds", split=split))
+    assert predicting.preselected(predicting.models()) == ["fold1-dice", "fold2-dice", "fold3-dice"]
+
+
+def test_what_is_unfinished_or_split_by_slice_is_not_chosen_before_the_user_does(make: Callable[..., Run]) -> None:
+    make("dice", experiment="good")
+    leaky = make("dice", experiment="leaky", created="2026-02-02T03:04:05+00:00")
+    config = dataclasses.replace(leaky.config, split=SplitConfig("slice"))
+    write_json(leaky.folder / "config.json", config)
+    make("accuracy", experiment="half", created="2026-02-03T03:04:05+00:00")
+    make("dice", experiment="half", created="2026-02-03T03:04:05+00:00", state="running")
+    assert predicting.preselected(predicting.models()) == ["good-dice"]
+
+
 def test_models_that_are_one_and_the_same_are_told(make: Callable[..., Run]) -> None:
     for metric, zero in (("accuracy", -900), ("iou", -900), ("dice", -1000)):
         make(metric, zero)
