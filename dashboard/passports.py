@@ -67,7 +67,7 @@ def show_unusual(desk: Desk, chosen: Sequence[Finished]) -> None:
     everyone = {name for names in concerned.values() for name in names}
     lines = []
     for line, names in concerned.items():
-        whom = "" if len(names) == len(chosen) or len(everyone) == 1 else f" ({', '.join(names)})"
+        whom = "" if len(names) == len(everyone) else f" ({', '.join(names)})"
         lines.append(f"- {plain(line[0].upper() + line[1:] + whom)}")
     whose = (
         "the training data" if len(everyone) == len(chosen) else f"the training data of {', '.join(sorted(everyone))}"

@@ -62,7 +62,7 @@ def _settings(desk: Desk, result: Result) -> Setting:
     start = points.setting(result.runs, known)
     if start.each:
         own = st.toggle(
-            "Each model at its own operating point", True, key=OWN, help="As chosen on validation, on the page Compare"
+            "Own operating points", True, key=OWN, help="Each model at what validation has found best for it (Compare)"
         )
         if own:
             st.caption(_points(result, start))
