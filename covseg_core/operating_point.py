@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median_low
+from statistics import median
 from typing import Literal
 
 from covseg_core.errors import CovsegError
@@ -80,8 +80,14 @@ class Setting:
     @property
     def words(self) -> str:
         """`threshold 0.35, parts from 20 mm³: the operating point of the run`."""
-        what = "each model at its own" if self.each else words(self.threshold, self.minimum_mm3)
-        return f"{what}: {self.why}"
+        if not self.each:
+            return f"{words(self.threshold, self.minimum_mm3)}: {self.why}"
+        return f"each model at its own{f', {self.words_of_vote}' if self.minimum_mm3 else ''}: {self.why}"
+
+    @property
+    def words_of_vote(self) -> str:
+        """`parts of the vote from 20 mm³ (the median)`: what `minimum_mm3` is where each model has its own."""
+        return f"parts of the vote from {self.minimum_mm3:g} mm³ (the median)"
 
 
 def words(threshold: float, minimum: float, unit: Unit = "mm3") -> str:
@@ -108,7 +114,7 @@ def read_point(run: Run) -> OperatingPoint | None:
 def setting_of(runs: Sequence[Run], spacing_known: bool = True) -> Setting:
     """What several models are used at: each at its operating point, one without at threshold 0.5 with all parts.
 
-    The vote leaves out parts below the middle one of the models' smallest sizes; of two, below the lower one.
+    The vote leaves out parts below the median of the models' smallest sizes, which stands for the majority.
 
     Parameters
     ----------
@@ -123,9 +129,17 @@ def setting_of(runs: Sequence[Run], spacing_known: bool = True) -> Setting:
     many = len(runs) > 1
     if len(set(cuts)) == 1:
         return Setting(cuts[0].threshold, cuts[0].minimum_mm3, f"the operating point of the run{'s' * many}{notes}")
-    without = ", ".join(run.id for run, point in zip(runs, points, strict=True) if point is None)
-    why = f"the operating points of the runs{f', 0.5 for {without}, which has none' * bool(without)}{notes}"
-    return Setting(DEFAULT, median_low(cut.minimum_mm3 for cut in cuts), why, cuts)
+    without = [run.id for run, point in zip(runs, points, strict=True) if point is None]
+    why = f"the operating points of the runs{_without(without)}{notes}"
+    return Setting(DEFAULT, float(median(cut.minimum_mm3 for cut in cuts)), why, cuts)
+
+
+def _without(ids: Sequence[str]) -> str:
+    """That these runs have no point; nothing if there are none."""
+    if not ids:
+        return ""
+    named = " and ".join(ids) if len(ids) < 3 else f"{len(ids)} of them"
+    return f", {DEFAULT:g} for {named}, which {'has' if len(ids) == 1 else 'have'} none"
 
 
 def _usable(point: OperatingPoint, spacing_known: bool) -> tuple[Cut, str]:

@@ -81,7 +81,9 @@ def _start(id: str, by_patient: list[Run], by_slice: list[Run]) -> None:
 def _show(found: Leakage) -> None:
     gap = found.gaps["dice"]
     if gap.value is not None:
-        st.markdown(f"Split by slice, Dice is **{gap.value:+.3f}** against a split by patient.")
+        way = "raises" if gap.value >= 0 else "lowers"
+        edges = "" if gap.low is None or gap.high is None else f" ({gap.low:+z.3f} to {gap.high:+z.3f})"
+        st.markdown(f"The split by slice {way} Dice by **{abs(gap.value):.3f}**{edges}.")
     for difference in found.differences:
         st.warning(f"Beside the split, {difference}", icon=":material/difference:")
     table = leaks.table(found)

@@ -11,6 +11,7 @@ import streamlit as st
 import viewer
 from desks import Desk, Outcome, Result
 from passports import sentence
+from predicting import plain
 from streamlit.delta_generator import DeltaGenerator
 
 from covseg_core.operating_point import Setting, words
@@ -20,7 +21,9 @@ from covseg_core.prediction.writing import DICOM_SEG, DISAGREEMENT, LUNG_MASK, M
 
 VOTE = "A voxel is in the mask when more than half of the models say so; a tie is left out."
 MOST_MM3 = 500
-OWN = "predict-own-points"
+MOST_POINTS = 5
+"""Models whose points stand beside the toggle; those of more are only in the table of models."""
+OWN = "own"
 START = "predict-start"
 """In the session: the setting that the sliders have started from."""
 
@@ -62,8 +65,9 @@ def _settings(desk: Desk, result: Result) -> Setting:
     start = points.setting(result.runs, known)
     if start.each:
         own = st.toggle(
-            "Own operating points", True, key=OWN, help="Each model at what validation has found best for it (Compare)"
-        )
+            "Own operating points", True, key=OWN, bind="query-params",
+            help="Each model at what validation has found best for it (Compare)",
+        )  # fmt: skip
         if own:
             st.caption(_points(result, start))
             return start
@@ -85,11 +89,13 @@ def _settings(desk: Desk, result: Result) -> Setting:
 
 def _points(result: Result, start: Setting) -> str:
     """Of each model, as Markdown."""
-    named = zip(outcomes.names(result), start.each, strict=True)
-    lines = [f"{name}: {words(cut.threshold, cut.minimum_mm3)}" for name, cut in named]
+    lines = ["The table of models has each one's."]
+    if len(start.each) <= MOST_POINTS:
+        named = zip(outcomes.names(result), start.each, strict=True)
+        lines = [f"{plain(name)}: {words(cut.threshold, cut.minimum_mm3)}" for name, cut in named]
     if start.minimum_mm3:
-        lines.append(f"Vote: parts from {start.minimum_mm3:g} mm³")
-    return "  \n".join([*lines, f"From {start.why}."])
+        lines.append(sentence(start.words_of_vote))
+    return "  \n".join([*lines, plain(f"From {start.why}.")])
 
 
 def _start_from(start: Setting) -> None:

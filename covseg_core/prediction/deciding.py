@@ -1,8 +1,4 @@
-"""From what models say about a scan to masks: threshold, vote, leave out, measure, report, write.
-
-Several models vote, voxel by voxel: a voxel is in the mask when more than half of the models have it in theirs. A tie,
-which an even number of models can have, is left out; the report says how many voxels that are.
-"""
+"""From what models say about a scan to masks: threshold, leave out, vote, measure, report, write."""
 
 from __future__ import annotations
 
@@ -18,8 +14,6 @@ from covseg_core.config import Target
 from covseg_core.data.volumes import Volume
 from covseg_core.operating_point import Cut, Setting
 from covseg_core.prediction.checking import CheckedScan
-from covseg_core.prediction.chest import leave_out_beyond
-from covseg_core.prediction.components import large_parts, smallest_voxels
 from covseg_core.prediction.inference import Cancel, stop_if
 from covseg_core.prediction.lungs import LungReport, body_middle, clean_lungs, measure_lungs, split_lungs
 from covseg_core.prediction.passport import make_passport, unlike
@@ -35,6 +29,7 @@ from covseg_core.prediction.report import (
     versions,
     voxel_ml,
 )
+from covseg_core.prediction.voting import Kept, Rules, Votes, reaching
 from covseg_core.prediction.writing import LUNG_MASK, MASK, Files, write_files
 
 LUNG_THRESHOLD = 0.5
@@ -74,7 +69,7 @@ def decide(
     cancel: Cancel | None,
     sides: np.ndarray | None = None,
 ) -> Prediction:
-    """Threshold the answers, let them vote, measure, report, and write if there are files to be written.
+    """Make the models' masks, let them vote, measure, report, and write if there are files to be written.
 
     Parameters
     ----------
@@ -89,44 +84,38 @@ def decide(
     """
     volume, number = scan.volume, len(answers)
     cuts = setting.each or (Cut(setting.threshold, setting.minimum_mm3),) * number
-    mask, tied, packed = _vote(answers, volume.voxels.shape, [cut.threshold for cut in cuts])
     if lung is None:
         sides = None
     elif sides is None:
         sides = lung_sides(scan, lung)
     ml = voxel_ml(volume)
     spacing = None if ml is None else volume.spacing
-    beyond = 0
-    """Voxels of the last mask measured, which is the vote's."""
+    rules = Rules(None if keep_beyond else sides, spacing, None if ml is None else 1000 * ml)
 
-    def measured(mask: np.ndarray, file: str | None, minimum_mm3: float) -> tuple[np.ndarray, MaskReport]:
-        nonlocal beyond
-        if sides is not None and not keep_beyond:
-            mask, beyond = leave_out_beyond(mask, sides, spacing)
-        least = smallest_voxels(minimum_mm3, 1000 * ml) if ml is not None else 1
-        mask, sizes = large_parts(mask, least)
-        size = report_mask(mask, volume, file, sizes)
-        return mask, size if sides is None else dataclasses.replace(size, lung_share=_share(mask, sides))
+    def measured(kept: Kept, file: str | None) -> MaskReport:
+        size = report_mask(kept.mask, volume, file, kept.sizes)
+        return size if sides is None else dataclasses.replace(size, lung_share=_share(kept.mask, sides))
 
+    votes, packed = Votes(volume.voxels.shape, rules), dict[str, np.ndarray]()
     models: list[ModelReport] = []
     for answer, cut in zip(answers, cuts, strict=True):
         stop_if(cancel)
-        run = answer.model.run
-        own = np.unpackbits(packed[run], count=mask.size).reshape(mask.shape)
-        own, size = measured(own, files.models.get(run) if files else None, cut.minimum_mm3)
-        packed[run] = np.packbits(own)
+        run, kept = answer.model.run, votes.add(answer, cut)
+        size = measured(kept, files.models.get(run) if files else None)
+        packed[run] = np.packbits(kept.mask)
         models.append(
             dataclasses.replace(answer.model, mask=size, threshold=cut.threshold, minimum_mm3=cut.minimum_mm3)
         )
+    file, tied = MASK if files else None, votes.tied()
     if number > 1:
-        mask, mask_report = measured(mask, MASK if files else None, setting.minimum_mm3)
-    else:  # measured already
-        mask, mask_report = own, dataclasses.replace(models[0].mask, file=MASK if files else None)
+        kept = votes.decide(setting.minimum_mm3)
+        size = measured(kept, file)
+    mask, mask_report = kept.mask, dataclasses.replace(size, file=file)
     lungs: LungReport | None = None
     warnings = _warnings(scan, [*answers, lung] if lung else answers)
     if lung is not None and sides is not None:
         model = (lung.model.run, lung.model.sha256)
-        lungs = measure_lungs(sides, mask, spacing, ml, model, LUNG_MASK if files else None, beyond)
+        lungs = measure_lungs(sides, mask, spacing, ml, model, LUNG_MASK if files else None, kept.beyond)
         warnings += lungs.warnings
     report = Report(
         notice=NOTICE,
@@ -156,28 +145,8 @@ def decide(
 
 def lung_sides(scan: CheckedScan, lung: Probabilities) -> np.ndarray:
     """Which lung each voxel is in, by the answer of a lung model: (Z, Y, X) uint8, as `lungs.split_lungs`."""
-    mask = np.empty(scan.volume.voxels.shape, np.uint8)
-    for part, probabilities in lung.planes():
-        np.greater_equal(probabilities, LUNG_THRESHOLD, out=mask[part].view(bool))
-    mask = clean_lungs(mask)
+    mask = clean_lungs(reaching(lung, LUNG_THRESHOLD))
     return split_lungs(mask, body_middle(scan.volume.voxels, scan.scale, mask))
-
-
-def _vote(
-    answers: Sequence[Probabilities], shape: tuple[int, ...], thresholds: Sequence[float]
-) -> tuple[np.ndarray, int, dict[str, np.ndarray]]:
-    """The vote's mask (Z, Y, X) uint8 0/1, the voxels that are tied, and the models' masks, one bit a voxel."""
-    votes, number = np.zeros(shape, np.uint8), len(answers)
-    packed = {}
-    for answer, threshold in zip(answers, thresholds, strict=True):
-        own = np.empty(shape, np.uint8)
-        for part, probabilities in answer.planes():
-            np.greater_equal(probabilities, threshold, out=own[part].view(bool))
-        votes += own
-        packed[answer.model.run] = np.packbits(own)
-        del own
-    tied = sum(int(np.count_nonzero(plane == number / 2)) for plane in votes)
-    return np.greater(votes, number // 2, out=votes.view(bool)).view(np.uint8), tied, packed
 
 
 def _share(mask: np.ndarray, sides: np.ndarray) -> float | None:

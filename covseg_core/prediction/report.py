@@ -107,7 +107,7 @@ class Report:
     files: dict[str, str]
     """SHA-256 of all other files, by file name."""
     minimum_mm3: float = 0.0
-    """Connected parts smaller than this are not in the mask, nor in those of models without one of their own."""
+    """Connected parts smaller than this are not in the mask. Where models have sizes of their own, their median."""
     lungs: LungReport | None = None
     """None where no lung model was asked."""
     passport: Passport | None = None

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from covseg_core.operating_point import words
 from covseg_core.prediction.report import MaskReport, Report
 from covseg_core.prediction.sheetslices import make_slice
 
@@ -218,20 +219,29 @@ def _fitting(lines: Sequence[str]) -> int:
 
 
 def _legend(report: Report, lungs: bool) -> str:
-    why = report.operating.partition(": ")[2]
-    if report.threshold is None:
-        from_ = f"{', '.join(f'{model.threshold:g}' for model in report.models)} in the order of the models"
-    else:
-        from_ = f"{report.threshold:g}"
-    how = f"Probability from {from_}{f' ({escape(why)})' if why else ''}."
+    how = _cuts(report)
     if len(report.models) > 1:
         how += f" Vote: {escape(report.vote)}."
     if report.minimum_mm3:
-        how += f" Parts smaller than {report.minimum_mm3:g} mm&sup3; left out."
+        whose = "" if report.threshold is not None else " of the vote"
+        median = "" if report.threshold is not None else " (the median)"
+        how += f" Parts{whose} smaller than {report.minimum_mm3:g} mm&sup3;{median} left out."
     keys = f"<span class=key style='color:#e69f00'></span>{report.target}"
     if lungs:
         keys += " <span class=key style='color:#56b4e9'></span>lungs"
     return f"{keys}. R: the patient&rsquo;s right. {how}"
+
+
+def _cuts(report: Report) -> str:
+    """From which probability a voxel counts, and why."""
+    why = report.operating.partition(": ")[2]
+    reason = f" ({escape(why)})" if why else ""
+    if report.threshold is not None:
+        return f"Probability from {report.threshold:g}{reason}."
+    own = [words(model.threshold, model.minimum_mm3) for model in report.models[:MAX_ROWS]]
+    left = len(report.models) - MAX_ROWS
+    more = f"; {left} more in report.csv" if left > 0 else ""
+    return f"Each model at its own{reason}, in their order: {'; '.join(own)}{more}."
 
 
 def _origin(report: Report) -> str:

@@ -79,7 +79,7 @@ def test_the_gap_is_measured_by_one_click_and_stays(by_patient: Run, by_slice: R
     assert task.state == "finished", task.error
     app = open_page(by_patient)
     assert not [button for button in app.button if button.label == "Measure the leak"]
-    assert any("Split by slice, Dice is" in text.value for text in app.markdown)
+    assert any("The split by slice " in text.value for text in app.markdown)
     [table] = [frame.value for frame in app.dataframe if "By slice" in frame.value.columns]
     assert table.set_index("").loc["Test slices next to a training slice", "By patient"] == "0%"
     assert any("32 x 32" in caption.value for caption in app.caption)
