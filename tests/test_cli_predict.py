@@ -25,7 +25,8 @@ from covseg_core.cli import main
 from covseg_core.cli.predict import predict
 from covseg_core.config import PrepareConfig, RunConfig
 from covseg_core.data.intensity import Scale
-from covseg_core.files import write_json
+from covseg_core.files import sha256_file, write_json
+from covseg_core.operating_point import FILE, OperatingPoint
 from covseg_core.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,6 +177,36 @@ def test_small_parts_can_be_left_out(covseg: Command, scan: Path, tmp_path: Path
         assert lesions in result.stdout
     result = covseg("predict", scan, "--run", "a", "--output", tmp_path / "out", "--min-size", "-1")
     assert (result.returncode, result.stderr[:21]) == (2, "covseg: smallest size")
+
+
+def test_models_are_used_each_at_its_own_point_and_the_user_hears_which(
+    covseg: Command, scan: Path, tmp_path: Path, checkpoints_folder: Path
+) -> None:
+    """`a` has no vote for the lesion, which is too small for it; `c` has no point."""
+    for id, threshold, minimum in (("a", 0.35, 641), ("b", 0.7, 20)):
+        run = Run(checkpoints_folder / id)
+        rest = ("mm3", 0.8, 0.7, threshold, 0.75, 2, 20)
+        point = OperatingPoint(1, "", sha256_file(run.onnx), "validation", "Dice", threshold, minimum, *rest)
+        write_json(run.folder / FILE, point)
+    arguments = ("predict", scan, "--run", "a", "--run", "b", "--run", "c", "--output", tmp_path / "out")
+    result = covseg(*arguments)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert [line.rpartition(", threshold ")[2] for line in lines[1:4]] == [
+        "0.35, parts from 641 mm³", "0.7, parts from 20 mm³", "0.5, parts of any size",
+    ]  # fmt: skip
+    assert (
+        "each model at its own, parts of the vote from 20 mm³ (the median): "
+        "the operating points of the runs, 0.5 for c, which has none" in lines
+    )
+    assert "0 lesions" in lines[1] and "1 lesion" in lines[3] and "1 lesion" in lines[0]
+    report = json.loads(covseg(*arguments, "--json").stdout)
+    assert [(model["threshold"], model["minimum_mm3"]) for model in report["models"]] == [
+        (0.35, 641), (0.7, 20), (0.5, 0),
+    ]  # fmt: skip
+    assert (report["threshold"], report["minimum_mm3"]) == (None, 20)
+    assert report["operating"] in lines
+    assert "operating points" not in covseg(*arguments, "--threshold", "0.5").stdout
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from covseg_core.operating_point import FILE, Cut, OperatingPoint, Setting, read
 from covseg_core.prediction.checking import check_scan
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.predict import predict_at, predict_scan
-from covseg_core.prediction.probabilities import centred, predict_probabilities
+from covseg_core.prediction.probabilities import predict_probabilities
 from covseg_core.runs import Run, create_run
 
 SIZE = 32
@@ -191,7 +191,7 @@ def test_several_models_are_used_each_at_its_own_point(make_run: Callable[..., R
     assert setting_of(runs[:2]) == Setting(0.35, 20.0, "the operating point of the runs")
     own = (Cut(0.35, 20.0), Cut(0.35, 20.0), Cut())
     assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs, 0.5 for c, which has none", own)
-    assert setting_of(runs[1:]).minimum_mm3 == 0, "of two sizes the vote takes the lower one"
+    assert setting_of(runs[1:]).minimum_mm3 == 10, "the vote takes the median of the sizes"
     point(runs[2], threshold=0.4, minimum=50.0)
     assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs", (*own[:2], Cut(0.4, 50.0)))
     assert forget_point(runs[0]) and not forget_point(runs[0])
@@ -253,22 +253,6 @@ def test_each_model_leaves_out_what_is_too_small_for_it(make_run: Callable[..., 
     assert used.mask.voxels == plain.mask.largest_voxels
 
 
-@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.35, 0.5, 0.7, 0.95])
-def test_stretching_moves_no_probability_across_its_threshold(threshold: float) -> None:
-    """Else the viewer would draw another mask than the one that is saved."""
-    middle, neighbours = np.float32(threshold), [np.float32(threshold)]
-    for direction in (0, 1):
-        value = middle
-        for _ in range(1000):
-            value = np.nextafter(value, np.float32(direction))
-            neighbours.append(value)
-    values = np.array([*neighbours, *np.linspace(0, 1, 10001)], np.float32)
-    moved = centred(values, threshold)
-    np.testing.assert_array_equal(moved >= np.float32(0.5), values >= threshold)
-    assert moved.dtype == np.float32 and moved.min() == 0 and moved.max() == 1
-    assert (np.diff(moved[np.argsort(values, kind="stable")]) >= 0).all()
-
-
 @pytest.fixture
 def covseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """The command: its exit code, what it says, and what it complains about."""
@@ -303,16 +287,23 @@ def test_on_the_command_line(
     report = json.loads((tmp_path / "one" / "report.json").read_text())
     assert (report["threshold"], report["minimum_mm3"]) == (chosen.threshold, chosen.minimum)
     code, out, _ = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "two")
-    assert "each model at its own: the operating points of the runs" in out
     both = [chosen for chosen in points.values() if chosen is not None]
+    assert out.count("each model at its own") == 1 and ": the operating points of the runs\n" in out
     assert all(chosen.words in out for chosen in both)
     report = json.loads((tmp_path / "two" / "report.json").read_text())
     assert report["threshold"] is None
     assert [model["threshold"] for model in report["models"]] == [chosen.threshold for chosen in both]
     sheet = (tmp_path / "two" / "report.html").read_text()
-    assert ", ".join(f"{chosen.threshold:g}" for chosen in both) + " in the order of the models" in sheet
+    assert f"in their order: {'; '.join(chosen.words for chosen in both)}." in sheet
     rows = list(csv.DictReader((tmp_path / "two" / "report.csv").read_text().splitlines()))
     assert [row["threshold"] for row in rows[:3]] == ["", *(str(chosen.threshold) for chosen in both)]
+    assert [float(row["minimum_mm3"]) for row in rows[1:3]] == [chosen.minimum for chosen in both]
+    for options, used in ((["--threshold", "0.45"], (0.45, 0)), (["--min-size", "20"], (0.5, 20))):
+        code, out, _ = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "alike", *options)
+        assert "operating point" not in out
+        report = json.loads((tmp_path / "alike" / "report.json").read_text())
+        assert (report["threshold"], report["minimum_mm3"], report["operating"]) == (*used, "")
+        assert {(model["threshold"], model["minimum_mm3"]) for model in report["models"]} == {used}
     for options in (["--threshold", "0.5"], ["--min-size", "0"]):
         code, out, _ = covseg("predict", scan, "--run", "a", "--output", tmp_path / options[0], *options)
         assert "operating point" not in out

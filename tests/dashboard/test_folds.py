@@ -40,7 +40,7 @@ from covseg_core.evaluation.folding import evaluate_folds
 from covseg_core.evaluation.result import Evaluation
 from covseg_core.evaluation.verify import verify_bundle
 from covseg_core.files import read_json
-from covseg_core.runs import Run
+from covseg_core.runs import Run, open_run
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 LIMITS: dict[Metric, float] = {"iou": 90, "dice": 120}
@@ -269,7 +269,7 @@ def test_a_fold_by_itself_is_no_part_of_all(folds: list[Run]) -> None:
     assert sum(map(len, run.split.test.values())) == 40
 
 
-def test_curves_tell_folds_apart_and_one_fold_is_asked_to_predict(folds: list[Run]) -> None:
+def test_curves_tell_folds_apart_and_all_folds_of_a_metric_predict(folds: list[Run]) -> None:
     known, _ = histories.known_runs()
     assert list(runwords.names(known, None).values()) == [
         f"{metric} · fold {fold}" for fold in (1, 2, 3) for metric in ("IoU", "Dice")
@@ -277,7 +277,9 @@ def test_curves_tell_folds_apart_and_one_fold_is_asked_to_predict(folds: list[Ru
     models = predicting.models()
     assert len(models) == 6
     assert "fold 1 of 3" in models[0].label
-    assert all("fold1of3" in id for id in predicting.preselected(models)), "three opinions of one kind are no vote"
+    chosen = predicting.preselected(models)
+    assert [open_run(id).config.split.fold for id in chosen] == [1, 2, 3]
+    assert {open_run(id).config.metric for id in chosen} == {"dice"}
 
 
 def test_the_form_says_what_folds_test_and_how_long_they_take(

@@ -391,13 +391,17 @@ def test_the_result_opens_on_the_slice_with_most_to_see(make: Callable[..., Run]
     assert "Done" in text(app)
 
 
+def with_point(run: Run, threshold: float, minimum: float = 0) -> None:
+    """What validation would have found best."""
+    rest = ("mm3", 0.8, 0.7, threshold, 0.75, 2, 20)
+    point = OperatingPoint(VERSION, "", sha256_file(run.onnx), "validation", "Dice", threshold, minimum, *rest)
+    write_json(run.folder / FILE, point)
+
+
 def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..., Run]) -> None:
     """What validation found best is used, and said, without anybody having to know it."""
     run = make()
-    point = OperatingPoint(
-        VERSION, "", sha256_file(run.onnx), "validation", "Dice", 0.35, 20, "mm3", 0.8, 0.7, 0.4, 0.75, 2, 20
-    )
-    write_json(run.folder / FILE, point)
+    with_point(run, 0.35, 20)
     app = predict(send(open_page(), chest()))
     assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
     assert "threshold 0.35, parts from 20 mm³: the operating point of the run" in text(app)
@@ -409,10 +413,7 @@ def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..
 
 def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(make: Callable[..., Run]) -> None:
     first, second = make("iou"), make("dice")
-    point = OperatingPoint(
-        VERSION, "", sha256_file(first.onnx), "validation", "Dice", 0.35, 20, "mm3", 0.8, 0.7, 0.4, 0.75, 2, 20
-    )
-    write_json(first.folder / FILE, point)
+    with_point(first, 0.35, 20)
     app = send(open_page(), chest())
     app.multiselect[0].set_value([first.id]).run()
     app = predict(app)
@@ -432,10 +433,7 @@ def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_
     """At 0.5 for all, what validation has found for each would be lost without a word."""
     runs = [make("accuracy", -900), make("iou", -700), make("dice", -1000)]
     for run, threshold in zip(runs, (0.3, 0.8, 0.9), strict=True):
-        point = OperatingPoint(
-            VERSION, "", sha256_file(run.onnx), "validation", "Dice", threshold, 0, "mm3", 0.8, 0.7, 0.4, 0.75, 2, 20
-        )
-        write_json(run.folder / FILE, point)
+        with_point(run, threshold)
     scan = tmp_path / "ct.nii"
     scan.write_bytes(content(chest()))
     app = predict(send(open_page(), scan.read_bytes()))
@@ -458,6 +456,87 @@ def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_
     assert app.slider(key="threshold").value == 0.5
     assert desk.outcome.setting == Setting()
     assert desk.outcome.report.mask == predict_scan(scan, runs).report.mask != expected.report.mask
+
+
+def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], tmp_path: Path) -> None:
+    """Also where one of the models has no point, and after the user went to one threshold for all and back."""
+    runs = [make("accuracy", -900), make("iou", -700), make("dice", -1000)]
+    with_point(runs[0], 0.75, 500)
+    with_point(runs[1], 0.7, 50)
+    voxels = chest()
+    voxels[[34, 39], [14, 25], 20] = 200  # specks of one voxel, 1.6 mm3
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(voxels))
+    app = predict(send(open_page(), scan.read_bytes()))
+    for words in (
+        "Accuracy: threshold 0.75, parts from 500 mm³",
+        "IoU: threshold 0.7, parts from 50 mm³",
+        "Dice: threshold 0.5, parts of any size",
+        r"Parts of the vote from 50 mm³ \(the median\).",
+        "0.5 for first-dice, which has none",
+    ):
+        assert words in text(app), words
+    expected = predict_scan(scan, runs, tmp_path / "by hand", threshold=None)
+    desk = the_desk(app)
+    own = desk.outcome
+    assert own is not None and own.report.mask.voxels == expected.report.mask.voxels
+    scene = outcomes.scene(desk, own)
+    masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
+    for layer, mask in zip(scene.layers, masks, strict=True):
+        shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
+        np.testing.assert_array_equal(shown, mask, layer.name)
+    assert [mask[20, 14, 34] for mask in masks] == [0, 0, 0, 1], "a speck is too small for two of three"
+    for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs), "disagreement.nii.gz"):
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(outcomes.download(desk, own.setting, name)))
+        np.testing.assert_array_equal(image.dataobj, nib.load(tmp_path / "by hand" / name).dataobj)
+    report = json.loads(outcomes.download(desk, own.setting, "report.json"))
+    assert [(model["threshold"], model["minimum_mm3"]) for model in report["models"]] == [
+        (0.75, 500), (0.7, 50), (0.5, 0),
+    ]  # fmt: skip
+    app = well(app.toggle(key=OWN).set_value(False).run())
+    app = well(app.slider(key="threshold").set_value(0.6).run())
+    assert desk.outcome.setting == Setting(0.6)
+    assert not [frame for frame in app.dataframe if "Threshold" in frame.value.columns], "it is that of all"
+    app = well(app.toggle(key=OWN).set_value(True).run())
+    assert desk.outcome.setting == own.setting
+
+
+def test_models_that_share_a_point_have_no_toggle(make: Callable[..., Run]) -> None:
+    runs = [make("accuracy", -900), make("iou", -700), make("dice", -1000)]
+    for run in runs:
+        with_point(run, 0.35, 20)
+    app = predict(send(open_page(), chest()))
+    assert not app.toggle or OWN not in [toggle.key for toggle in app.toggle]
+    assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
+    assert "the operating point of the runs" in text(app)
+
+
+def test_points_of_many_models_are_in_the_table_alone(make: Callable[..., Run]) -> None:
+    """Beside the figures they would push the masks off the screen."""
+    runs = [
+        make(metric, zero, experiment, created=f"2026-01-0{day}T03:04:05+00:00")
+        for day, (experiment, zero) in enumerate((("first", -900), ("second", -700)), 1)
+        for metric in ("accuracy", "iou", "dice")
+    ]
+    for number, run in enumerate(runs):
+        with_point(run, 0.3 + number / 10)
+    app = send(open_page(), chest())
+    app.multiselect[0].set_value([run.id for run in runs]).run()
+    app = predict(app)
+    assert "parts of any size" not in text(app)
+    [models] = [frame.value for frame in app.dataframe if "Threshold" in frame.value.columns]
+    np.testing.assert_allclose(models["Threshold"], [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+def test_a_link_keeps_one_threshold_for_all(make: Callable[..., Run], phantoms: str) -> None:
+    """Else a colleague who follows it sees other masks than those that were meant."""
+    for metric, zero, threshold in (("accuracy", -900, 0.3), ("iou", -950, 0.8), ("dice", -1000, 0.9)):
+        with_point(make(metric, zero), threshold)
+    case = load_dataset(phantoms).cases[1].id
+    runs = "first-accuracy,first-iou,first-dice"
+    app = predict(open_page(dataset=phantoms, case=case, runs=runs, own="false", threshold="0.7"))
+    assert app.slider(key="threshold").value == 0.7
+    assert the_desk(app).outcome.setting == Setting(0.7)
 
 
 def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tmp_path: Path) -> None:
