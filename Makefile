@@ -22,14 +22,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-# The browser tests wait for what a user would wait for: they have the machine to themselves.
 test: lint browser
-ifeq ($(strip $(TESTS)),)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --ignore tests/browser
-	$(BIN)/python -m pytest tests/browser
-else
 	$(BIN)/python -m pytest $(TESTS)
-endif
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
