@@ -17,8 +17,8 @@ import msgspec
 from covseg_core.errors import CovsegError, SettingError
 
 T = TypeVar("T")
-Stamp = tuple[int, int, int]
-"""Of a file: when its content and its entry were changed [ns], and its size [bytes]."""
+Stamp = tuple[int, int, int, int]
+"""Of a file: when its content and its entry were changed [ns], its size [bytes], and its number on the disk."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -110,7 +110,7 @@ def stamp(path: Path) -> Stamp | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 @functools.lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ from covseg_core.data import datasets, volumes
 from covseg_core.data.volumes import Volume
 from covseg_core.errors import RunError
 from covseg_core.evaluation.result import Evaluation
-from covseg_core.files import read_json
+from covseg_core.files import Stamp, read_json, stamp
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.runs import Run
 
@@ -51,23 +51,23 @@ def truth(dataset: str, fingerprint: str, case_id: str, target: Target = "infect
 def evaluation(run_id: str) -> Evaluation | None:
     """A run's scores on its test part; None if it was not evaluated yet."""
     run = runs.open_run(run_id)
-    stamp = _stamp(run.evaluation)
-    return _evaluation(str(run.folder), stamp) if stamp else None
+    found = stamp(run.evaluation)
+    return _evaluation(str(run.folder), found) if found else None
 
 
 def segmenter(run_id: str) -> Segmenter:
     """A run's model, loaded; raises `RunError` if there is none."""
     run = runs.open_run(run_id)
-    return _segmenter(str(run.folder), _stamp(run.onnx))
+    return _segmenter(str(run.folder), stamp(run.onnx))
 
 
 def test_probabilities(run_id: str) -> TestProbabilities:
     """What a run predicts on its test part; raises `RunError` if it was not evaluated yet."""
     run = runs.open_run(run_id)
-    stamp = _stamp(run.test_predictions), _stamp(run.evaluation)
-    if not all(stamp):
+    found = stamp(run.test_predictions), stamp(run.evaluation)
+    if not all(found):
         raise RunError(run_id, "has no test predictions", f"`covseg evaluate {run_id}` writes them")
-    return _test_probabilities(str(run.folder), stamp)
+    return _test_probabilities(str(run.folder), found)
 
 
 def predictions_of(run: Run) -> TestProbabilities:
@@ -87,15 +87,6 @@ def predictions_of(run: Run) -> TestProbabilities:
     return TestProbabilities(Planes([part.values for part in parts], [place[2:] for place in places]), rows)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written anew: time [ns] and size [bytes]; None if there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
 @st.cache_resource(max_entries=SCANS, show_spinner="Reading the scan")
 def _volume(folder: str, fingerprint: str, case_id: str) -> Volume:
     dataset = datasets.load_dataset(Path(folder).name)
@@ -112,17 +103,17 @@ def _truth(folder: str, fingerprint: str, case_id: str, target: Target) -> np.nd
 
 
 @st.cache_resource(max_entries=FILES, show_spinner=False)
-def _evaluation(folder: str, stamp: tuple[int, int]) -> Evaluation:
+def _evaluation(folder: str, stamp: Stamp) -> Evaluation:
     return read_json(runs.Run(Path(folder)).evaluation, Evaluation)
 
 
 @st.cache_resource(max_entries=MODELS, show_spinner="Loading the model")
-def _segmenter(folder: str, stamp: tuple[int, int] | None) -> Segmenter:
+def _segmenter(folder: str, stamp: Stamp | None) -> Segmenter:
     return Segmenter(runs.Run(Path(folder)))
 
 
 @st.cache_resource(max_entries=FILES, show_spinner=False)
-def _test_probabilities(folder: str, stamp: tuple[tuple[int, int] | None, ...]) -> TestProbabilities:
+def _test_probabilities(folder: str, stamp: tuple[Stamp | None, ...]) -> TestProbabilities:
     run = runs.Run(Path(folder))
     scores = read_json(run.evaluation, Evaluation).model.slices
     try:

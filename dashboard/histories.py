@@ -18,6 +18,7 @@ from covseg_core import runs
 from covseg_core.config import METRICS, RunConfig
 from covseg_core.errors import CovsegError
 from covseg_core.figures.curves import columns
+from covseg_core.files import Stamp, stamp
 from covseg_core.runs import Run, Status
 
 Columns = Mapping[str, np.ndarray]
@@ -59,18 +60,18 @@ class Shelf:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[Path, tuple[tuple[int, ...] | None, Any]] = {}
+        self._kept: dict[Path, tuple[Stamp | None, Any]] = {}
 
     def read(self, path: Path, reader: Callable[[], Any]) -> Any:
         """What `reader` returned for the file as it is now."""
-        stamp = _stamp(path)
+        found = stamp(path)
         with self._lock:
             kept = self._kept.get(path)
-        if kept and kept[0] == stamp:
+        if kept and kept[0] == found:
             return kept[1]
         value = reader()
         with self._lock:
-            self._kept[path] = (stamp, value)
+            self._kept[path] = (found, value)
         return value
 
     def keep_only(self, folders: Iterable[Path]) -> None:
@@ -150,12 +151,3 @@ def _columns(run: Run) -> Columns:
         return columns(run.history())
     except (TypeError, ValueError, KeyError):
         raise CovsegError(run.history_csv, "cannot be read", "a table of numbers, a row an epoch") from None
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Changes whenever the file does: it is replaced as a whole, so its number on the disk changes as well."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

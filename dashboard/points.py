@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from covseg_core.errors import CovsegError
+from covseg_core.files import Stamp, stamp
 from covseg_core.operating_point import FILE, OperatingPoint, Setting, read_point, setting_of
 from covseg_core.runs import Run, open_run
 
@@ -25,20 +26,12 @@ def setting(run_ids: Sequence[str], spacing_known: bool) -> Setting:
     return _setting(folders, tuple(map(_stamps, folders)), spacing_known)
 
 
-Stamps = tuple[tuple[int, int] | None, ...]
+Stamps = tuple[Stamp | None, ...]
 
 
 def _stamps(folder: Path) -> Stamps:
     """What changes when the point or the model is written anew."""
-    return tuple(_stamp(folder / name) for name in (FILE, "model.onnx"))
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
+    return tuple(stamp(folder / name) for name in (FILE, "model.onnx"))
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
 from covseg_core.evaluation.merging import merge
 from covseg_core.evaluation.policies import with_policy
 from covseg_core.evaluation.result import VERSION, Comparison, Evaluation
-from covseg_core.files import read_json, sha256_file
+from covseg_core.files import cached_sha256, read_json
 from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run, read_status
 
@@ -137,12 +137,8 @@ def stored_comparison(runs: Sequence[Run]) -> Comparison | None:
 
 
 def _current(run: Run, evaluation: Evaluation) -> bool:
-    try:
-        sha256 = sha256_file(run.onnx)
-    except OSError:
-        return False
     known = evaluation.own.test_counts is not None
-    return known and evaluation.version == VERSION and evaluation.model_sha256 == sha256
+    return known and (evaluation.version, evaluation.model_sha256) == (VERSION, cached_sha256(run.onnx))
 
 
 def _check_deal(runs: Sequence[Run]) -> None:
