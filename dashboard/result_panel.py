@@ -25,7 +25,8 @@ MOST_POINTS = 5
 """Models whose points stand beside the toggle; those of more are only in the table of models."""
 OWN = "own"
 START = "predict-start"
-"""In the session: the setting that the sliders have started from."""
+"""In the session: where the sliders have started from, and where they stood last: threshold and smallest size."""
+SLIDERS = ("threshold", "minimum")
 
 
 @st.fragment
@@ -81,6 +82,7 @@ def _settings(desk: Desk, result: Result) -> Setting:
         "Smallest lesion (mm³)", 0, MOST_MM3, int(start.minimum_mm3), 10, key="minimum", disabled=not known,
         help="Connected parts below this size are left out." if known else "The size of a voxel is not known.",
     )  # fmt: skip
+    st.session_state[START] = _stand(start), (threshold, minimum)
     if start.why:
         st.caption(f"To start from: {start.words}.")
     # a slider may give 0.6000000000000001
@@ -99,13 +101,21 @@ def _points(result: Result, start: Setting) -> str:
 
 
 def _start_from(start: Setting) -> None:
-    """Sliders that stand where the models before were to start from go to where these are."""
-    last, sliders = st.session_state.get(START), ("threshold", "minimum")
-    if isinstance(last, Setting) and last != start:
-        at = [st.session_state.get(slider) for slider in sliders]
-        if at == [last.threshold, int(last.minimum_mm3)]:
-            st.session_state["threshold"], st.session_state["minimum"] = start.threshold, int(start.minimum_mm3)
-    st.session_state[START] = start
+    """Sliders that stand where the models before were to start from go to where these are; others stay.
+
+    While models are asked there are no sliders, and Streamlit keeps only the value that the URL has.
+    """
+    if START not in st.session_state:
+        return
+    started, stood = st.session_state[START]
+    new = _stand(start) if stood == started else stood
+    if started != _stand(start) or any(slider not in st.session_state for slider in SLIDERS):
+        st.session_state.update(zip(SLIDERS, new, strict=True))
+
+
+def _stand(setting: Setting) -> tuple[float, int]:
+    """Where the sliders stand at a setting."""
+    return setting.threshold, int(setting.minimum_mm3)
 
 
 def _downloads(desk: Desk, result: Result, outcome: Outcome) -> None:

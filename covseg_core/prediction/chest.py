@@ -37,7 +37,10 @@ def leave_out_beyond(
     reach, rim = _sizes(mask.shape, spacing)
     kept, out = mask, 0
     for z in np.flatnonzero(mask.any(axis=(1, 2))):
-        inside = _chest(lungs[max(0, z - reach) : z + reach + 1], rim)
+        hull = _hull(lungs[max(0, z - reach) : z + reach + 1])
+        if not np.any(mask[z] > hull):  # as most: the rim, which takes the longest, changes nothing
+            continue
+        inside = _widened(hull, rim)
         beyond = int(np.count_nonzero(mask[z] > inside))
         if beyond:
             if kept is mask:
@@ -56,13 +59,21 @@ def _sizes(shape: tuple[int, ...], spacing: tuple[float, float, float] | None) -
     return int(REACH_MM / z), (max(1, round(RIM_MM / x)), max(1, round(RIM_MM / y)))
 
 
-def _chest(lungs: np.ndarray, rim: tuple[int, int]) -> np.ndarray:
-    """(Y, X) uint8: hull of the lungs in some slices, with its rim; empty where they show none."""
-    there = np.asarray((lungs > 0).any(axis=0), np.uint8)
-    chest = np.zeros_like(there)
-    if not there.any():
-        return chest
-    points = cv2.findNonZero(there)
-    cv2.fillConvexPoly(chest, cv2.convexHull(points), 1)
+def _hull(lungs: np.ndarray) -> np.ndarray:
+    """(Y, X) uint8: hull of the lungs in some slices; empty where they show none."""
+    there = np.asarray((lungs > 0).any(axis=0))
+    hull = np.zeros(there.shape, np.uint8)
+    rows = np.flatnonzero(there.any(axis=1))
+    if not rows.size:
+        return hull
+    # a hull is that of the ends of all rows; with every pixel it would take most of the time of a prediction
+    first = there[rows].argmax(axis=1)
+    last = there.shape[1] - 1 - there[rows, ::-1].argmax(axis=1)
+    ends = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1).astype(np.int32)
+    cv2.fillConvexPoly(hull, cv2.convexHull(ends), 1)
+    return hull
+
+
+def _widened(hull: np.ndarray, rim: tuple[int, int]) -> np.ndarray:
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim[0] + 1, 2 * rim[1] + 1))
-    return np.asarray(cv2.dilate(chest, element), np.uint8)
+    return np.asarray(cv2.dilate(hull, element), np.uint8)

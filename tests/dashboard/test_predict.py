@@ -411,20 +411,39 @@ def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..
     assert desk.outcome.setting == Setting(0.5, 20)
 
 
-def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(make: Callable[..., Run]) -> None:
-    first, second = make("iou"), make("dice")
-    with_point(first, 0.35, 20)
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
+    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Both sliders, also after a while without any, as models that take their time leave the page."""
+    answer = Segmenter._answer
+
+    def slowly(self: Segmenter, images: np.ndarray) -> np.ndarray:
+        time.sleep(seconds)
+        return answer(self, images)
+
+    monkeypatch.setattr(Segmenter, "_answer", slowly)
+    runs = {"iou": make("iou"), "dice": make("dice", -900), "accuracy": make("accuracy", -800)}
+    with_point(runs["iou"], 0.35, 20)
+    with_point(runs["accuracy"], 0.65, 50)
     app = send(open_page(), chest())
-    app.multiselect[0].set_value([first.id]).run()
-    app = predict(app)
-    assert app.slider(key="threshold").value == 0.35
-    app.multiselect[0].set_value([second.id]).run()
-    app = predict(app)
-    assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.5, 0)
-    app = well(app.slider(key="threshold").set_value(0.8).run())
-    app.multiselect[0].set_value([first.id]).run()
-    app = predict(app)
-    assert app.slider(key="threshold").value == 0.8, "what the user has set stays"
+
+    def ask(metric: Metric) -> tuple[float, int]:
+        app.multiselect[0].set_value([runs[metric].id]).run()
+        predict(app)
+        return app.slider(key="threshold").value, app.slider(key="minimum").value
+
+    assert ask("iou") == (0.35, 20)
+    assert ask("dice") == (0.5, 0)
+    assert ask("accuracy") == (0.65, 50)
+    assert the_desk(app).outcome.setting == Setting(0.65, 50)
+    well(app.slider(key="threshold").set_value(0.8).run())
+    well(app.slider(key="minimum").set_value(100).run())
+    delete = the_desk(app).answers.pop
+    for run in runs.values():  # so that they are asked once more
+        delete(run.id)
+    assert ask("iou") == (0.8, 100), "what the user has set stays"
+    assert ask("dice") == (0.8, 100)
 
 
 def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_one_for_all(
