@@ -129,7 +129,7 @@ def scene(desk: Desk, outcome: Outcome) -> viewer.Scene:
     voxels = scan.volume.voxels
 
     cuts = outcome.setting.each or (None,) * len(result.answers)
-    planes = [_planes(one, cut) for one, cut in zip(result.answers, cuts, strict=True)]
+    planes = [_own_plane(one, cut) for one, cut in zip(result.answers, cuts, strict=True)]
 
     def layer(name: str, key: str, planes: Sequence[viewer.Plane]) -> viewer.Layer:
         return viewer.Layer(name, functools.partial(_plane, outcome, key, voxels.shape, planes))
@@ -205,7 +205,7 @@ def _mask(outcome: Outcome, key: str, shape: tuple[int, ...], z: int) -> np.ndar
     return bits[behind : behind + area].reshape(shape[1:]).astype(bool)
 
 
-def _planes(answer: Probabilities, cut: Cut | None) -> viewer.Plane:
+def _own_plane(answer: Probabilities, cut: Cut | None) -> viewer.Plane:
     """(Y, X) float32, RAS+: probabilities of a slice; those of a model with a threshold of its own with that at 0.5."""
     return answer.plane if cut is None else lambda z: centred(answer.plane(z), cut.threshold)
 

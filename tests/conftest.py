@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,23 +77,30 @@ def phantoms(phantom_files: Path, data_folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def five_imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with five phantoms, one of them free of lesions, as dataset `phantoms`: to be copied."""
+def imported_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Path]:
+    """Data folders, to be copied, with so many phantoms of 8 slices and this side as dataset `phantoms`; made once."""
     from covseg_core.data.importing import import_dataset
     from covseg_core.data.phantom import write_sample
 
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=48, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
+    @functools.cache
+    def imported(scans: int, size: int) -> Path:
+        root = tmp_path_factory.mktemp("imported")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COVSEG_DATA", str(root))
+            cases = write_sample(tmp_path_factory.mktemp("sample"), scans=scans, size=size, slices=8)
+            import_dataset("phantoms", cases, allow_empty=True)
+        return root
+
+    return imported
 
 
 @pytest.fixture
-def five_phantoms(five_imported: Path, data_folder: Path) -> Dataset:
-    """Five phantoms of 48 x 48 x 8 voxels, in the test's own data folder."""
+def small_phantoms(imported_phantoms: Callable[[int, int], Path], data_folder: Path) -> Callable[..., Dataset]:
+    """`small_phantoms(6)`: so many small phantoms, one of them free of lesions, in the test's own data folder."""
     from covseg_core.data.datasets import load_dataset
 
-    shutil.copytree(five_imported, data_folder)
-    return load_dataset("phantoms")
+    def make(scans: int, size: int = 48) -> Dataset:
+        shutil.copytree(imported_phantoms(scans, size), data_folder)
+        return load_dataset("phantoms")
+
+    return make

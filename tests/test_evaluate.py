@@ -32,8 +32,8 @@ from covseg_core.runs import Run, create_run
 
 
 @pytest.fixture
-def dataset(five_phantoms: Dataset) -> Dataset:
-    return five_phantoms
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(5)
 
 
 @pytest.fixture

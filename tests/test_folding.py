@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,8 +15,6 @@ from covseg_core.cli import cli
 from covseg_core.config import Metric, PrepareConfig, SplitConfig
 from covseg_core.data.cache import case_grid, prepared
 from covseg_core.data.datasets import Dataset, dataset_folder, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
 from covseg_core.data.slices import to_native
 from covseg_core.data.volumes import load_mask
 from covseg_core.errors import RunError
@@ -33,20 +30,9 @@ from covseg_core.runs import Run, delete_run
 LIMITS: dict[Metric, float] = {"iou": 90, "dice": 120}
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=6, size=48, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(6)
 
 
 @pytest.fixture

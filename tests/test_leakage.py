@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import subprocess
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,9 +15,7 @@ from fakeruns import SIZE, fake_folds, fake_run, save_model
 from covseg_core.cli import cli
 from covseg_core.config import PrepareConfig, SplitConfig, TrainConfig
 from covseg_core.data.cache import prepared
-from covseg_core.data.datasets import Dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.datasets import Dataset
 from covseg_core.data.similarity import nearest, neighbours
 from covseg_core.errors import RunError
 from covseg_core.evaluation.estimates import _pooled
@@ -29,20 +26,9 @@ PREPARE = PrepareConfig(size=SIZE)
 SHARES = (0.3, 0.2, 0.5)
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=10, size=32, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(10, 32)
 
 
 @pytest.fixture

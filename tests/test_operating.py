@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,7 @@ from likeness import save_likeness
 
 from covseg_core.cli import main
 from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
-from covseg_core.data.datasets import Dataset, delete_dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.datasets import Dataset, delete_dataset
 from covseg_core.data.split import make_split
 from covseg_core.errors import RunError
 from covseg_core.evaluation.operating import MINIMUMS, PREDICTIONS, choose_point, forget_point, validation
@@ -35,21 +32,9 @@ from covseg_core.runs import Run, create_run
 SIZE = 32
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with six phantoms as dataset `phantoms`."""
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=6, size=48, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(6)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from scipy import ndimage
 
 from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.cache import case_grid, prepared
-from covseg_core.data.datasets import Dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.datasets import Dataset
 from covseg_core.data.split import make_split
 from covseg_core.errors import CovsegError, RunError, SettingError
 from covseg_core.evaluation.evaluate import evaluate_run
@@ -31,21 +28,9 @@ SIDE = 48
 """Of the scans; the network's grid is as fine, or coarser."""
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with five phantoms as dataset `phantoms`."""
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=SIDE, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(5, SIDE)
 
 
 @pytest.fixture

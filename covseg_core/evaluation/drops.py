@@ -58,9 +58,9 @@ def drops_of(found: Shift, models: Mapping[str, Sequence[Run]]) -> Drops:
 
 def _drop(model: str, there: Cell, own: Cell, folds: bool) -> Drop:
     sides = [_by_patient(cell) for cell in (there, own)]
-    difference = difference_of_means(*sides)
-    sentence = _sentence(model, difference, there, own, folds)
-    return Drop(own.run, there.dataset, own.dataset, difference, len(sides[0]), len(sides[1]), sentence)
+    difference, patients = difference_of_means(*sides), (len(sides[0]), len(sides[1]))
+    sentence = _sentence(model, difference, there, own, patients, folds)
+    return Drop(own.run, there.dataset, own.dataset, difference, *patients, sentence)
 
 
 def _by_patient(cell: Cell) -> dict[str, list[float]]:
@@ -71,8 +71,8 @@ def _by_patient(cell: Cell) -> dict[str, list[float]]:
     return found
 
 
-def _sentence(model: str, difference: Estimate, there: Cell, own: Cell, folds: bool) -> str:
-    n = f"n = {len(_by_patient(there))} and {tables.plural(len(_by_patient(own)), 'patient')}"
+def _sentence(model: str, difference: Estimate, there: Cell, own: Cell, patients: tuple[int, int], folds: bool) -> str:
+    n = f"n = {patients[0]} and {tables.plural(patients[1], 'patient')}"
     home, value = f"{own.dataset}'s test part{'s' if folds else ''}", difference.value or 0.0
     low, high = difference.low, difference.high
     real = low is None or high is None or not low <= 0 <= high  # without an interval the number is all there is

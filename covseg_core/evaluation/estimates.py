@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from covseg_core.evaluation import statistics
-from covseg_core.evaluation.measures import Counts
 from covseg_core.evaluation.result import Evaluation
+from covseg_core.evaluation.scores import counts_by
 
 Measure = Literal["dice", "iou"]
 MEASURES: tuple[Measure, ...] = ("dice", "iou")
@@ -79,9 +79,7 @@ def same_slices(one: Evaluation, other: Evaluation) -> bool:
 
 def _by_patient(evaluation: Evaluation) -> np.ndarray:
     """(n, 3) float64: true positives, false positives, false negatives of each patient, by name."""
-    found: dict[str, Counts] = {}
-    for slice in evaluation.model.slices:
-        found[slice.patient] = found.get(slice.patient, Counts()) + slice.counts
+    found = counts_by(evaluation.model.slices, lambda score: score.patient)
     return np.array([(one.tp, one.fp, one.fn) for _, one in sorted(found.items())], float)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from covseg_core.evaluation.candidate import SAME_NAME
 from covseg_core.evaluation.measures import Counts, overlap
 from covseg_core.evaluation.result import VERSION, Evaluation
-from covseg_core.evaluation.scores import Summary
+from covseg_core.evaluation.scores import Summary, counts_by, summary_of
 from covseg_core.runs import Run
 
 
@@ -70,10 +70,8 @@ class Shift:
 
 def cell_of(evaluation: Evaluation) -> Cell:
     """What the matrix shows of an evaluation."""
-    counts: dict[tuple[str, str], Counts] = {}
-    for score in evaluation.model.slices:  # a scan, or of a stack, where every slice is another patient, a slice
-        key = score.case, score.patient
-        counts[key] = counts.get(key, Counts()) + score.counts
+    # a scan, or of a stack, where every slice is another patient, a slice
+    counts = counts_by(evaluation.model.slices, lambda score: (score.case, score.patient))
     dice = {f"{case} {patient}": overlap(one)["dice"] for (case, patient), one in counts.items()}
     values = {key: value for key, value in dice.items() if not math.isnan(value)}
     total = sum(counts.values(), Counts())
@@ -89,7 +87,7 @@ def cell_of(evaluation: Evaluation) -> Cell:
         tuple(note for note in evaluation.notes if SAME_NAME in note),
         evaluation.slices,
         evaluation.patients,
-        _summary(list(values.values())),
+        _summary(values),
         None if math.isnan(pooled) else pooled,
         values,
         total,
@@ -128,17 +126,12 @@ def _together(name: str, parts: Sequence[Cell]) -> Cell:
         doubts=tuple(dict.fromkeys(doubt for cell in parts for doubt in cell.doubts)),
         slices=sum(cell.slices for cell in parts) if own else parts[0].slices,
         patients=sum(cell.patients for cell in parts) if own else parts[0].patients,
-        dice=_summary(list(means.values())),
+        dice=_summary(means),
         pooled_dice=None if math.isnan(pooled) else pooled,
         values=means,
         counts=counts,
     )
 
 
-def _summary(known: Sequence[float]) -> Summary | None:
-    if not known:
-        return None
-    values = np.array(known)
-    std = float(values.std(ddof=1)) if len(values) > 1 else None
-    low, high = float(values.min()), float(values.max())
-    return Summary(float(values.mean()), std, float(np.median(values)), low, high, len(values))
+def _summary(values: Mapping[str, float]) -> Summary | None:
+    return summary_of(list(values.values())) if values else None

@@ -6,9 +6,9 @@ Undefined values are None in these tables, and every mean says over how many val
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from covseg_core.evaluation.measures import MEASURES, Counts, EmptyPolicy, count
 if TYPE_CHECKING:
     from covseg_core.data.datasets import Case
 
+K = TypeVar("K", bound=Hashable)
 Values = dict[str, float | None]
 """Measure -> value; None where it is undefined. Units: see `Evaluation.units`."""
 
@@ -150,13 +151,22 @@ def defined(values: dict[str, float]) -> Values:
     return {name: None if math.isnan(value := values.get(name, math.nan)) else float(value) for name in MEASURES}
 
 
-def _summaries(rows: Sequence[Values]) -> dict[str, Summary]:
-    columns = {name: [value for row in rows if (value := row[name]) is not None] for name in MEASURES}
-    return {name: _summary(values) for name, values in columns.items() if values}
+def counts_by(slices: Sequence[SliceScore], key: Callable[[SliceScore], K]) -> dict[K, Counts]:
+    """Counts of all slices that have the same key, by key in the order in which these come."""
+    found: dict[K, Counts] = {}
+    for score in slices:
+        found[key(score)] = found.get(key(score), Counts()) + score.counts
+    return found
 
 
-def _summary(values: list[float]) -> Summary:
+def summary_of(values: Sequence[float]) -> Summary:
+    """Mean, spread and extremes of one or more values."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Summary(
         float(np.mean(values)), std, float(np.median(values)), float(min(values)), float(max(values)), len(values)
     )
+
+
+def _summaries(rows: Sequence[Values]) -> dict[str, Summary]:
+    columns = {name: [value for row in rows if (value := row[name]) is not None] for name in MEASURES}
+    return {name: summary_of(values) for name, values in columns.items() if values}

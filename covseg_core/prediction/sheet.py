@@ -223,8 +223,7 @@ def _legend(report: Report, lungs: bool) -> str:
     if len(report.models) > 1:
         how += f" Vote: {escape(report.vote)}."
     if report.minimum_mm3:
-        whose = "" if report.threshold is not None else " of the vote"
-        median = "" if report.threshold is not None else " (the median)"
+        whose, median = (" of the vote", " (the median)") if report.threshold is None else ("", "")
         how += f" Parts{whose} smaller than {report.minimum_mm3:g} mm&sup3;{median} left out."
     keys = f"<span class=key style='color:#e69f00'></span>{report.target}"
     if lungs:

@@ -36,8 +36,8 @@ LIMITS: dict[Metric, float] = {"accuracy": 90, "iou": 90, "dice": 130}
 
 
 @pytest.fixture
-def dataset(five_phantoms: Dataset) -> Dataset:
-    return five_phantoms
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(5)
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import shutil
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import access
@@ -31,9 +31,7 @@ from streamlit.testing.v1 import AppTest
 from covseg_core import estimate, jobs
 from covseg_core.config import SCORES, Metric, PrepareConfig, SplitConfig
 from covseg_core.data.cache import case_grid, prepared
-from covseg_core.data.datasets import Dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.datasets import Dataset
 from covseg_core.data.slices import to_native
 from covseg_core.errors import RunError
 from covseg_core.evaluation.folding import evaluate_folds
@@ -46,20 +44,9 @@ APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 LIMITS: dict[Metric, float] = {"iou": 90, "dice": 120}
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=5, size=48, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(5)
 
 
 @pytest.fixture

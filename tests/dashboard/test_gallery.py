@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -30,8 +31,8 @@ SIZE = 48
 
 
 @pytest.fixture
-def dataset(five_phantoms: Dataset) -> Dataset:
-    return five_phantoms
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(5)
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import finished
@@ -14,9 +14,7 @@ from fakeruns import fake_folds, fake_run
 from streamlit.testing.v1 import AppTest
 
 from covseg_core.config import SplitConfig
-from covseg_core.data.datasets import Dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.datasets import Dataset
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.leakage import measure_leakage
 from covseg_core.runs import Run
@@ -25,20 +23,9 @@ APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 SHARES = (0.3, 0.2, 0.5)
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COVSEG_DATA", str(root))
-        cases = write_sample(tmp_path_factory.mktemp("sample"), scans=10, size=32, slices=8)
-        import_dataset("phantoms", cases, allow_empty=True)
-    return root
-
-
 @pytest.fixture
-def dataset(imported: Path, data_folder: Path) -> Dataset:
-    shutil.copytree(imported, data_folder)
-    return load_dataset("phantoms")
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(10, 32)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,8 @@ WIDTHS: dict[Metric, float] = {"iou": 80, "dice": 110}
 
 
 @pytest.fixture
-def dataset(five_phantoms: Dataset) -> Dataset:
-    return five_phantoms
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(5)
 
 
 @pytest.fixture
