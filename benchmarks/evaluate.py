@@ -24,17 +24,17 @@ from rich.console import Console
 from rich.table import Table
 
 from covseg_core.config import METRICS, Metric, PrepareConfig, RunConfig, SplitConfig
-from covseg_core.data.datasets import Dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
-from covseg_core.data.split import Split
-from covseg_core.data.volumes import load_mask
+from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.library.importing import import_dataset
+from covseg_core.data.phantom.phantom import write_sample
+from covseg_core.data.reading.volumes import load_mask
+from covseg_core.data.splitting.split import Split
 from covseg_core.evaluation.candidate import Candidate
+from covseg_core.evaluation.empty_policy import order_change, with_policy
 from covseg_core.evaluation.evaluate import evaluate_runs
-from covseg_core.evaluation.policies import order_change, with_policy
-from covseg_core.evaluation.result import Comparison, Evaluation
+from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import score_case
-from covseg_core.evaluation.verdict import verdict
+from covseg_core.evaluation.significance.verdict import verdict
 from covseg_core.prediction.inference import usable_cores
 from covseg_core.runs import Run, create_run
 

@@ -30,7 +30,7 @@ from watchers import Watchers
 
 from covseg_core import runs
 from covseg_core.config import METRICS, SCORES, RunConfig, SplitConfig, TrainConfig
-from covseg_core.data.split import Split
+from covseg_core.data.splitting.split import Split
 from covseg_core.files import write_json
 from covseg_core.runs import Run
 from covseg_core.training.previews import PreviewSlice
@@ -42,12 +42,12 @@ WARM_UP = 0.2
 """Share of the time that does not count for memory: caches fill."""
 PAGE = f"""
 import functools, runpy, sys, time
-sys.path[:0] = [{str(ROOT / "dashboard")!r}, {str(ROOT)!r}]
+sys.path.insert(0, {str(ROOT)!r})
 import streamlit as st
 st.set_page_config(layout="wide")
 if not hasattr(st, "untimed"):
-    import warming
-    warming.start().join()  # as app.py does when the server starts
+    from dashboard.services import startup
+    startup.start().join()  # as app.py does when the server starts
     st.untimed = st.fragment
     def timed(function, **options):
         @functools.wraps(function)
@@ -61,7 +61,7 @@ if not hasattr(st, "untimed"):
                     print(function.__name__, *taken, file=file)
         return st.untimed(measured, **options)
     st.fragment = timed
-runpy.run_path({str(ROOT / "dashboard" / "app_pages" / "monitor.py")!r})
+runpy.run_path({str(ROOT / "dashboard" / "app_pages" / "monitor" / "page.py")!r})
 """
 
 

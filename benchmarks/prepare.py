@@ -26,12 +26,12 @@ from rich.table import Table
 from skimage.transform import resize
 
 from covseg_core.config import PrepareConfig
-from covseg_core.data.cache import prepare_dataset
-from covseg_core.data.datasets import Dataset, load_dataset
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.phantom import write_sample
-from covseg_core.data.sliceset import load_slices
-from covseg_core.settings import data_root
+from covseg_core.data.library.datasets import Dataset, load_dataset
+from covseg_core.data.library.importing import import_dataset
+from covseg_core.data.phantom.phantom import write_sample
+from covseg_core.data.slices.cache import prepare_dataset
+from covseg_core.data.slices.slice_set import load_slices
+from covseg_core.paths import data_root
 
 T = TypeVar("T")
 

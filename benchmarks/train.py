@@ -23,14 +23,14 @@ import keras
 import numpy as np
 
 from covseg_core.config import PRESETS, RunConfig, SplitConfig
-from covseg_core.data.phantom import make_phantom
-from covseg_core.data.sliceset import SliceSet
-from covseg_core.data.split import Split
+from covseg_core.data.phantom.phantom import make_phantom
+from covseg_core.data.slices.slice_set import SliceSet
+from covseg_core.data.splitting.split import Split
 from covseg_core.runs import Standardisation, create_run
 from covseg_core.training.batches import PlainBatches, TrainingBatches
 from covseg_core.training.callbacks import Follow, Record, Session
 from covseg_core.training.device import set_up
-from covseg_core.training.heart import Heart
+from covseg_core.training.heartbeat import Heart
 from covseg_core.training.previews import choose_previews, write_preview_slices
 from covseg_core.training.train import compiled, previewer
 

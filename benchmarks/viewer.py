@@ -28,24 +28,24 @@ from rich.table import Table
 
 from covseg_core import runs
 from covseg_core.config import METRICS, PRESETS, RunConfig, SplitConfig
-from covseg_core.data.importing import import_dataset
-from covseg_core.data.split import Split
+from covseg_core.data.library.importing import import_dataset
+from covseg_core.data.splitting.split import Split
 from covseg_core.evaluation.measures import Counts
-from covseg_core.evaluation.result import Evaluation, OwnScore
+from covseg_core.evaluation.results import Evaluation, OwnScore
 from covseg_core.evaluation.scores import Scores, SliceScore
 from covseg_core.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = f"""
 import sys
-sys.path[:0] = [{str(ROOT / "dashboard")!r}, {str(ROOT)!r}]
+sys.path.insert(0, {str(ROOT)!r})
 import streamlit as st
 st.set_page_config(layout="wide")
-import viewer
 from covseg_core import runs
-from covseg_core.data import datasets
+from covseg_core.data.library import datasets
+from dashboard.components import slice_viewer
 dataset = datasets.load_dataset("bench")
-viewer.show(viewer.scene_of_case(dataset, dataset.cases[0], runs.list_runs()), "bench")
+slice_viewer.show(slice_viewer.scene_of_case(dataset, dataset.cases[0], runs.list_runs()), "bench")
 """
 IMAGES = "[...document.querySelectorAll('img[src^=\"data:image/jpeg\"]')]"
 STEP = f"""

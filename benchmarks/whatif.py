@@ -17,9 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from covseg_core.data.datasets import Case
-from covseg_core.evaluation.stored import StoredScan
-from covseg_core.evaluation.whatif import STEPS, WhatIf, at
+from covseg_core.data.library.datasets import Case
+from covseg_core.evaluation.stored_predictions.scans import StoredScan
+from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf, at
 
 SIZES = (0, 10, 20, 50, 100, 200, 500)
 

@@ -17,7 +17,7 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from covseg_core.data.intensity import Scale, to_uint8
+from covseg_core.data.slices.intensity import Scale, to_uint8
 
 Window = Literal["lung", "mediastinum", "full"]
 Style = Literal["fill", "contour"]

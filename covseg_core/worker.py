@@ -19,10 +19,10 @@ from pathlib import Path
 import filelock
 import psutil
 
-from covseg_core import settings
+from covseg_core import paths
 from covseg_core.errors import CovsegError
 from covseg_core.runs import Run, State, Status, host, list_runs, read_status
-from covseg_core.training.heart import Heart, StopRequested
+from covseg_core.training.heartbeat import Heart, StopRequested
 
 TURN_POLL = 0.5
 """Seconds between two looks at the queue; for each run that is ahead."""
@@ -106,7 +106,7 @@ def device_lock() -> filelock.BaseFileLock:
     """One training a device at a time, on this machine and for these runs."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
     name = "".join(letter if letter.isalnum() else "-" for letter in f"{host()}-{visible}")
-    folder = settings.checkpoints_root() / ".locks"
+    folder = paths.checkpoints_root() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(folder / f"{name}.lock", blocking=False)
 

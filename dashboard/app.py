@@ -6,10 +6,11 @@ what the pages need meanwhile; as a script, for each browser, it sets up the pag
 
 from pathlib import Path
 
-import receiving
 import streamlit as st
-import warming
 from starlette.middleware import Middleware
+
+from dashboard import navigation
+from dashboard.services import startup, upload_receiver
 
 
 def main() -> None:
@@ -21,19 +22,11 @@ def main() -> None:
         menu_items={"About": "**covseg** trains and compares U-Nets on chest CT. For research; not for diagnosis."},
     )
 
-    page = st.navigation(
-        [
-            st.Page("app_pages/train.py", title="Data and training", icon=":material/database:", default=True),
-            st.Page("app_pages/monitor.py", title="Live curves", icon=":material/monitoring:", url_path="monitor"),
-            st.Page("app_pages/compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
-            st.Page("app_pages/predict.py", title="Quick prediction", icon=":material/bolt:", url_path="predict"),
-        ]
-    )
-    page.run()
+    st.navigation(navigation.pages()).run()
 
 
 if __name__ == "__main__":
     main()
 else:
-    warming.start()
-    app = st.App(__file__, middleware=[Middleware(receiving.Receiver)])
+    startup.start()
+    app = st.App(__file__, middleware=[Middleware(upload_receiver.Receiver)])

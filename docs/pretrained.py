@@ -18,17 +18,17 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from covseg_core import jobs, runs
+from covseg_core import runs
 from covseg_core.config import Metric, Target
-from covseg_core.data.datasets import list_datasets
-from covseg_core.data.importing import import_dataset
+from covseg_core.data.library.datasets import list_datasets
+from covseg_core.data.library.importing import import_dataset
 from covseg_core.evaluation.evaluate import evaluate_run
-from covseg_core.evaluation.result import Evaluation
+from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.scores import ScanScore
 from covseg_core.files import sha256_file, write_bytes, write_json
 from covseg_core.prediction.predict import predict_scan
-from covseg_core.runs import RESUMABLE, Run, Status
-from covseg_core.training_data import write_training_data
+from covseg_core.runs import RESUMABLE, Run, Status, jobs
+from covseg_core.runs.training_data import write_training_data
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "checkpoints" / "pretrained"

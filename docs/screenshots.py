@@ -26,11 +26,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from covseg_core import jobs, runs
+from covseg_core import runs
 from covseg_core.config import METRICS
-from covseg_core.data.datasets import list_datasets
-from covseg_core.data.importing import import_sample
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.library.datasets import list_datasets
+from covseg_core.data.library.importing import import_sample
+from covseg_core.data.phantom.phantom import write_sample
+from covseg_core.runs import jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "img"

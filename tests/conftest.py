@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from covseg_core.data.datasets import Dataset
+    from covseg_core.data.library.datasets import Dataset
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.pop("COLUMNS", None)  # of the terminal, or of pytest-xdist: tables would be folded elsewhere
@@ -61,7 +61,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def phantom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of six small phantom scans with masks."""
-    from covseg_core.data.phantom import write_sample
+    from covseg_core.data.phantom.phantom import write_sample
 
     folder = tmp_path_factory.mktemp("phantoms")
     write_sample(folder, scans=6, size=64, slices=8)
@@ -71,7 +71,7 @@ def phantom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def phantoms(phantom_files: Path, data_folder: Path) -> str:
     """Name of a dataset of the six phantoms, in the test's own data folder."""
-    from covseg_core.data.importing import import_dataset
+    from covseg_core.data.library.importing import import_dataset
 
     return import_dataset("phantoms", [phantom_files], allow_empty=True).name
 
@@ -79,8 +79,8 @@ def phantoms(phantom_files: Path, data_folder: Path) -> str:
 @pytest.fixture(scope="session")
 def imported_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Path]:
     """Data folders, to be copied, with so many phantoms of 8 slices and this side as dataset `phantoms`; made once."""
-    from covseg_core.data.importing import import_dataset
-    from covseg_core.data.phantom import write_sample
+    from covseg_core.data.library.importing import import_dataset
+    from covseg_core.data.phantom.phantom import write_sample
 
     @functools.cache
     def imported(scans: int, size: int) -> Path:
@@ -97,7 +97,7 @@ def imported_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int
 @pytest.fixture
 def small_phantoms(imported_phantoms: Callable[[int, int], Path], data_folder: Path) -> Callable[..., Dataset]:
     """`small_phantoms(6)`: so many small phantoms, one of them free of lesions, in the test's own data folder."""
-    from covseg_core.data.datasets import load_dataset
+    from covseg_core.data.library.datasets import load_dataset
 
     def make(scans: int, size: int = 48) -> Dataset:
         shutil.copytree(imported_phantoms(scans, size), data_folder)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from covseg_core.cli import main
-from covseg_core.data.importing import import_dataset
+from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, PairingError
 
 

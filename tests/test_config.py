@@ -91,6 +91,6 @@ def test_changed_replaces_what_is_given():
 
 
 def test_paths_come_from_the_environment(data_folder: Path, checkpoints_folder: Path):
-    from covseg_core.settings import checkpoints_root, data_root
+    from covseg_core.paths import checkpoints_root, data_root
 
     assert (data_root(), checkpoints_root()) == (data_folder, checkpoints_folder)

@@ -14,7 +14,7 @@ import pytest
 from covseg_core import config
 from covseg_core.cli import cli
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "checkpoints" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 

@@ -9,13 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from covseg_core import jobs
-from covseg_core.data.datasets import load_dataset
-from covseg_core.data.importing import import_dataset, import_sample
+from covseg_core.data.library.datasets import load_dataset
+from covseg_core.data.library.importing import import_dataset, import_sample
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.prediction.predict import predict_scan
-from covseg_core.runs import Run
-from covseg_core.training_data import read_training_data
+from covseg_core.runs import Run, jobs
+from covseg_core.runs.training_data import read_training_data
 
 
 def _finished(runs: list[Run]) -> list[Run]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from covseg_core import rendering
-from covseg_core.data.intensity import to_uint8
+from covseg_core.data.slices.intensity import to_uint8
 
 MEANINGS = {
     (True, True): rendering.TRUE_POSITIVE,

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from covseg_core.cli import output
 from covseg_core.cli.output import json_option, print_json, progress_bar
-from covseg_core.data.datasets import Case, Dataset, delete_dataset, list_datasets, load_dataset
-from covseg_core.data.importing import import_dataset, import_sample
-from covseg_core.data.intensity import Scale
+from covseg_core.data.library.datasets import Case, Dataset, delete_dataset, list_datasets, load_dataset
+from covseg_core.data.library.importing import import_dataset, import_sample
+from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import SettingError
 
 NARROW = 100
@@ -65,7 +65,7 @@ def add(name: str, paths: Sequence[str], labels: str | None, scale: Scale | None
 @click.option("--to", "name", help="Name of the dataset; the source's by default.")
 def download(source: str, name: str | None) -> None:
     """Download a public dataset, check it by SHA-256 and import it."""
-    from covseg_core.data import download as downloads
+    from covseg_core.data.library import download as downloads
 
     with progress_bar("Downloading") as progress:
         archives = downloads.download(source, progress)

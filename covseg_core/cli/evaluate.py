@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import wording
+from covseg_core.evaluation.empty_policy import order_change
 from covseg_core.evaluation.measures import MEASURES, EmptyPolicy
-from covseg_core.evaluation.policies import order_change
-from covseg_core.evaluation.verdict import Verdict, cells, verdict
+from covseg_core.evaluation.significance.verdict import Verdict, cells, verdict
 from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from covseg_core.evaluation.result import Comparison, Evaluation
+    from covseg_core.evaluation.results import Comparison, Evaluation
     from covseg_core.evaluation.scores import Scores
 
 
@@ -38,8 +38,8 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
     docs/metrics.md defines the measures.
     """
+    from covseg_core.evaluation.cross_validation.folds import evaluate_folds, of_several_folds
     from covseg_core.evaluation.evaluate import evaluate_runs
-    from covseg_core.evaluation.folding import evaluate_folds, of_several_folds
 
     runs = [run for id in run_ids for run in open_runs(id)]
     with progress_bar("Evaluating", quiet=as_json) as progress:
@@ -56,24 +56,24 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
 def _print(comparison: Comparison) -> None:
     """The thesis's table, then one yardstick for all: pooled, and per scan with its spread."""
     first, output = comparison.evaluations[0], console()
-    output.print(tables.header(comparison), soft_wrap=True)
+    output.print(wording.header(comparison), soft_wrap=True)
     output.print("\n[bold]Each in its own metric[/bold] (different metrics: not a ranking)")
     output.print(_own_table(comparison.evaluations))
     columns = {
         f"{letter} {evaluation.metric}": evaluation.model
-        for letter, evaluation in zip(tables.letters(), comparison.evaluations, strict=False)
+        for letter, evaluation in zip(wording.letters(), comparison.evaluations, strict=False)
     } | {scores.name: scores for scores in comparison.baselines}
-    output.print(f"\n[bold]Pooled over {tables.plural(first.slices, 'slice')}[/bold]")
+    output.print(f"\n[bold]Pooled over {wording.plural(first.slices, 'slice')}[/bold]")
     output.print(_table(columns, _pooled, first.units))
-    output.print(f"\n[bold]Mean over {tables.plural(first.scans, 'scan')} ± standard deviation[/bold]")
+    output.print(f"\n[bold]Mean over {wording.plural(first.scans, 'scan')} ± standard deviation[/bold]")
     output.print(_table(columns, _over_scans, first.units))
     _print_verdict(verdict(comparison))
     output.print("")
-    if same := tables.same_models(comparison.evaluations):
+    if same := wording.same_models(comparison.evaluations):
         output.print(f"- {same}", soft_wrap=True)
     for scores in comparison.baselines:
         output.print(f"- Baseline {scores.name}: {scores.description}.", soft_wrap=True)
-    output.print(f"- {tables.TWO_IOUS}", soft_wrap=True)
+    output.print(f"- {wording.TWO_IOUS}", soft_wrap=True)
     if changed := order_change(comparison):
         output.print(f"- {changed}", soft_wrap=True)
     for note in dict.fromkeys(note for evaluation in comparison.evaluations for note in evaluation.notes):
@@ -99,7 +99,7 @@ def _print_verdict(found: Verdict) -> None:
 
 def _own_table(evaluations: Sequence[Evaluation]) -> Table:
     rows = table("", "run", "metric", "training", "train + val.", "test", folded=["run"], right=["training"])
-    for letter, evaluation in zip(tables.letters(), evaluations, strict=False):
+    for letter, evaluation in zip(wording.letters(), evaluations, strict=False):
         own = evaluation.own
         rows.add_row(
             letter,
@@ -118,13 +118,13 @@ def _table(columns: dict[str, Scores], cell: Callable[[Scores, str], str], units
     for name in MEASURES:
         cells = [cell(scores, name) for scores in columns.values()]
         if any(cells):
-            measures.add_row(tables.label(name, units), *(text or "none" for text in cells))
+            measures.add_row(wording.label(name, units), *(text or "none" for text in cells))
     return measures
 
 
 def _pooled(scores: Scores, measure: str) -> str:
-    return tables.number(scores.pooled[measure], measure, digits=4)
+    return wording.number(scores.pooled[measure], measure, digits=4)
 
 
 def _over_scans(scores: Scores, measure: str) -> str:
-    return tables.spread(scores.over_scans.get(measure), measure)
+    return wording.spread(scores.over_scans.get(measure), measure)

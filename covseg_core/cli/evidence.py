@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
 
@@ -24,9 +24,9 @@ def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
     Settings, split, hashes of the data, software, weights, tables and figures; no image or mask of a patient.
     """
-    from covseg_core.evaluation.bundle import write_bundle
+    from covseg_core.evaluation.cross_validation.folds import evaluate_folds, folds_of, of_several_folds
     from covseg_core.evaluation.evaluate import evaluate_runs
-    from covseg_core.evaluation.folding import evaluate_folds, folds_of, of_several_folds
+    from covseg_core.evidence.bundle import write_bundle
 
     runs = list(dict.fromkeys(run for id in run_ids for run in open_runs(id)))
     folded = of_several_folds(runs)
@@ -51,7 +51,7 @@ def verify(path: Path, as_json: bool) -> None:
     Of a cross-validation each fold is checked, and all of them together. The data have to be imported under the name
     that they had. Exit code 0 if the numbers agree, else 1.
     """
-    from covseg_core.evaluation.verify import verify_bundle
+    from covseg_core.evidence.verify import verify_bundle
 
     with progress_bar("Evaluating", quiet=as_json) as progress:
         result = verify_bundle(path, progress)
@@ -66,7 +66,7 @@ def verify(path: Path, as_json: bool) -> None:
             # of a run by itself the table has one row, unless its own file says something else
             for one in (check, *(part for part in check.stored if part.fold or not part.agrees)):
                 name = f"  fold {one.fold}" if one.fold else one.run if one is check else "  evaluation.json"
-                dice = (tables.number(value, "dice", 4) or "undefined" for value in (one.claimed_dice, one.dice))
+                dice = (wording.number(value, "dice", 4) or "undefined" for value in (one.claimed_dice, one.dice))
                 counts = f"{one.differing_slices} of {one.slices}"
                 rows.add_row(name, *dice, counts, f"{one.largest_difference:.1e}", one.result)
         output = console()

@@ -8,11 +8,11 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
 from covseg_core.errors import RunError
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
-    from covseg_core.evaluation.leakage import Estimate, Leakage
+    from covseg_core.evaluation.studies.leakage import Estimate, Leakage
 
 
 @click.command()
@@ -24,7 +24,7 @@ def leakage(by_patient: str, by_slice: str, as_json: bool) -> None:
 
     `covseg train DATASET --metric dice --split both` makes them.
     """
-    from covseg_core.evaluation.leakage import by_metric, measure_leakage
+    from covseg_core.evaluation.studies.leakage import by_metric, measure_leakage
 
     first, second = (by_metric(open_runs(id)) for id in (by_patient, by_slice))
     metrics = [metric for metric in first if metric in second]
@@ -48,7 +48,7 @@ def leakage(by_patient: str, by_slice: str, as_json: bool) -> None:
 
 
 def _print(found: Leakage) -> None:
-    from covseg_core.evaluation.leakage import ALIKE
+    from covseg_core.evaluation.studies.leakage import ALIKE
 
     output = console()
     output.print(f"\n[bold]{found.dataset}, {found.metric} model[/bold]")
@@ -57,7 +57,7 @@ def _print(found: Leakage) -> None:
     for measure in found.gaps:
         gap = found.gaps[measure]
         rows.add_row(
-            tables.MEASURES[measure].label,
+            wording.MEASURES[measure].label,
             *(_range(side.scores[measure]) for side in sides),
             _range(gap, sign=True),
         )
@@ -65,7 +65,7 @@ def _print(found: Leakage) -> None:
         "Similarity to nearest training slice, median": [f"{side.median_similarity:.3f}" for side in sides],
         f"Test slices with similarity above {ALIKE}": [f"{side.share_alike:.0%}" for side in sides],
         "Test slices next to a training slice": [f"{side.share_neighbours:.0%}" for side in sides],
-        "n": [f"{tables.plural(side.slices, 'slice')}, {tables.plural(side.patients, 'patient')}" for side in sides],
+        "n": [f"{wording.plural(side.slices, 'slice')}, {wording.plural(side.patients, 'patient')}" for side in sides],
     }.items():
         rows.add_row(label, *values, "")
     output.print(rows)

@@ -7,7 +7,7 @@ import dataclasses
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
 
@@ -22,7 +22,7 @@ def operate(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> None:
 
     Prediction uses them from then on, unless --threshold or --min-size says otherwise. The test part has no say in it.
     """
-    from covseg_core.evaluation.operating import choose_point, forget_point
+    from covseg_core.evaluation.stored_predictions.operating_point_search import choose_point, forget_point
 
     runs = list(dict.fromkeys(run for id in run_ids for run in open_runs(id)))
     if reset:
@@ -47,4 +47,4 @@ def operate(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> None:
         rows.add_row(id, f"{point.threshold:g}", size, *scores, str(point.scans))
     console().print(rows)
     measures = dict.fromkeys(point.measure for point in points.values())
-    click.echo(f"{'; '.join(measures)}. Stored in {tables.plural(len(points), 'run')}; prediction uses it.")
+    click.echo(f"{'; '.join(measures)}. Stored in {wording.plural(len(points), 'run')}; prediction uses it.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from covseg_core.prediction.output.report import MaskReport, Report
     from covseg_core.prediction.predict import Prediction
-    from covseg_core.prediction.report import MaskReport, Report
     from covseg_core.progress import Progress
     from covseg_core.runs import Run
 
@@ -73,9 +73,9 @@ def predict(
     All files are written or none. Those of an earlier prediction in DIR are replaced, unless they were edited since.
     """
     from covseg_core.files import to_json
-    from covseg_core.operating_point import DEFAULT
     from covseg_core.prediction.predict import predict_scan
     from covseg_core.runs import open_run
+    from covseg_core.runs.operating_point import DEFAULT
 
     models = [open_run(run) for run in (*runs, *more_runs)]
     if minimum_mm3 is not None:  # the two of a point belong together: with one of them given, the other is its default
@@ -124,7 +124,7 @@ def _bar(quiet: bool) -> Iterator[Progress | None]:
 
 
 def _print(prediction: Prediction) -> None:
-    from covseg_core.operating_point import words
+    from covseg_core.runs.operating_point import words
 
     report = prediction.report
     for warning in report.warnings:

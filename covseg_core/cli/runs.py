@@ -84,7 +84,7 @@ def show(run: str, as_json: bool) -> None:
 @json_option
 def stop(run: str, as_json: bool) -> None:
     """End the training of a RUN, or all of an experiment, at the next batch; it can be resumed."""
-    from covseg_core import jobs
+    from covseg_core.runs import jobs
 
     found = _of(run, ACTIVE)
     for one in found:
@@ -101,7 +101,7 @@ def stop(run: str, as_json: bool) -> None:
 @json_option
 def resume(run: str, wait: bool, as_json: bool) -> int:
     """Put a RUN that ended early, or all such of an experiment, back into the queue, after the last complete epoch."""
-    from covseg_core import jobs
+    from covseg_core.runs import jobs
 
     found = _of(run, RESUMABLE)
     for one in found:
@@ -144,7 +144,7 @@ def _row_or_rows(id: str, found: Sequence[Run]) -> Any:
 
 def row(run: Run) -> dict[str, Any]:
     """What a list shows of a run."""
-    from covseg_core.training.progress import best_epoch
+    from covseg_core.training.schedule import best_epoch
 
     config, status = run.config, run.status
     score = f"val_{SCORES[config.metric]}"

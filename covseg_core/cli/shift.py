@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
-    from covseg_core.evaluation.drops import Drops
-    from covseg_core.evaluation.matrix import Cell, Shift
+    from covseg_core.evaluation.studies.source_drop import Drops
+    from covseg_core.evaluation.studies.source_matrix import Cell, Shift
 
 
 @click.command()
@@ -25,9 +25,9 @@ def shift(run_ids: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> No
     What was scored before is not scored again. RUN can be an experiment, which stands for all its runs; folds of a
     cross-validation are taken together.
     """
-    from covseg_core.evaluation.drops import drops_of
-    from covseg_core.evaluation.matrix import by_model
-    from covseg_core.evaluation.shift import measure_shift, models_of
+    from covseg_core.evaluation.studies.source_drop import drops_of
+    from covseg_core.evaluation.studies.source_matrix import by_model
+    from covseg_core.evaluation.studies.source_shift import measure_shift, models_of
 
     models = models_of([run for id in run_ids for run in open_runs(id)])
     runs = [run for several in models.values() for run in several]
@@ -39,13 +39,13 @@ def shift(run_ids: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> No
 
 def _print(found: Shift, drops: Drops) -> None:
     output = console()
-    letters = dict(zip(found.runs, tables.letters(), strict=False))
+    letters = dict(zip(found.runs, wording.letters(), strict=False))
     rows = table("dataset", "Dice", *letters.values(), right=list(letters.values()))
     for dataset in found.datasets:
         cells = [found.cell(run, dataset) for run in found.runs]
         rows.add_row(dataset, "per scan", *(_mean(cell) for cell in cells))
         rows.add_row(
-            "", "pooled", *("" if cell is None else tables.number(cell.pooled_dice, "dice", 3) for cell in cells)
+            "", "pooled", *("" if cell is None else wording.number(cell.pooled_dice, "dice", 3) for cell in cells)
         )
     output.print(rows)
     for run, letter in letters.items():
@@ -63,4 +63,4 @@ def _print(found: Shift, drops: Drops) -> None:
 def _mean(cell: Cell | None) -> str:
     if cell is None or cell.dice is None:
         return "none"
-    return " ".join([tables.spread(cell.dice, "dice"), f"(n {cell.dice.n})", *cell.marks])
+    return " ".join([wording.spread(cell.dice, "dice"), f"(n {cell.dice.n})", *cell.marks])

@@ -36,7 +36,7 @@ from covseg_core.runs import Run
 @json_option
 def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_json: bool, **settings: Any) -> int:
     """Train U-Nets on DATASET, in processes of their own, one after another."""
-    from covseg_core import jobs
+    from covseg_core.runs import jobs
 
     metrics = METRICS if metric == "all" else (metric,)
     runs = []
@@ -63,8 +63,8 @@ def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_jso
 
 def _print_split(run: Run) -> None:
     """What is trained, validated and tested on, and who stands on more than one side."""
-    from covseg_core.data.datasets import load_dataset
-    from covseg_core.data.split import split_report
+    from covseg_core.data.library.datasets import load_dataset
+    from covseg_core.data.splitting.split import split_report
 
     config = run.config
     report = split_report(run.split, load_dataset(config.dataset), config.target)
@@ -83,8 +83,8 @@ def _print_split(run: Run) -> None:
 
 def _print_folds(runs: Sequence[Run]) -> None:
     """What each fold trains, validates and tests on."""
-    from covseg_core.data.datasets import load_dataset
-    from covseg_core.data.split import split_report
+    from covseg_core.data.library.datasets import load_dataset
+    from covseg_core.data.splitting.split import split_report
 
     config = runs[0].config
     dataset = load_dataset(config.dataset)

@@ -1,1 +1,1 @@
-"""From files to slices: reading, checking, pairing, splitting and caching scans and masks. Imports no framework."""
+"""From a user's file to the slices that a network is given: reading, library, slices, splitting, phantom."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from covseg_core.config import Target
-from covseg_core.data.intensity import Scale
-from covseg_core.data.lungs import lung_mask
+from covseg_core.data.classical_lungs import lung_mask
+from covseg_core.data.slices.intensity import Scale
 
 OPACITY = {"HU": (-700.0, 50.0), "0-255": (93.5, 221.0)}
 """Ground glass and consolidation: denser than well-aerated lung (-950..-700 HU, Colombi et al., Radiology 2020), up to

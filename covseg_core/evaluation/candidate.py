@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from covseg_core.config import SCORES
-from covseg_core.data.cache import case_grid, prepared
-from covseg_core.data.datasets import Case, Dataset, load_dataset
-from covseg_core.data.slices import to_native
-from covseg_core.data.split import Selection
+from covseg_core.data.library.datasets import Case, Dataset, load_dataset
+from covseg_core.data.slices.cache import case_grid, prepared
+from covseg_core.data.slices.slices import to_native
+from covseg_core.data.splitting.split import Selection
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.measures import Counts, count, overlap
-from covseg_core.evaluation.result import THRESHOLD, Evaluation, OwnScore
+from covseg_core.evaluation.results import THRESHOLD, Evaluation, OwnScore
 from covseg_core.files import atomic_path, read_json, sha256_file, write_json
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.runs import Run

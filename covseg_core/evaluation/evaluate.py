@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from covseg_core.config import SCORES, Target
-from covseg_core.data.datasets import Case, Dataset, load_dataset
-from covseg_core.data.split import Selection
-from covseg_core.data.volumes import load_mask, load_scan
+from covseg_core.data.library.datasets import Case, Dataset, load_dataset
+from covseg_core.data.reading.volumes import load_mask, load_scan
+from covseg_core.data.splitting.split import Selection
 from covseg_core.errors import DatasetError, RunError
 from covseg_core.evaluation.baselines import DESCRIPTIONS, baselines
 from covseg_core.evaluation.candidate import Candidate
 from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
-from covseg_core.evaluation.result import THRESHOLD, VERSION, Comparison, Evaluation
+from covseg_core.evaluation.results import THRESHOLD, VERSION, Comparison, Evaluation
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, score_case, summarise
 from covseg_core.progress import Progress
 from covseg_core.runs import Run

@@ -15,7 +15,7 @@ import numpy as np
 from covseg_core.evaluation.measures import MEASURES, Counts, EmptyPolicy, count, overlap, surface_measures
 
 if TYPE_CHECKING:
-    from covseg_core.data.datasets import Case
+    from covseg_core.data.library.datasets import Case
 
 K = TypeVar("K", bound=Hashable)
 Values = dict[str, float | None]

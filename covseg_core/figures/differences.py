@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from covseg_core.evaluation.verdict import Pair, Verdict
-from covseg_core.figures.curves import COLOURS, NEUTRAL
+from covseg_core.evaluation.significance.verdict import Pair, Verdict
+from covseg_core.figures.learning_curves import COLOURS, NEUTRAL
 from covseg_core.figures.scans import SYMBOLS, TIGHT_ROW
 
 LIFT = 0.24

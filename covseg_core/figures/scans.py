@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from covseg_core.evaluation import tables
+from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import MEASURES
-from covseg_core.evaluation.result import Comparison
+from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.scores import ScanScore, Scores
 from covseg_core.figures import page
-from covseg_core.figures.curves import COLOURS, NEUTRAL
+from covseg_core.figures.learning_curves import COLOURS, NEUTRAL
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 DASHES = ("dot", "dash", "solid", "dashdot")
@@ -24,7 +24,7 @@ def figure(comparison: Comparison, measure: str = "dice") -> go.Figure:
     first = comparison.evaluations[0]
     cases = [scan.case for scan in first.model.scans]
     rows = [*cases, *([f"Mean of {len(cases)}"] if len(cases) > 1 else [])]
-    models = dict(list(tables.predictors(comparison).items())[: len(comparison.evaluations)])
+    models = dict(list(wording.predictors(comparison).items())[: len(comparison.evaluations)])
     chart = go.Figure()
     for number, scores in enumerate(comparison.baselines):
         chart.add_trace(_reference(scores, measure, DASHES[number % len(DASHES)]))  # first, so that points lie above
@@ -35,7 +35,7 @@ def figure(comparison: Comparison, measure: str = "dice") -> go.Figure:
         height=110 + (ROW if len(rows) <= MANY else TIGHT_ROW) * len(rows),
         margin={"l": 8, "r": 8, "t": 40, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
-        xaxis={"title": tables.label(measure, first.units) + " of the scan", "zeroline": False},
+        xaxis={"title": wording.label(measure, first.units) + " of the scan", "zeroline": False},
         yaxis={
             "tickvals": list(range(len(rows))),
             "ticktext": rows,
@@ -62,7 +62,7 @@ def html(comparison: Comparison, measure: str = "dice") -> bytes:
     """The figure as a page that needs nothing else, with what was compared as its title."""
     chart = figure(comparison, measure)
     chart.update_layout(
-        title={"text": tables.header(comparison), "font": {"size": 13}, "x": 0, "xref": "paper", "yref": "container"},
+        title={"text": wording.header(comparison), "font": {"size": 13}, "x": 0, "xref": "paper", "yref": "container"},
         margin={"t": 90},
         height=chart.layout.height + 50,
     )

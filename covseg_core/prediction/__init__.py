@@ -1,1 +1,4 @@
-"""The mask of a new scan through ONNX Runtime, and its report."""
+"""A scan in, masks out: asking models, deciding voxel by voxel, and what is to be known about scan and mask.
+
+`masks/` works on masks alone, `output/` writes the files of a prediction.
+"""

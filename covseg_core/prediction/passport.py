@@ -10,16 +10,16 @@ import nibabel as nib
 import numpy as np
 
 from covseg_core.config import PrepareConfig
-from covseg_core.data.appearance import LOOKED_AT, Appearance, look_at
-from covseg_core.data.inspecting import PLACEHOLDER_SPACING
-from covseg_core.data.intensity import Scale, to_uint8
-from covseg_core.data.lungs import lung_shares
-from covseg_core.data.slices import Grid, to_images
+from covseg_core.data.classical_lungs import lung_shares
+from covseg_core.data.library.inspecting import PLACEHOLDER_SPACING
+from covseg_core.data.slices.appearance import LOOKED_AT, Appearance, look_at
+from covseg_core.data.slices.intensity import Scale, to_uint8
+from covseg_core.data.slices.slices import Grid, to_images
 from covseg_core.runs import Run
-from covseg_core.training_data import Range, TrainingData, read_training_data
+from covseg_core.runs.training_data import Range, TrainingData, read_training_data
 
 if TYPE_CHECKING:
-    from covseg_core.prediction.checking import CheckedScan
+    from covseg_core.prediction.scan import CheckedScan
 
 _PREPARE = PrepareConfig()
 """Scans are looked at as most models see them, so that one passport serves all."""

@@ -10,19 +10,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from covseg_core.config import Target
-from covseg_core.data.intensity import Scale
+from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import SettingError
-from covseg_core.operating_point import Cut, Setting, setting_of
-from covseg_core.prediction.checking import CheckedScan, check_scan
-from covseg_core.prediction.deciding import Prediction, decide
+from covseg_core.prediction.decide import Prediction, decide
 from covseg_core.prediction.inference import Cancel, Segmenter
-from covseg_core.prediction.keeping import Keeper
+from covseg_core.prediction.output.files import check_files
+from covseg_core.prediction.output.report import voxel_ml
 from covseg_core.prediction.passport import make_passport
 from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, segment
-from covseg_core.prediction.report import voxel_ml
-from covseg_core.prediction.writing import check_files
+from covseg_core.prediction.scan import CheckedScan, check_scan
+from covseg_core.prediction.spool import Keeper
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
+from covseg_core.runs.operating_point import Cut, Setting, setting_of
 
 MAX_MODELS = 100
 DEFAULTS = Setting()

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from covseg_core.config import PrepareConfig, Target
-from covseg_core.data.intensity import to_uint8
-from covseg_core.data.slices import Grid, to_images, to_native
-from covseg_core.prediction.checking import CheckedScan, training_warning
+from covseg_core.data.slices.intensity import to_uint8
+from covseg_core.data.slices.slices import Grid, to_images, to_native
 from covseg_core.prediction.inference import Cancel, Segmenter, stop_if
-from covseg_core.prediction.keeping import OnDisk
+from covseg_core.prediction.output.report import ModelReport, report_model
 from covseg_core.prediction.passport import Passport, make_passport, unusual
-from covseg_core.prediction.report import ModelReport, report_model
+from covseg_core.prediction.scan import CheckedScan, training_warning
+from covseg_core.prediction.spool import OnDisk
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
 

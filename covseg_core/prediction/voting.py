@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covseg_core.operating_point import Cut
-from covseg_core.prediction.chest import leave_out_beyond
-from covseg_core.prediction.components import large_parts, smallest_voxels
+from covseg_core.prediction.masks.chest import leave_out_beyond
+from covseg_core.prediction.masks.components import large_parts, smallest_voxels
 from covseg_core.prediction.probabilities import Probabilities
+from covseg_core.runs.operating_point import Cut
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,1 +1,1 @@
-"""The U-Net and its training. Only here, and in the worker, is Keras imported."""
+"""The network and its training, the only room that imports a framework; the worker's process alone comes in here."""

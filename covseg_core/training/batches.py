@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from covseg_core.config import AugmentConfig, TrainConfig
-from covseg_core.data.sliceset import SliceSet
+from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.training.augment import augment
 
 Batch = tuple[np.ndarray, ...]

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from covseg_core.config import ModelConfig, PrepareConfig, RunConfig, TrainConfig
-from covseg_core.data.sliceset import SliceSet
+from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.runs import Standardisation
 from covseg_core.training.batches import TrainingBatches
 from covseg_core.training.device import set_up

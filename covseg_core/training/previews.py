@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covseg_core.data.sliceset import SliceSet
+from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.files import atomic_path, write_json
 from covseg_core.runs import Run
 

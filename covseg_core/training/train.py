@@ -9,22 +9,22 @@ import keras
 import numpy as np
 
 from covseg_core.config import RunConfig
-from covseg_core.data.cache import prepare_dataset
-from covseg_core.data.datasets import Dataset, load_dataset
-from covseg_core.data.sliceset import SliceSet, load_slices, mean_std
+from covseg_core.data.library.datasets import Dataset, load_dataset
+from covseg_core.data.slices.cache import prepare_dataset
+from covseg_core.data.slices.slice_set import SliceSet, load_slices, mean_std
 from covseg_core.errors import DatasetError
 from covseg_core.files import write_json
 from covseg_core.runs import Run, Standardisation
+from covseg_core.runs.training_data import write_training_data
 from covseg_core.training.batches import PlainBatches, TrainingBatches
 from covseg_core.training.callbacks import Follow, Record, Session, clear, remove_previews_after
 from covseg_core.training.device import Device, set_up
-from covseg_core.training.heart import Heart
+from covseg_core.training.heartbeat import Heart
 from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
 from covseg_core.training.objectives import objective
 from covseg_core.training.previews import choose_previews, write_preview_slices
 from covseg_core.training.resume import last_epoch, load_last
 from covseg_core.training.unet import build_unet
-from covseg_core.training_data import write_training_data
 
 
 def train(run: Run, heart: Heart, stop: threading.Event) -> None:

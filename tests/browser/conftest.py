@@ -33,9 +33,9 @@ from playwright.sync_api import (
 
 from covseg_core import runs
 from covseg_core.config import METRICS, PrepareConfig, RunConfig, SplitConfig
-from covseg_core.data.datasets import Dataset
-from covseg_core.data.importing import import_sample
-from covseg_core.data.split import make_split
+from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.library.importing import import_sample
+from covseg_core.data.splitting.split import make_split
 from covseg_core.evaluation.evaluate import evaluate_runs
 
 FAILED = pytest.StashKey[list[bool]]()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.runs import Run
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from playwright.sync_api import expect
 
-from covseg_core.data.opening import open_scan
+from covseg_core.data.reading.opening import open_scan
 from covseg_core.runs import Run
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from covseg_core import runs
 
 if TYPE_CHECKING:
-    from covseg_core.data.datasets import Dataset
+    from covseg_core.data.library.datasets import Dataset
 
     from .conftest import Open, Server, Watch
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
-from covseg_core.data.phantom import write_sample
+from covseg_core.data.phantom.phantom import write_sample
 
 if TYPE_CHECKING:
     from .conftest import Open, Server, User

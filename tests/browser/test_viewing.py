@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from covseg_core.data.datasets import Dataset
-from covseg_core.data.intensity import to_uint8
+from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.slices.intensity import to_uint8
 from covseg_core.runs import Run
 
 if TYPE_CHECKING:

@@ -8,20 +8,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pages
 import psutil
 import pytest
-import tasks
 from streamlit.testing.v1 import AppTest
 
-from covseg_core import estimate, jobs, runs
+from covseg_core import runs
 from covseg_core.config import METRICS, RunConfig, SplitConfig
-from covseg_core.data import datasets, download, importing
-from covseg_core.data.split import Split, make_split, split_report
+from covseg_core.data.library import datasets, download, importing
+from covseg_core.data.splitting.split import Split, make_split, split_report
 from covseg_core.errors import CovsegError, DatasetError
-from covseg_core.estimate import Measurement, Network
-from covseg_core.runs import host
+from covseg_core.runs import host, jobs, time_estimate
+from covseg_core.runs.time_estimate import Measurement, Network
+from dashboard.services import tasks
 
-APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 CPU = "1 CPU (2 cores), tensorflow, float32"
 
 
@@ -33,15 +33,12 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[Network]:
     def measure(network: Network, check: Callable[[], None]) -> None:
         asked.append(network)
 
-    monkeypatch.setattr(estimate, "measure", measure)
+    monkeypatch.setattr(time_estimate, "measure", measure)
     return asked
 
 
 def open_app(**query: str) -> AppTest:
-    app = AppTest.from_file(APP, default_timeout=120)
-    for name, value in query.items():
-        app.query_params[name] = value
-    return run(app)
+    return pages.open_page(**query)
 
 
 def run(app: AppTest) -> AppTest:
@@ -312,7 +309,7 @@ def test_time_is_measured_without_being_asked_where_nothing_is_known(measurement
 
 def test_a_known_time_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch, measurements: list[Network]) -> None:
     small_sample("sample")
-    monkeypatch.setattr(estimate, "measurements", lambda: (Measurement(host(), "other", 0.75e9, CPU, 1.0, 10.0),))
+    monkeypatch.setattr(time_estimate, "measurements", lambda: (Measurement(host(), "other", 0.75e9, CPU, 1.0, 10.0),))
     app = open_app()
     assert f"**Device:** {CPU}" in texts(app)
     assert "for 3 trainings of 16 epochs" in texts(app)
@@ -330,7 +327,7 @@ def test_a_measurement_that_fails_does_not_keep_from_training(monkeypatch: pytes
     def fail(network: Network, check: Callable[[], None]) -> None:
         raise CovsegError("time of a training step", "cannot be measured (MemoryError)", "enough memory")
 
-    monkeypatch.setattr(estimate, "measure", fail)
+    monkeypatch.setattr(time_estimate, "measure", fail)
     small_sample("sample")
     app = open_app()
     deadline = time.monotonic() + 10

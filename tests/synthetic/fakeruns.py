@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
-from covseg_core.data.datasets import Dataset
-from covseg_core.data.split import make_split
+from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.splitting.split import make_split
 from covseg_core.runs import Run, create_run
 
 SIZE = 32

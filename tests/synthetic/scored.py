@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from covseg_core.config import SCORES, Metric
 from covseg_core.evaluation.measures import Counts, overlap
-from covseg_core.evaluation.result import VERSION, Comparison, Evaluation, OwnScore
+from covseg_core.evaluation.results import VERSION, Comparison, Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Values, summarise
 
 Row = tuple[str, str, Counts]

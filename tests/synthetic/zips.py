@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from covseg_core.evaluation.bundle import MANIFEST
+from covseg_core.evidence.bundle import MANIFEST
 
 
 def changed(path: Path, changes: dict[str, Callable[[bytes], bytes | None]], *, honest: bool = False) -> Path:

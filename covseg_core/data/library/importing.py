@@ -1,0 +1,232 @@
+"""From files anywhere on disk to a dataset: pair, read and check everything, copy, and only then show it.
+
+All work is done in a staging folder that is renamed at the end. Whatever goes wrong, up to a killed process, the
+datasets are as they were before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+
+from covseg_core.data.library.datasets import Case, Dataset, dataset_folder, datasets_root, load_dataset
+from covseg_core.data.library.pairing import Group, is_nifti, pair
+from covseg_core.data.library.staging import staging
+from covseg_core.data.slices.intensity import Scale
+from covseg_core.errors import CovsegError, DatasetError, PairingError, ScanError
+from covseg_core.files import sha256_file, write_json
+from covseg_core.progress import Progress
+
+_FILES = {"scan": "ct", "infection": "infection_mask", "lung": "lung_mask"}
+_THREADS = 2
+
+
+def import_dataset(
+    name: str,
+    paths: Sequence[Path | str],
+    labels: Sequence[int] | None = None,
+    scale: Scale | None = None,
+    allow_empty: bool = False,
+    source: str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Make a dataset of scans and masks, or add cases to one.
+
+    Parameters
+    ----------
+    name : of the dataset, new or existing
+    paths : NIfTI files, folders of them at any depth, or zips of such folders; see `covseg_core.data.pairing` for names
+    labels : of the infection masks, those that count as infection; None for all above 0
+    scale : of the scans' grey values, where it cannot be told from them
+    allow_empty : take infection masks without any infection, which are otherwise refused as an export gone wrong
+    source : where the files come from, in words; None for their paths
+    progress : called after each case
+
+    Returns
+    -------
+    Dataset : with all its cases, old and new
+
+    Raises
+    ------
+    SettingError : `name` cannot be a folder's name
+    DatasetError : nothing to import, a case that the dataset has already, or another import into it is running
+    PairingError : scans and masks do not belong together, by name or by grid
+    ScanError : a file that is not a chest CT or a mask
+    """
+    target = dataset_folder(name)
+    words = (source or ", ".join(map(str, paths))).encode(errors="replace").decode()
+    try:
+        with staging(datasets_root(), name) as folder:
+            old = load_dataset(name) if target.exists() else None
+            unzipped = folder / "zips"
+            files = _find(paths, unzipped)
+            try:
+                groups = pair(files)
+                _check_new(groups, old, name)
+                cases = _import_all(groups, folder, labels, scale, allow_empty, progress)
+            except CovsegError as error:
+                raise _without_folder(error, unzipped) from None
+            _check_copies(cases, old)
+            return _publish(name, cases, old, words, folder)
+    except OSError as error:
+        raise DatasetError(error.filename or name, error.strerror or str(error), "room and permission") from None
+
+
+def import_sample(
+    name: str, scans: int = 6, size: int = 128, seed: int = 0, progress: Progress | None = None
+) -> Dataset:
+    """Make a dataset of synthetic chest phantoms; see `covseg_core.data.phantom`."""
+    from covseg_core.data.phantom.phantom import write_sample
+
+    with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
+        cases = write_sample(Path(folder), scans=scans, size=size, seed=seed)
+        words = f"synthetic phantoms, seed {seed}, {size} px"
+        return import_dataset(name, cases, scale="HU", allow_empty=True, source=words, progress=progress)
+
+
+def _find(paths: Sequence[Path | str], unzipped: Path) -> dict[Path, PurePath]:
+    """All NIfTI files, each with its name from the folder on that the user gave."""
+    files: dict[Path, PurePath] = {}
+    for path in map(Path, paths):
+        path = Path(os.path.abspath(path.expanduser()))
+        if path.is_dir():
+            root, found = path.parent, _walk(path)
+        elif path.is_file() and path.suffix.lower() == ".zip":
+            from covseg_core.data.reading.archives import extract_zip
+
+            root = unzipped / str(len(files))
+            extract_zip(path, root / path.stem)
+            found = _walk(root)
+        elif path.exists() and is_nifti(path):
+            root, found = path.parent.parent, [path]
+        elif path.exists():
+            raise ScanError(path, "not a NIfTI file by its name", "a .nii or .nii.gz file, a folder or a .zip")
+        else:
+            raise DatasetError(path, "no such file or folder", "scans and masks to import")
+        if not found:
+            raise DatasetError(path, "no scan in it", "at least one .nii or .nii.gz file")
+        files |= {file: file.relative_to(root) for file in found}
+    return files
+
+
+def _walk(folder: Path) -> list[Path]:
+    """NIfTI files below a folder; hidden files and folders are passed over, links to folders not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(error.filename, error.strerror or "cannot be read", "a folder that can be read") from None
+
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        found += [Path(parent, name) for name in sorted(names) if is_nifti(PurePath(name))]
+    return found
+
+
+def _check_new(groups: Sequence[Group], old: Dataset | None, name: str) -> None:
+    there = {case.id.lower() for case in old.cases} if old else set()
+    for group in groups:
+        if group.id.lower() in there:
+            raise DatasetError(
+                group.scan, f"case {group.id} is in dataset {name} already", "a new case or dataset name"
+            )
+    if not any(group.infection or group.lung for group in groups):
+        count = f"{len(groups)} scan{'s' * (len(groups) > 1)} and no mask"
+        raise DatasetError(f"dataset {name}", count, "at least one infection or lung mask beside the scans")
+
+
+def _import_all(
+    groups: Sequence[Group],
+    folder: Path,
+    labels: Sequence[int] | None,
+    scale: Scale | None,
+    allow_empty: bool,
+    progress: Progress | None,
+) -> list[Case]:
+    """Check and copy all cases into `folder`, two at a time, since unpacking leaves Python's lock alone."""
+    cases: list[Case] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        jobs = [pool.submit(_import_case, group, folder, labels, scale, allow_empty) for group in groups]
+        try:
+            for job in jobs:
+                cases.append(job.result())
+                if progress is not None:
+                    progress(len(cases), len(jobs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return cases
+
+
+def _import_case(
+    group: Group, folder: Path, labels: Sequence[int] | None, scale: Scale | None, allow_empty: bool
+) -> Case:
+    from covseg_core.data.library.inspecting import inspect_case
+
+    case = inspect_case(group, labels, scale, allow_empty)
+    files, sha256 = {}, {}
+    for role, file in {"scan": group.scan, "infection": group.infection, "lung": group.lung}.items():
+        if file is not None:
+            ending = ".nii.gz" if file.name.lower().endswith(".gz") else ".nii"
+            files[role] = f"cases/{group.id}/{_FILES[role]}{ending}"
+            sha256[role] = _copy(file, folder / files[role])
+    return replace(case, scan=files["scan"], infection=files.get("infection"), lung=files.get("lung"), sha256=sha256)
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a file's content to disk, safe from a power cut; returns its SHA-256."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    with open(target, "rb") as handle:
+        os.fsync(handle.fileno())
+    return sha256_file(target)
+
+
+def _check_copies(cases: Sequence[Case], old: Dataset | None) -> None:
+    """One scan under two ids would be two patients, who could stand on both sides of a split."""
+    seen: dict[str, str] = {case.sha256["scan"]: case.id for case in (old.cases if old else ())}
+    for case in cases:
+        first = seen.setdefault(case.sha256["scan"], case.id)
+        if first != case.id:
+            raise PairingError(f"case {case.id}", f"the same scan as case {first}", "each scan once")
+
+
+def _publish(name: str, cases: Sequence[Case], old: Dataset | None, source: str, folder: Path) -> Dataset:
+    """Move the staged cases to where they are seen; `dataset.json` comes last and decides what counts."""
+    target = dataset_folder(name)
+    if old is None:
+        dataset = Dataset(name, tuple(cases), datetime.now(UTC).isoformat(timespec="seconds"), source)
+        whole = folder / "whole"
+        whole.mkdir()
+        (folder / "cases").rename(whole / "cases")
+        write_json(whole / "dataset.json", dataset)
+        whole.rename(target)
+        return dataset
+
+    everything = sorted((*old.cases, *cases), key=lambda case: case.id)
+    dataset = replace(old, cases=tuple(everything), source=f"{old.source}, {source}")
+    known = {case.id for case in old.cases}
+    for leftover in (target / "cases").iterdir():
+        if leftover.name not in known:
+            shutil.rmtree(leftover)
+    try:
+        for case in cases:
+            (folder / "cases" / case.id).rename(target / "cases" / case.id)
+        write_json(target / "dataset.json", dataset)
+    except BaseException:
+        for case in cases:
+            shutil.rmtree(target / "cases" / case.id, ignore_errors=True)
+        raise
+    return dataset
+
+
+def _without_folder(error: CovsegError, unzipped: Path) -> CovsegError:
+    """The same error, with files out of a zip called by their names in it."""
+    folder = re.escape(f"{unzipped}{os.sep}") + r"\d+" + re.escape(os.sep)
+    return type(error)(*(re.sub(folder, "", text) for text in (error.what, error.found, error.expected)))

@@ -1,0 +1,170 @@
+"""Picking a run's operating point, threshold and smallest size, on its validation part.
+
+The test part has no say in it, so that test scores at the point are as honest as those at 0.5.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from covseg_core.data.library.datasets import Dataset, load_dataset
+from covseg_core.data.slices.cache import prepared
+from covseg_core.errors import CovsegError, RunError
+from covseg_core.evaluation.stored_predictions.scans import stored_scans
+from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf
+from covseg_core.files import atomic_path, sha256_file, write_json
+from covseg_core.prediction.inference import Segmenter
+from covseg_core.progress import Progress
+from covseg_core.runs import Run
+from covseg_core.runs.operating_point import DEFAULT, FILE, VERSION, OperatingPoint, Unit
+
+PREDICTIONS = "validation_predictions.npy"
+"""In the run's folder: (N, S, S) float16, ordered by case and slice, and after the array the model's SHA-256."""
+MEASURE = "mean Dice over validation scans, on the network's grid"
+MINIMUMS: dict[Unit, tuple[float, ...]] = {
+    "mm3": (0, 10, 20, 50, 100, 200, 500),
+    "voxels": (0, 5, 10, 20, 50, 100, 200),
+}
+"""Smallest sizes that are tried with each threshold."""
+_EQUAL = 1e-9
+"""Scores that differ by less are taken for the same."""
+
+
+def choose_point(run: Run, progress: Progress | None = None) -> OperatingPoint:
+    """Pick the threshold and smallest size with the best mean Dice over validation scans, and store them in the run.
+
+    Of equals the threshold closest to 0.5 and then the smallest size win. Scans without the target count where the
+    model marks something, with 0. Validation slices are predicted the first time.
+
+    Parameters
+    ----------
+    run : with a `model.onnx`, whose dataset is here
+    progress : may raise to end it: nothing is stored then
+
+    Raises
+    ------
+    RunError : the run's dataset is gone or has changed, its validation part shows no target, or it has no model
+    """
+    model = validation(run, progress)
+    target = run.config.target
+    if not model.has_truth:
+        raise RunError(run.id, f"no {target} on its validation slices", "some: a point cannot be picked without")
+    best, alone, half = (DEFAULT, 0.0, -1.0), (DEFAULT, 0.0, -1.0), math.nan
+    for threshold in sorted(STEPS, key=lambda step: (round(abs(step - DEFAULT), 6), step)):
+        for minimum in MINIMUMS[model.unit]:
+            score = _mean(model.scan_dice(threshold, minimum))
+            if threshold == DEFAULT and not minimum:
+                half = score
+            if score > best[2] + _EQUAL:
+                best = threshold, minimum, score
+            if not minimum and score > alone[2] + _EQUAL:
+                alone = threshold, 0.0, score
+    point = OperatingPoint(
+        version=VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model_sha256=sha256_file(run.onnx),
+        chosen_on="validation",
+        measure=MEASURE,
+        threshold=best[0],
+        minimum=best[1],
+        unit=model.unit,
+        score=best[2],
+        score_at_half=half,
+        alone=alone[0],
+        score_alone=alone[2],
+        scans=model.scans,
+        slices=model.slices,
+    )
+    write_json(run.folder / FILE, point)
+    return point
+
+
+def forget_point(run: Run) -> bool:
+    """Remove a run's operating point; whether there was one."""
+    there = (run.folder / FILE).is_file()
+    (run.folder / FILE).unlink(missing_ok=True)
+    return there
+
+
+def validation(run: Run, progress: Progress | None = None) -> WhatIf:
+    """A run's answers to its validation part, predicted now if they are not stored; raises as `choose_point`."""
+    dataset = _own_dataset(run)
+    chosen = run.split.validation
+    slices = [(id, z) for id in sorted(chosen) for z in sorted(chosen[id])]
+    if not slices:
+        raise RunError(run.id, "its split has no validation part", "validation slices, to pick a point on")
+    segmenter = Segmenter(run)
+    shape = (len(slices), segmenter.prepare.size, segmenter.prepare.size)
+    path, digest = run.folder / PREDICTIONS, bytes.fromhex(sha256_file(run.onnx))
+    values = _read(path, shape, digest)
+    if values is None:
+        _predict(path, shape, digest, segmenter, dataset, slices, run, progress)
+        values = _read(path, shape, digest)
+        if values is None:
+            raise CovsegError(path, "reads back as something else than was written", "a disk that works")
+    return WhatIf(stored_scans(dataset, slices, values, run.config.prepare, run.config.target))
+
+
+def _predict(
+    path: Path,
+    shape: tuple[int, int, int],
+    digest: bytes,
+    segmenter: Segmenter,
+    dataset: Dataset,
+    slices: list[tuple[str, int]],
+    run: Run,
+    progress: Progress | None,
+) -> None:
+    """Ask the model about the slices, scan by scan, and write what it says."""
+    values, done = np.empty(shape, np.float16), 0
+    for id in dict.fromkeys(id for id, _ in slices):
+        zs = [z for case, z in slices if case == id]
+        images = prepared(dataset, dataset.case(id), run.config.prepare, "images")[zs]
+        before = done
+
+        def count(part: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + part, len(slices))
+
+        values[done : done + len(zs)] = segmenter.probabilities(images, count)
+        done += len(zs)
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as handle:
+            np.save(handle, values, allow_pickle=False)
+            handle.write(digest)
+    except OSError as error:
+        raise CovsegError(path, f"cannot be written ({error.strerror or error})", "room on disk") from error
+
+
+def _read(path: Path, shape: tuple[int, int, int], digest: bytes) -> np.ndarray | None:
+    """Stored probabilities, memory-mapped; None if there are none, or of another model or split."""
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        with open(path, "rb") as handle:
+            handle.seek(-len(digest), 2)
+            same = handle.read() == digest
+    except (OSError, ValueError):
+        return None
+    return values if same and values.shape == shape and values.dtype == np.float16 else None
+
+
+def _own_dataset(run: Run) -> Dataset:
+    """The dataset that the run was made from, as it was then."""
+    name, expected = run.config.dataset, "the data that it was trained with, under their name"
+    try:
+        dataset = load_dataset(name)
+    except CovsegError:
+        raise RunError(run.id, f"its validation scans are not here (dataset {name})", expected) from None
+    if dataset.fingerprint != run.config.fingerprint:
+        raise RunError(run.id, f"dataset {name} has changed since the run was made", expected)
+    return dataset
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are defined; -1 if none is."""
+    there = [value for value in values if not math.isnan(value)]
+    return float(np.mean(there)) if there else -1.0

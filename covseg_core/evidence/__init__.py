@@ -1,0 +1,1 @@
+"""A comparison to hand on: one zip with everything it rests on, and the same evaluation repeated by somebody else."""

@@ -1,0 +1,144 @@
+"""The evidence behind a comparison in one zip: what was trained on what, with what, and how it was scored.
+
+`manifest.json` names every file with its SHA-256, the dataset with the SHA-256 of each of its scans and masks, and the
+software. No image and no mask of a patient is in it: who has the same data can repeat the evaluation
+(`covseg_core.evaluation.verify`), and nobody else learns more than the numbers. Of a cross-validation it holds the
+runs of all folds, and their comparison as one model for each metric.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from covseg_core.data.library.datasets import Dataset, load_dataset
+from covseg_core.errors import DatasetError, RunError
+from covseg_core.evaluation.cross_validation.folds import Folds, by_fold, stored_comparison
+from covseg_core.evaluation.cross_validation.merge import joined_sha256
+from covseg_core.evaluation.empty_policy import with_policy
+from covseg_core.evaluation.results import Comparison
+from covseg_core.evidence.contents import Model, exhibits
+from covseg_core.files import atomic_path, sha256_file, to_json
+from covseg_core.runs import Run
+from covseg_core.runs.jobs import versions
+
+VERSION, FOLDS_VERSION = 1, 2
+"""Of a bundle of runs, and of one of folds, which a covseg that knows only runs must not take for one."""
+MANIFEST, COMPARISON, EVALUATION = "manifest.json", "comparison.json", "evaluation.json"
+NEEDED = ("config.json", "split.json", "status.json", "history.csv", "model.onnx")
+"""Files of a run without which nothing can be repeated."""
+OPTIONAL = ("standardise.json", "best.weights.h5", EVALUATION, "training_data.json", "operating_point.json")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The dataset that the runs were scored on."""
+
+    name: str
+    fingerprint: str
+    cases: dict[str, dict[str, str]]
+    """Case -> `scan`, `infection`, `lung` -> SHA-256 of the file."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle holds."""
+
+    version: int
+    created: str
+    """ISO 8601, UTC."""
+    runs: tuple[str, ...]
+    """Model by model; of folds each fold's, the first fold first."""
+    data: Data
+    software: dict[str, str]
+    """Versions in use when the bundle was made; those of each training are in its `config.json`."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Path in the zip -> SHA-256, of every file but this one."""
+
+
+def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) -> Manifest:
+    """Put models and their comparison into a zip.
+
+    Parameters
+    ----------
+    models : runs that were compared, or models of the same folds
+    comparison : of `evaluate_runs(runs)` on their own test part, or of `evaluate_folds`, in the order of the models
+    path : the zip; one that exists is replaced
+
+    Raises
+    ------
+    RunError : a run lacks a file that is needed, or the comparison is not of these models as they are now
+    DatasetError : the dataset has changed since
+    OSError : the zip cannot be written
+    """
+    dataset = load_dataset(comparison.dataset)
+    if dataset.fingerprint != comparison.evaluations[0].fingerprint:
+        raise DatasetError(dataset.name, "has changed since the evaluation", "the same scans and masks")
+    runs = [run for model in models for run in _runs(model)]
+    for run in runs:
+        _check_whole(run)
+    folds = _fold_comparisons(models, comparison)
+    _check_scored(models, comparison, folds)
+    files = {COMPARISON: to_json(comparison), **exhibits(models, comparison, folds)}
+    manifest = Manifest(
+        FOLDS_VERSION if folds else VERSION, datetime.now(UTC).isoformat(timespec="seconds"),
+        tuple(run.id for run in runs), _data(dataset), versions(),
+        {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    )  # fmt: skip
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for run in runs:
+            for name, content in _files(run).items():
+                inside = f"runs/{run.id}/{name}"
+                manifest.files[inside] = hashlib.sha256(content).hexdigest()
+                archive.writestr(inside, content)
+        for name, content in files.items():
+            archive.writestr(name, content)
+        archive.writestr(MANIFEST, to_json(manifest))
+    return manifest
+
+
+def _runs(model: Model) -> Sequence[Run]:
+    return model.runs if isinstance(model, Folds) else [model]
+
+
+def _check_whole(run: Run) -> None:
+    if missing := [name for name in NEEDED if not (run.folder / name).is_file()]:
+        raise RunError(run.id, f"has no {' and no '.join(missing)}", "a finished run")
+
+
+def _fold_comparisons(models: Sequence[Model], comparison: Comparison) -> list[Comparison]:
+    """Of each fold, from the files of its runs; none if the models are runs."""
+    folds = by_fold([model for model in models if isinstance(model, Folds)])
+    found = []
+    for fold in folds:
+        stored = stored_comparison(fold)
+        if stored is None:
+            expected = f"`covseg evaluate {fold[0].config.experiment}` once more"
+            raise RunError(fold[0].id, "its scores are missing, or belong to an earlier model", expected)
+        found.append(with_policy(stored, comparison.evaluations[0].policy))
+    return found
+
+
+def _check_scored(models: Sequence[Model], comparison: Comparison, folds: Sequence[Comparison]) -> None:
+    """Raise unless the comparison is of these models, in their order, as they are now."""
+    if (ours := [model.id for model in models]) != (scored := [one.run for one in comparison.evaluations]):
+        raise RunError(", ".join(ours), f"the comparison is of {', '.join(scored)}", "that of these models")
+    for number, (model, evaluation) in enumerate(zip(models, comparison.evaluations, strict=True)):
+        if isinstance(model, Folds):
+            sha256 = joined_sha256([fold.evaluations[number].model_sha256 for fold in folds])
+        else:
+            sha256 = sha256_file(model.onnx)
+        if sha256 != evaluation.model_sha256:
+            raise RunError(model.id, "its scores belong to an earlier model", "an evaluation of the present one")
+
+
+def _files(run: Run) -> dict[str, bytes]:
+    return {name: (run.folder / name).read_bytes() for name in (*NEEDED, *OPTIONAL) if (run.folder / name).is_file()}
+
+
+def _data(dataset: Dataset) -> Data:
+    return Data(dataset.name, dataset.fingerprint, {case.id: dict(case.sha256) for case in dataset.cases})

@@ -1,0 +1,192 @@
+"""Repeat the evaluation in an evidence bundle on the same data, and say whether the numbers are the same.
+
+Nothing is taken from the bundle but models, splits and settings: the scores in it are what is checked, and lie nowhere
+where an evaluation could find and believe them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from covseg_core.data.library.datasets import Dataset, list_datasets, load_dataset
+from covseg_core.data.reading.archives import Limits, extract_zip
+from covseg_core.errors import CovsegError, DatasetError
+from covseg_core.evaluation.cross_validation.folds import Folds, evaluate_each, folds_of
+from covseg_core.evaluation.cross_validation.merge import merge
+from covseg_core.evaluation.empty_policy import with_policy
+from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.results import Comparison, Evaluation
+from covseg_core.evidence.agreement import RunCheck, Verification, compare
+from covseg_core.evidence.bundle import COMPARISON, EVALUATION, FOLDS_VERSION, MANIFEST, VERSION, Data, Manifest
+from covseg_core.files import read_json, safe_name, sha256_file
+from covseg_core.progress import Progress
+from covseg_core.runs import Run
+
+LIMITS = Limits(files=10_000, bytes=8 * 2**30)
+WRITTEN = "a bundle as it was written"
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """What a bundle says, and what it takes to check that."""
+
+    path: Path
+    comparison: Comparison
+    runs: tuple[Run, ...]
+    stored: dict[str, Evaluation]
+    """Run -> its own scores."""
+
+
+def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
+    """Check every file of a bundle, find its data here by their hashes, and score its models again.
+
+    Models of folds are scored fold by fold and put together again; each fold's own scores are checked as well.
+
+    Parameters
+    ----------
+    path : a zip made by `write_bundle`
+    progress : called with the slices done and the slices there are
+
+    Raises
+    ------
+    CovsegError : not a bundle, a file in it is not what the manifest says, or it contradicts itself
+    DatasetError : the data are not here, or are not the same
+    """
+    with tempfile.TemporaryDirectory(prefix="covseg-verify-") as temporary:
+        folder = Path(temporary) / "bundle"
+        extract_zip(path, folder, LIMITS)
+        manifest = _manifest(path, folder)
+        _check_files(path, folder, manifest)
+        comparison = read_json(folder / COMPARISON, Comparison)
+        _check_comparison(path, comparison)
+        dataset = find_data(path, manifest.data)
+        runs = _open(path, folder, manifest)
+        claims = _Claims(path, comparison, runs, _take_scores(runs))
+        if not comparison.evaluations[0].folds:
+            return Verification(dataset.name, _runs(claims, progress))
+        return Verification(dataset.name, _folds(claims, progress), runs[0].config.split.folds)
+
+
+def find_data(path: Path, data: Data) -> Dataset:
+    """The dataset here whose files are those of the bundle.
+
+    Raises
+    ------
+    DatasetError : none is; says what is missing
+    """
+    if data.name not in list_datasets():
+        found = f"was made from dataset {data.name}, which is not here"
+        raise DatasetError(path, found, f"its {len(data.cases)} cases, imported as {data.name} by `covseg data add`")
+    dataset = load_dataset(data.name)
+    here = {case.id: dict(case.sha256) for case in dataset.cases}
+    other = [id for id in here | data.cases if here.get(id) != data.cases.get(id)]
+    if other or dataset.fingerprint != data.fingerprint:
+        what = (
+            f"{', '.join(other[:3])}{' and others' * (len(other) > 3)} differ" if other else "labels or scales differ"
+        )
+        raise DatasetError(path, f"dataset {data.name} here is not the bundle's: {what}", "the same scans and masks")
+    return dataset
+
+
+def _runs(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
+    """Runs that were compared on one test part."""
+    claimed = claims.comparison.evaluations
+    _check_names(claims.path, [one.run for one in claimed], [run.id for run in claims.runs])
+    found = evaluate_runs(claims.runs, None, claimed[0].policy, progress)
+    checks = []
+    for number, (run, one) in enumerate(zip(claims.runs, claimed, strict=True)):
+        stored = claims.stored.get(run.id)  # there is none in a bundle whose models were scored without being kept
+        own = [] if stored is None else [compare(stored, _under(found, stored, number))]
+        checks.append(compare(one, found.evaluations[number], own))
+    return tuple(checks)
+
+
+def _folds(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
+    """Models of the folds of a cross-validation."""
+    claimed = claims.comparison.evaluations
+    models = {model.id: model for model in folds_of(claims.runs)}
+    _check_names(claims.path, sorted(one.run for one in claimed), sorted(models))
+    ordered = [models[one.run] for one in claimed]
+    _check_names(claims.path, [run.id for model in ordered for run in model.runs], [run.id for run in claims.runs])
+    _check_tested_once(claims.path, ordered[0])
+    parts = evaluate_each(ordered, claimed[0].policy, progress)
+    found = merge(ordered, parts)
+    checks = []
+    for number, (model, one) in enumerate(zip(ordered, claimed, strict=True)):
+        each = []
+        for run, part in zip(model.runs, parts, strict=True):
+            stored = claims.stored.get(run.id)
+            if stored is None:
+                raise CovsegError(claims.path, f"lacks runs/{run.id}/{EVALUATION}", "the scores of every fold")
+            each.append(compare(stored, _under(part, stored, number), fold=run.config.split.fold))
+        checks.append(compare(one, found.evaluations[number], each))
+    return tuple(checks)
+
+
+def _under(found: Comparison, claimed: Evaluation, number: int) -> Evaluation:
+    """One of the evaluations, under the policy that the claim was made under."""
+    return with_policy(found, claimed.policy).evaluations[number]
+
+
+def _manifest(path: Path, folder: Path) -> Manifest:
+    """The manifest; its version is looked at first, since that of a later one may hold anything."""
+    version = read_json(folder / MANIFEST, dict).get("version")
+    if version not in (VERSION, FOLDS_VERSION):
+        raise CovsegError(path, f"bundle of version {version}", f"version {VERSION} or {FOLDS_VERSION} (of folds)")
+    return read_json(folder / MANIFEST, Manifest)
+
+
+def _check_files(path: Path, folder: Path, manifest: Manifest) -> None:
+    there = {str(file.relative_to(folder).as_posix()) for file in folder.rglob("*") if file.is_file()} - {MANIFEST}
+    if missing := sorted(manifest.files.keys() - there):
+        raise CovsegError(path, f"lacks {missing[0]}", "a whole bundle")
+    if added := sorted(there - manifest.files.keys()):
+        raise CovsegError(path, f"{added[0]} is not in its manifest", WRITTEN)
+    for name, digest in manifest.files.items():
+        if sha256_file(folder / name) != digest:
+            raise CovsegError(path, f"{name} was changed", WRITTEN)
+
+
+def _check_comparison(path: Path, comparison: Comparison) -> None:
+    """Its head, from which tables say what they are of, is no more than what its models say."""
+    models = comparison.evaluations
+    if not models:
+        raise CovsegError(path, f"{COMPARISON} is of no model", WRITTEN)
+    head = (comparison.dataset, comparison.part, comparison.leaky)
+    if head != (models[0].dataset, models[0].part, any(one.leaky for one in models)):
+        raise CovsegError(path, f"{COMPARISON} contradicts its models in dataset, part or leaks", WRITTEN)
+
+
+def _open(path: Path, folder: Path, manifest: Manifest) -> tuple[Run, ...]:
+    """Its runs, all made from the data that the manifest names."""
+    runs = tuple(Run(folder / "runs" / safe_name(id, "run")) for id in manifest.runs)
+    for run in runs:
+        config = run.config
+        if (config.dataset, config.fingerprint) != (manifest.data.name, manifest.data.fingerprint):
+            raise CovsegError(path, f"run {run.id} is of other data than its manifest names", WRITTEN)
+    return runs
+
+
+def _take_scores(runs: Sequence[Run]) -> dict[str, Evaluation]:
+    """Read and remove the evaluation in each run's folder, which would be believed otherwise."""
+    found = {}
+    for run in runs:
+        if run.evaluation.exists():
+            found[run.id] = read_json(run.evaluation, Evaluation)
+            run.evaluation.unlink()
+    return found
+
+
+def _check_names(path: Path, claimed: list[str], there: list[str]) -> None:
+    if claimed != there:
+        raise CovsegError(path, f"{COMPARISON} is of {', '.join(claimed)}", f"its models: {', '.join(there)}")
+
+
+def _check_tested_once(path: Path, model: Folds) -> None:
+    """A slice that several folds test would count as often."""
+    tests = [{(id, z) for id, zs in run.split.test.items() for z in zs} for run in model.runs]
+    if sum(map(len, tests)) != len(set().union(*tests)):
+        raise CovsegError(path, f"folds of {model.id} test the same slices", "every slice in the test of one fold")

@@ -1,0 +1,1 @@
+"""Masks and nothing else: connected parts, the chest's hull, right and left lung, where models disagree."""

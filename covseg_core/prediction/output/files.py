@@ -1,0 +1,123 @@
+"""The files of a prediction: masks, lungs, disagreement, DICOM SEG, and the report as JSON, CSV and a page to print."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from covseg_core import __version__
+from covseg_core.data.reading.volumes import save_mask
+from covseg_core.files import sha256_file, write_bytes, write_json
+from covseg_core.prediction.inference import Cancel, stop_if
+from covseg_core.prediction.masks.disagreement import as_levels, disagreement
+from covseg_core.prediction.output.folder import REPORT, check_output, whole_folder
+from covseg_core.prediction.output.report import Report
+from covseg_core.prediction.output.report_csv import make_table
+from covseg_core.prediction.output.report_html import make_sheet
+from covseg_core.prediction.probabilities import Probabilities
+from covseg_core.prediction.scan import CheckedScan
+
+MASK = "mask.nii.gz"
+LUNG_MASK = "lung_mask.nii.gz"
+DISAGREEMENT = "disagreement.nii.gz"
+DICOM_SEG = "mask.dcm"
+TABLE = "report.csv"
+SHEET = "report.html"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a prediction goes."""
+
+    folder: Path
+    models: dict[str, str]
+    """Names of the models' own masks by run id; none for a single model."""
+    replaced: tuple[str, ...]
+
+
+def check_files(
+    ids: Sequence[str], output: str | os.PathLike[str] | None, lungs: bool, kind: str = "nifti"
+) -> Files | None:
+    """The files of a prediction by runs of these ids; None without an output folder.
+
+    Raises
+    ------
+    SettingError : the folder cannot be used, or has a file of such a name that must not be overwritten
+    """
+    if output is None:
+        return None
+    folder, models = Path(output), {id: f"mask_{id}.nii.gz" for id in ids} if len(ids) > 1 else {}
+    names = [MASK, *models.values(), REPORT, TABLE, SHEET]
+    names += [LUNG_MASK] * lungs + [DISAGREEMENT] * (len(ids) > 1) + [DICOM_SEG] * (kind == "dicom")
+    return Files(folder, models, check_output(folder, names))
+
+
+def write_files(
+    files: Files,
+    scan: CheckedScan,
+    report: Report,
+    mask: np.ndarray,
+    mask_of: Callable[[str], np.ndarray],
+    sides: np.ndarray | None,
+    answers: Sequence[Probabilities],
+    cancel: Cancel | None,
+) -> Report:
+    """Write everything or nothing, and return the report as written, with the hash of each file.
+
+    Parameters
+    ----------
+    mask : (Z, Y, X) uint8 0/1: the vote's
+    mask_of : the mask of one model, by run id
+    sides : (Z, Y, X) uint8: 0 where there is no lung; None where no lung model was asked
+    """
+    geometry = scan.volume.geometry
+    with whole_folder(files.folder) as staging:
+        save_mask(mask, geometry, staging / MASK)
+        for run, name in files.models.items():
+            stop_if(cancel)
+            save_mask(mask_of(run), geometry, staging / name)
+        if sides is not None:
+            save_mask((sides > 0).view(np.uint8), geometry, staging / LUNG_MASK)
+        if len(answers) > 1:
+            stop_if(cancel)
+            save_mask(_disagreement(answers, mask.shape), geometry, staging / DISAGREEMENT)
+        if scan.kind == "dicom":
+            report = _with_seg(report, scan, mask, staging / DICOM_SEG)
+        stop_if(cancel)
+        report = dataclasses.replace(report, files=_hashes(staging))
+        write_bytes(staging / TABLE, make_table(report))
+        write_bytes(staging / SHEET, make_sheet(report, scan.volume.voxels, mask, sides))
+        report = dataclasses.replace(report, files=_hashes(staging))
+        write_json(staging / REPORT, report)
+        stop_if(cancel)
+    return report
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+
+
+def _disagreement(answers: Sequence[Probabilities], shape: tuple[int, ...]) -> np.ndarray:
+    """(Z, Y, X) uint8, 0..255 for 0..1 bit, a few planes at a time."""
+    levels = np.empty(shape, np.uint8)
+    for blocks in zip(*(answer.planes() for answer in answers), strict=True):
+        levels[blocks[0][0]] = as_levels(disagreement([block for _, block in blocks]))
+    return levels
+
+
+def _with_seg(report: Report, scan: CheckedScan, mask: np.ndarray, path: Path) -> Report:
+    """Write the mask as DICOM SEG; the report, with a warning where the series cannot have one."""
+    # highdicom takes a second to import
+    from covseg_core.prediction.output.dicom_seg import save_dicom_seg, seg_problem
+
+    if problem := seg_problem(scan):
+        return dataclasses.replace(report, warnings=(*report.warnings, f"no DICOM SEG: {problem}"))
+    runs = [model.run for model in report.models]
+    algorithm = runs[0] if len(runs) == 1 else f"covseg, vote of {len(runs)} models"
+    save_dicom_seg(mask, scan, path, report.target, algorithm[:64], __version__)
+    return report

@@ -1,0 +1,162 @@
+"""What `report.json` says about a prediction. No file name and no header text: both can hold a patient's name."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from covseg_core import __version__
+from covseg_core.config import Metric, PrepareConfig, Target
+from covseg_core.data.library.inspecting import PLACEHOLDER_SPACING
+from covseg_core.data.reading.volumes import Volume
+from covseg_core.data.slices.intensity import Scale
+from covseg_core.files import sha256_file
+from covseg_core.prediction.masks.lung_sides import LungReport
+from covseg_core.prediction.passport import Passport
+from covseg_core.runs import Run
+from covseg_core.runs.operating_point import DEFAULT
+
+NOTICE = "For research use only. Not a medical device: not for diagnosis or treatment."
+
+_PACKAGES = ("nibabel", "numpy", "onnxruntime", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class MaskReport:
+    """Size and place of one mask."""
+
+    file: str | None
+    """Its name in the output folder."""
+    voxels: int
+    volume_ml: float | None
+    """None where the voxel size is not known."""
+    positive_slices: tuple[int, ...]
+    """Slices with at least one voxel; 0 is the most inferior one."""
+    lesions: int = 0
+    """Connected parts; voxels that touch at a corner belong together."""
+    largest_voxels: int = 0
+    """Of the largest part."""
+    lung_share: float | None = None
+    """Share of both lungs that is infected, 0..1; None without a lung mask, or for another target."""
+
+
+NO_MASK = MaskReport(None, 0, None, ())
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """One model, and its own mask."""
+
+    run: str
+    metric: Metric
+    preset: str
+    dataset: str
+    """The one it was trained on."""
+    prepare: PrepareConfig
+    sha256: str
+    """Of `model.onnx`."""
+    mask: MaskReport
+    threshold: float = DEFAULT
+    """Probability, on the scan's own grid, from which a voxel is in its mask."""
+    minimum_mm3: float = 0.0
+    """Connected parts smaller than this are not in its mask."""
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What was predicted on."""
+
+    sha256: str
+    """Of the file: how to tell which scan this report is about."""
+    shape: tuple[int, int, int]
+    """(Z, Y, X): slices, rows, columns."""
+    spacing_mm: tuple[float, float, float]
+    """(z, y, x)."""
+    voxel_ml: float | None
+    """None where the spacing is 1 mm in all three directions, which writers put if they do not know it."""
+    orientation: str
+    """Of the file's axes, e.g. `LPS`."""
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Report:
+    """A prediction, without the masks themselves."""
+
+    notice: str
+    created: str
+    """ISO 8601, UTC."""
+    seconds: float
+    """From opening the scan to the last mask."""
+    target: Target
+    threshold: float | None
+    """Probability, on the scan's own grid, from which a voxel is in a model's mask; None where each has its own."""
+    vote: str
+    """How the masks of several models became one."""
+    tied_voxels: int
+    """Voxels with as many models for as against: not in the mask."""
+    scan: ScanReport
+    mask: MaskReport
+    models: tuple[ModelReport, ...]
+    warnings: tuple[str, ...]
+    versions: dict[str, str]
+    files: dict[str, str]
+    """SHA-256 of all other files, by file name."""
+    minimum_mm3: float = 0.0
+    """Connected parts smaller than this are not in the mask. Where models have sizes of their own, their median."""
+    lungs: LungReport | None = None
+    """None where no lung model was asked."""
+    passport: Passport | None = None
+    operating: str = ""
+    """Thresholds and sizes in words, and that they are the runs' operating points; empty if they were given."""
+
+    @property
+    def range_voxels(self) -> tuple[int, int]:
+        """Smallest and largest of the models' own masks."""
+        sizes = [model.mask.voxels for model in self.models]
+        return min(sizes), max(sizes)
+
+
+def report_scan(scan: Volume, scale: Scale, sha256: str) -> ScanReport:
+    """Describe a scan."""
+    z, y, x = scan.voxels.shape
+    return ScanReport(sha256, (z, y, x), scan.spacing, voxel_ml(scan), scan.geometry.orientation, scale)
+
+
+def report_mask(mask: np.ndarray, scan: Volume, file: str | None, sizes: np.ndarray) -> MaskReport:
+    """Measure a mask (Z, Y, X) uint8 0/1 of a scan, whose parts have these sizes, the largest first."""
+    counts = [int(np.count_nonzero(plane)) for plane in mask]
+    voxels, ml = sum(counts), voxel_ml(scan)
+    positive = tuple(z for z, count in enumerate(counts) if count)
+    largest = int(sizes[0]) if sizes.size else 0
+    volume = None if ml is None else voxels * ml
+    return MaskReport(file, voxels, volume, positive, len(sizes), largest)
+
+
+def report_model(run: Run) -> ModelReport:
+    """Describe a model, which has no mask yet."""
+    config = run.config
+    sha256 = sha256_file(run.onnx)
+    return ModelReport(run.id, config.metric, config.preset, config.dataset, config.prepare, sha256, NO_MASK)
+
+
+def voxel_ml(scan: Volume) -> float | None:
+    """Volume of a voxel, also on a sheared grid (gantry tilt); None where the spacing is a placeholder."""
+    if scan.spacing == PLACEHOLDER_SPACING:
+        return None
+    return float(abs(np.linalg.det(scan.affine[:3, :3]))) / 1000
+
+
+def now() -> str:
+    """ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Of covseg, Python and the packages that change a mask."""
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"covseg": __version__, "python": platform.python_version(), **packages}

@@ -1,0 +1,76 @@
+"""`report.csv`: a row a mask and a row a lung, for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from covseg_core.prediction.masks.lung_sides import LungPart
+from covseg_core.prediction.output.report import MaskReport, Report
+
+COLUMNS = (
+    "part", "run", "voxels", "volume_ml", "infection_voxels", "infection_ml", "lung_share_percent", "lesions",
+    "largest_lesion_ml", "slices", "scan_sha256", "threshold", "minimum_mm3",
+)  # fmt: skip
+
+
+def make_table(report: Report) -> bytes:
+    """The figures of a report as CSV in UTF-8: empty where something is not known or does not apply."""
+    common = {"scan_sha256": report.scan.sha256, **_cut(report.threshold, report.minimum_mm3)}
+    several = len(report.models) > 1
+    rows = [_mask(report, "vote" if several else "mask", "" if several else report.models[0].run, report.mask)]
+    if several:
+        for model in report.models:
+            own = _cut(model.threshold, model.minimum_mm3)
+            rows.append(_mask(report, "model", model.run, model.mask) | own)
+    if lungs := report.lungs:
+        parts = {"right lung": lungs.right, "left lung": lungs.left, "both lungs": lungs.both}
+        rows += [_lung(name, lungs.run, part) for name, part in parts.items()]
+        outside = {"infection_voxels": lungs.outside_voxels, "infection_ml": _rounded(lungs.outside_ml)}
+        rows.append({"part": "outside the lungs", "run": lungs.run, **outside})
+        beyond = {"infection_voxels": lungs.beyond_voxels, "infection_ml": _rounded(lungs.beyond_ml)}
+        rows.append({"part": "left out beyond the chest", "run": lungs.run, **beyond})
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**common, **row} for row in rows)
+    return text.getvalue().encode()
+
+
+def _cut(threshold: float | None, minimum_mm3: float) -> dict[str, Any]:
+    return {"threshold": "" if threshold is None else threshold, "minimum_mm3": minimum_mm3}
+
+
+def _mask(report: Report, part: str, run: str, mask: MaskReport) -> dict[str, Any]:
+    ml = report.scan.voxel_ml
+    return {
+        "part": part,
+        "run": run,
+        "voxels": mask.voxels,
+        "volume_ml": _rounded(mask.volume_ml),
+        "lung_share_percent": _percent(mask.lung_share),
+        "lesions": mask.lesions,
+        "largest_lesion_ml": _rounded(None if ml is None else mask.largest_voxels * ml),
+        "slices": len(mask.positive_slices),
+    }
+
+
+def _lung(name: str, run: str, part: LungPart) -> dict[str, Any]:
+    return {
+        "part": name,
+        "run": run,
+        "voxels": part.voxels,
+        "volume_ml": _rounded(part.volume_ml),
+        "infection_voxels": part.infection_voxels,
+        "infection_ml": _rounded(part.infection_ml),
+        "lung_share_percent": _percent(part.share),
+    }
+
+
+def _rounded(ml: float | None) -> float | str:
+    return "" if ml is None else round(ml, 4)
+
+
+def _percent(share: float | None) -> float | str:
+    return "" if share is None else round(100 * share, 3)

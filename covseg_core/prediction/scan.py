@@ -1,0 +1,90 @@
+"""Opening a scan for prediction: readable, of a chest, in a known scale; and what is odd about it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from covseg_core.data.classical_lungs import check_chest
+from covseg_core.data.library.datasets import load_dataset
+from covseg_core.data.reading.dicom import Series
+from covseg_core.data.reading.opening import open_scan
+from covseg_core.data.reading.volumes import MAX_LABELS, Volume
+from covseg_core.data.slices.intensity import Scale, detect_scale
+from covseg_core.errors import CovsegError, ScanError
+from covseg_core.prediction.output.report import voxel_ml
+from covseg_core.runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedScan:
+    """A scan that models can be asked about."""
+
+    volume: Volume
+    scale: Scale
+    sha256: str
+    """Of the file, or over the files of a DICOM series."""
+    warnings: tuple[str, ...]
+    """One line each."""
+    kind: Literal["nifti", "dicom", "picture"] = "nifti"
+    series: Series | None = None
+    """Of DICOM."""
+    interpolated: tuple[int, ...] = ()
+    """Slices z that are not in the files but made from their neighbours."""
+
+
+def check_scan(path: str | os.PathLike[str], scale: Scale | None = None, series: str | None = None) -> CheckedScan:
+    """Read a scan and make sure that it can be predicted on.
+
+    Parameters
+    ----------
+    path : a scan that `opening.open_scan` reads
+    scale : of the scan's values; None to detect it
+    series : `Series.key` of the DICOM series to read, needed where several can be used
+
+    Raises
+    ------
+    SeriesChoice : several series can be used, and none was chosen
+    UnknownScale : the values fit neither scale, and none was given
+    ScanError : the scan is not readable, is a mask, or not of a chest
+    """
+    path = Path(path)
+    opened = open_scan(path, series)
+    volume = opened.volume
+    _refuse_mask(volume)
+    scale = scale or detect_scale(volume.voxels, path)
+    warnings = (*opened.warnings, *check_chest(volume.voxels, scale, path), *_spacing_warning(volume))
+    return CheckedScan(volume, scale, opened.sha256, warnings, opened.kind, opened.series, opened.interpolated)
+
+
+def training_warning(run: Run, sha256: str) -> list[str]:
+    """A warning where the model has learned from this very scan: it says little about the model then."""
+    try:
+        split = run.split
+        cases = {case.id for case in load_dataset(run.config.dataset).cases if case.sha256.get("scan") == sha256}
+    except CovsegError:  # a shipped model, or its dataset was deleted
+        return []
+    known = [name for name in ("train", "validation") if cases & set(getattr(split, name))]
+    return [f"{run.id} was trained with this scan: no measure of how it does on new ones"] if known else []
+
+
+def _refuse_mask(volume: Volume) -> None:
+    """A mask has a background of 0 and a few labels, a scan hundreds of values."""
+    values: set[float] = set()
+    for plane in volume.voxels:
+        values.update(np.unique(plane).tolist())
+        if len(values) > MAX_LABELS:
+            return
+    if min(values) == 0 and all(float(value).is_integer() for value in values):
+        found = ", ".join(f"{value:g}" for value in sorted(values)[:6]) + (", ..." if len(values) > 6 else "")
+        raise ScanError(volume.path, f"a mask, not a scan: its only values are {found}", "a CT scan")
+
+
+def _spacing_warning(volume: Volume) -> list[str]:
+    if voxel_ml(volume) is not None:
+        return []
+    return ["spacing of 1 mm in all three directions is taken as unknown: no mL"]

@@ -1,0 +1,212 @@
+"""Start, stop, resume and wait for trainings, for the dashboard and the command line; the work is the worker's."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from covseg_core import __version__, paths
+from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, SplitKind, Target, changed, preset
+from covseg_core.data.library.datasets import load_dataset
+from covseg_core.data.splitting.split import make_splits
+from covseg_core.errors import RunError
+from covseg_core.files import safe_name
+from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
+
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
+
+_KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+"""For glibc, unless the user has set them. Without it every activation is given back to the kernel and asked for again,
+and clearing those pages took a third of the time of long trainings on one machine, and nothing on another."""
+
+_children: list[tuple[Path, subprocess.Popen[bytes]]] = []
+"""Workers started by this process, and their runs' folders. They outlive it, but while it lives it must collect those
+that end."""
+
+
+def train(
+    dataset: str,
+    metrics: Sequence[Metric] = METRICS,
+    preset_name: str = "quick",
+    split: SplitKind = "patient",
+    target: Target = "infection",
+    *,
+    epochs: int | None = None,
+    size: int | None = None,
+    filters: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    split_seed: int | None = None,
+    folds: int = 0,
+) -> list[Run]:
+    """Create one run for each metric, alike in everything else, and start them; they train one after another.
+
+    With folds that many for each metric, the first fold's runs first, so that they can be compared while others train.
+
+    Parameters
+    ----------
+    epochs, size, filters, batch : in place of the preset's
+    seed : of the split, the first weights, the shuffling and the augmentation
+    split_seed : of the split, where it shall not be `seed`: models of other seeds on the same patients
+    folds : of a cross-validation, in which every patient is tested once; 0 or 1 for a single split
+
+    Raises
+    ------
+    CovsegError : the data set or a setting cannot be used; then no run is left behind
+    """
+    data = load_dataset(dataset)
+    base = preset(preset_name)
+    folds = 0 if folds == 1 else folds
+    split_config = SplitConfig(
+        kind=split, seed=seed if split_seed is None else split_seed, folds=folds, fold=min(folds, 1)
+    )
+    splits = make_splits(data, split_config, target)
+    now = datetime.now(UTC)
+    experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:74])
+
+    configs = [
+        RunConfig(
+            id=f"{experiment}-{metric}" + (f"-fold{slices.config.fold}of{folds}" if folds else ""),
+            experiment=experiment,
+            dataset=dataset,
+            fingerprint=data.fingerprint,
+            metric=metric,
+            preset=preset_name,
+            created=now.isoformat(timespec="microseconds"),
+            target=target,
+            prepare=changed(base.prepare, size=size),
+            split=slices.config,
+            model=changed(base.model, filters=filters),
+            train=changed(base.train, epochs=base.epochs[metric] if epochs is None else epochs, batch=batch, seed=seed),
+            versions=versions(),
+        )
+        for slices in splits
+        for metric in metrics
+    ]
+    runs: list[Run] = []
+    try:
+        for config, slices in zip(configs, (slices for slices in splits for _ in metrics), strict=True):
+            runs.append(create_run(config, slices))
+    except BaseException:
+        for run in runs:
+            run.write_status(dataclasses.replace(run.status, state="stopped"))
+            delete_run(run)
+        raise
+    for run in runs:
+        start(run)
+    return runs
+
+
+def start(run: Run) -> None:
+    """Start the worker of a run that is in the queue, as a process in a session of its own."""
+    _collect()
+    with open(run.log, "ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "covseg_core.worker", str(run.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment(),
+        )
+    _children.append((run.folder, worker))
+
+
+def stop(run: Run) -> None:
+    """Ask a run to stop; it does at the end of the batch.
+
+    Raises
+    ------
+    RunError : it is neither queued nor running
+    """
+    state = run.status.state
+    if state not in ACTIVE:
+        raise RunError(run.id, f"is {state}", "a run that is queued or running")
+    run.stop_file.touch()
+
+
+def resume(run: Run) -> None:
+    """Put a run that ended early at the end of the queue; it goes on from its last complete epoch.
+
+    Raises
+    ------
+    RunError : it is still active, or finished
+    """
+    status = run.status
+    if status.state not in RESUMABLE:
+        raise RunError(run.id, f"is {status.state}", f"a run that is {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]}")
+    run.stop_file.unlink(missing_ok=True)
+    now = time.time()
+    run.write_status(Status("queued", queued=now, heartbeat=now, host=host(), epoch=status.epoch, epochs=status.epochs))
+    start(run)
+
+
+def wait(runs: Sequence[Run], watch: Callable[[], None] = lambda: None, poll: float = 0.5) -> None:
+    """Return when none of the runs is active any more; `watch` is called before each look."""
+    while True:
+        watch()
+        _collect()
+        if not any(run.status.state in ACTIVE for run in runs):
+            break
+        time.sleep(poll)
+    folders = {run.folder for run in runs}
+    for folder, worker in _children:
+        # the last word is in the status a moment before the process is gone
+        if folder in folders:
+            worker.wait()
+    _collect()
+
+
+def backend() -> str:
+    """The Keras backend that workers use."""
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of covseg, Python and the installed packages that can change a result, and the Keras backend."""
+    found = {"covseg": __version__, "python": platform.python_version()}
+    found["backend"] = backend()
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> dict[str, str]:
+    """A worker's: the same folders wherever it starts, no start-up notices of TensorFlow, memory that is kept."""
+    return (
+        {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", **_KEEP_MEMORY}
+        | os.environ
+        | {
+            "COVSEG_DATA": str(paths.data_root()),
+            "COVSEG_CHECKPOINTS": str(paths.checkpoints_root()),
+            "PYTHONPATH": paths.python_path(),
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
+
+
+def _free_name(name: str) -> str:
+    """The name, with a number if runs of that name exist."""
+    safe_name(name, "experiment")
+    root = paths.checkpoints_root()
+    candidate, number = name, 1
+    while any(next(root.glob(f"{candidate}-{metric}{more}"), None) for metric in METRICS for more in ("", "-fold*")):
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def _collect() -> None:
+    """Let ended workers go, so that none stays as a zombie."""
+    _children[:] = [(folder, worker) for folder, worker in _children if worker.poll() is None]

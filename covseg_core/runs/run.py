@@ -1,0 +1,288 @@
+"""A run is a folder: `checkpoints/<run id>/`, readable by anybody at any time, written by its worker alone.
+
+    config.json  split.json  standardise.json   how to repeat it
+    status.json  stop                           where it stands; a request to stop
+    history.csv                                 a row an epoch
+    best.weights.h5  last/epoch_NNNN/           best weights; weights and optimizer, for resume
+    previews/epoch_NNNN.npy                     predictions of a few fixed validation slices
+    model.onnx  test_predictions.npy  evaluation.json  worker.log
+    validation_predictions.npy  operating_point.json    threshold and smallest size, picked on validation
+
+No file says `lost` or `stopping`: both are concluded when the status is read, so that they are right after a power cut.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import shutil
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from covseg_core import paths
+from covseg_core.config import RunConfig
+from covseg_core.data.splitting.split import Split
+from covseg_core.errors import CovsegError, RunError
+from covseg_core.files import read_json, safe_name, write_bytes, write_json
+
+State = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "lost"]
+
+ACTIVE: tuple[State, ...] = ("queued", "running", "stopping")
+RESUMABLE: tuple[State, ...] = ("stopped", "failed", "lost")
+
+SILENT_AFTER = 60.0
+"""Seconds without a heartbeat after which a worker that cannot be looked at directly counts as dead."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands."""
+
+    state: State
+    queued: float = 0.0
+    """Unix time at which it last joined the queue [s]: the queue's order."""
+    reason: str = ""
+    """Why it stopped, failed or was lost; what it is doing besides training."""
+    host: str = ""
+    pid: int = 0
+    pid_started: float = 0.0
+    """Start of that process, Unix time [s]: process numbers are used again."""
+    heartbeat: float = 0.0
+    """Unix time [s]."""
+    device: str = ""
+    epoch: int = 0
+    """Epochs completed."""
+    epochs: int = 0
+    step: int = 0
+    """Batches done in the current epoch."""
+    steps: int = 0
+    seconds: float = 0.0
+    """Time spent training, over all sessions [s]."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and standard deviation of the training slices, in grey values 0..255."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, and what stands in it."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def config(self) -> RunConfig:
+        return read_json(self.folder / "config.json", RunConfig)
+
+    @property
+    def split(self) -> Split:
+        return read_json(self.folder / "split.json", Split)
+
+    @property
+    def standardisation(self) -> Standardisation:
+        return read_json(self.folder / "standardise.json", Standardisation)
+
+    @property
+    def status(self) -> Status:
+        """The written status, or what follows: `stopping` if a stop was asked, `lost` if its process is gone."""
+        status = read_json(self.folder / "status.json", Status)
+        if status.state in ("queued", "running"):
+            if not _alive(status):
+                return dataclasses.replace(status, state="lost", reason="its process ended without a word")
+            if self.stop_file.exists():
+                return dataclasses.replace(status, state="stopping")
+        return status
+
+    def write_status(self, status: Status) -> None:
+        """For the worker, and for who puts it in the queue."""
+        write_json(self.folder / "status.json", status)
+
+    def history(self) -> list[dict[str, float]]:
+        """One dict an epoch: `epoch` (from 1), losses, metrics, `learning_rate`, `seconds`, `total_seconds`."""
+        try:
+            text = self.history_csv.read_text()
+        except FileNotFoundError:
+            return []
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Write all rows; floats keep every digit, since a resumed run computes with them."""
+        text = io.StringIO(newline="")
+        if rows:
+            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _digits(value) for name, value in row.items()} for row in rows)
+        write_bytes(self.history_csv, text.getvalue().encode())
+
+    @property
+    def history_csv(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.folder / "stop"
+
+    @property
+    def best_weights(self) -> Path:
+        return self.folder / "best.weights.h5"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last"
+
+    @property
+    def previews(self) -> Path:
+        return self.folder / "previews"
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @property
+    def test_predictions(self) -> Path:
+        return self.folder / "test_predictions.npy"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "worker.log"
+
+
+def create_run(config: RunConfig, split: Split) -> Run:
+    """Make the folder of a new run, whole or not at all, with status `queued`.
+
+    Raises
+    ------
+    RunError : a run of this id exists
+    """
+    root = paths.checkpoints_root()
+    folder = root / safe_name(config.id, "run")
+    if folder.exists():
+        raise RunError(config.id, "a run of this name exists")
+    staging = root / f".new-{uuid.uuid4().hex[:8]}"
+    staging.mkdir(parents=True)
+    try:
+        write_json(staging / "config.json", config)
+        write_json(staging / "split.json", split)
+        now = time.time()
+        write_json(
+            staging / "status.json",
+            Status("queued", queued=now, heartbeat=now, epochs=config.train.epochs, host=host()),
+        )
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return Run(folder)
+
+
+def open_run(id: str) -> Run:
+    """Find a run by its id, among the runs and the shipped models.
+
+    Raises
+    ------
+    RunError : there is none
+    """
+    name = safe_name(id, "run")
+    for folder in (paths.checkpoints_root() / name, paths.pretrained_root() / name):
+        if (folder / "config.json").is_file():
+            return Run(folder)
+    raise RunError(id, "no such run", "one of `covseg runs list`")
+
+
+def list_runs(pretrained: bool = False) -> list[Run]:
+    """All runs, oldest first; with `pretrained` only the shipped models."""
+    root = paths.pretrained_root() if pretrained else paths.checkpoints_root()
+    if not root.is_dir():
+        return []
+    return [
+        Run(folder)
+        for folder in sorted(root.iterdir())
+        if not folder.name.startswith(".") and (folder / "config.json").is_file()
+    ]
+
+
+def open_runs(id: str) -> list[Run]:
+    """The run of this id, or all runs of the experiment of this id, in the order in which they were queued.
+
+    Raises
+    ------
+    RunError : there is neither
+    """
+    try:
+        return [open_run(id)]
+    except RunError:
+        found = [run for run in list_runs() if run.id.startswith(f"{id}-") and _experiment(run) == id]
+        if not found:
+            raise
+        return sorted(found, key=lambda run: run.status.queued)
+
+
+def delete_run(run: Run) -> None:
+    """Remove a run's folder.
+
+    Raises
+    ------
+    RunError : it is queued or running
+    """
+    state = run.status.state
+    if state in ACTIVE:
+        raise RunError(run.id, f"is {state}", "a run that has ended: stop it first")
+    # renamed first: a half-removed folder must not look like a run
+    doomed = run.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
+    run.folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def host() -> str:
+    """Name of this machine, since a checkpoints folder can be shared by several."""
+    return socket.gethostname()
+
+
+def _alive(status: Status) -> bool:
+    """Whether the process behind a status still runs; on another machine the heartbeat tells."""
+    if status.host != host() or not status.pid:
+        return time.time() - status.heartbeat < SILENT_AFTER
+    try:
+        process = psutil.Process(status.pid)
+        return abs(process.create_time() - status.pid_started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _experiment(run: Run) -> str:
+    try:
+        return run.config.experiment
+    except CovsegError:
+        return ""
+
+
+def _digits(value: float) -> str:
+    """Shortest text that reads back as the same float."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+
+
+def read_status(run: Run) -> Status | None:
+    """The status, or None while the folder is being deleted or is not readable: for lists that must not break."""
+    try:
+        return run.status
+    except CovsegError:
+        return None

@@ -1,0 +1,61 @@
+"""The end of the Compare page: what can be taken away, as files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import streamlit as st
+
+from covseg_core.data.library.datasets import load_dataset
+from covseg_core.evaluation.results import Comparison
+from covseg_core.figures import scans
+from covseg_core.runs import Run
+from dashboard.app_pages.compare import export_files
+
+ZIP = "application/zip"
+
+
+def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+    """Buttons; a file is made when it is asked for."""
+    st.subheader("Take away")
+    name = f"covseg-{comparison.dataset}"
+    with st.container(horizontal=True):
+        download = functools.partial(st.download_button, icon=":material/download:", on_click="ignore")
+        download("Tables (CSV)", lambda: export_files.tables_zip(comparison), f"{name}-tables.zip", ZIP)
+        download("Dice of each scan (HTML)", lambda: scans.html(comparison), f"{name}-dice.html", "text/html")
+        first = comparison.evaluations[0]
+        if first.predictions or first.folds:  # those of folds lie in the folders of their runs
+            download(
+                "Test predictions (.npy)",
+                lambda: export_files.predictions_zip(comparison, chosen),
+                f"{name}-predictions.zip",
+                ZIP,
+                help="Probabilities of every model on every test slice, float16, at the network's size",
+            )
+            download(
+                "Evidence (zip)",
+                lambda: export_files.evidence_zip(comparison, chosen),
+                f"{name}-evidence.zip",
+                ZIP,
+                help="Settings, split, weights, hashes of the data, tables: `covseg verify` repeats the evaluation",
+            )
+    st.caption("Figures save as PNG by the camera in their corner.")
+
+
+def show_masks(comparison: Comparison, chosen: Sequence[Run], case: str, threshold: float) -> None:
+    """A button for the masks of one scan, as the viewer shows them."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Masks of this scan (NIfTI)",
+            lambda: export_files.masks_zip(comparison, chosen, load_dataset(comparison.dataset), case, threshold),
+            f"covseg-{comparison.dataset}-{case}-masks.zip",
+            ZIP,
+            icon=":material/download:",
+            on_click="ignore",
+            key="compare-masks",
+            help="A mask by every model in the scan's own geometry",
+        )
+        scored = comparison.evaluations[0].threshold
+        note = "" if threshold == scored else f" The scores above are those at {scored:g}."
+        st.caption(f"At the viewer's threshold, {threshold:g}.{note}")

@@ -1,0 +1,139 @@
+"""Compare: the thesis's table, every model with every metric on the same test scans, and the slices themselves."""
+
+import streamlit as st
+
+from covseg_core.data.library.datasets import list_datasets
+from covseg_core.evaluation import comparable, data_frames
+from covseg_core.evaluation.cross_validation import folded_run
+from covseg_core.evaluation.results import Comparison
+from covseg_core.figures import scans
+from covseg_core.runs import Run
+from dashboard import navigation
+from dashboard.app_pages.compare import (
+    calibration,
+    conditions,
+    downloads,
+    failures,
+    leakage,
+    other_sources,
+    score_table,
+    scores,
+    scoring,
+    slices,
+    verdict,
+    what_if,
+)
+from dashboard.services import url_state
+from dashboard.services.model_catalog import Finished, finished_runs, models, preselected
+
+MODELS, DATASET = "compare-models", "compare-dataset"
+NOT_A_RANKING = (
+    "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
+    "be the same prediction. The next table can, since there every model has every metric."
+)
+
+
+def main() -> None:
+    st.title("Compare")
+    offered = models(finished_runs())
+    if not offered:
+        show_empty_state()
+        return
+    chosen = choose(offered)
+    if not chosen:
+        st.info("Choose at least one model above.", icon=":material/compare:")
+        return
+    dataset = choose_dataset(chosen)
+    comparison = scoring.comparison_of(chosen, dataset)
+    if comparison is None:
+        other_sources.show(chosen)
+        return
+    conditions.show(comparison)
+    show_own(comparison)
+    comparison = scores.show(comparison)
+    verdict.show(comparison, chosen)
+    show_chart(comparison)
+    if not dataset:
+        slices.show(comparison, chosen)
+        what_if.show(comparison, chosen)
+        calibration.show(comparison, chosen)
+        failures.show(comparison, chosen)
+        leakage.show(comparison, chosen)
+    other_sources.show(chosen)
+    downloads.show(comparison, chosen)
+
+
+def show_empty_state() -> None:
+    with st.container(border=True):
+        st.markdown(
+            "No training has finished yet. Train a U-Net with each of the three metrics, and they are compared here, "
+            "on test scans that none of them has seen."
+        )
+        navigation.link(navigation.TRAIN)
+        navigation.link(navigation.MONITOR, "Live curves of running trainings")
+
+
+def choose(offered: list[Finished]) -> list[Run]:
+    """The models; the newest finished experiment unless the link says otherwise."""
+    known = {one.run.id: one for one in offered}
+    folds = f". {comparable.FOLDS_ELSEWHERE}" if folded_run.any_in([one.run for one in offered]) else ""
+    if MODELS not in st.session_state:
+        st.session_state[MODELS] = url_state.read("runs", preselected(offered), known)
+    st.session_state[MODELS] = [id for id in st.session_state[MODELS] if id in known]  # one may have been deleted
+    chosen = st.multiselect(
+        "Models",
+        list(known),
+        format_func=lambda id: known[id].label,
+        key=MODELS,
+        help=f"Finished runs, the newest experiment first{folds}",
+    )
+    url_state.write(runs=chosen)
+    return [known[id].run for id in chosen]
+
+
+def choose_dataset(chosen: list[Run]) -> str:
+    """What the models are scored on, where there is a choice; empty for their own test part."""
+    grounds = comparable.grounds(chosen, list_datasets())
+    dataset = grounds[0]
+    if len(grounds) > 1 or dataset:
+        if st.session_state.get(DATASET) not in grounds:
+            st.session_state[DATASET] = url_state.read("dataset", dataset, grounds)
+        dataset = st.selectbox(
+            "Scored on",
+            grounds,
+            format_func=lambda name: f"All of {name} that none has learned from" if name else "Their test part",
+            key=DATASET,
+            width=400,
+            help="Runs of different splits have no test part in common: they meet on what none has learned from",
+        )
+    url_state.write(dataset=dataset or chosen[0].config.dataset)
+    return dataset
+
+
+def show_own(comparison: Comparison) -> None:
+    st.subheader("Each model in its own metric")
+    table = data_frames.own_scores(comparison)
+    st.dataframe(
+        table,
+        hide_index=True,
+        placeholder=score_table.UNDEFINED,
+        column_config={
+            "Model": st.column_config.TextColumn(pinned=True),
+            "Training [min]": st.column_config.NumberColumn(format="%.1f"),
+            "Train + validation": st.column_config.NumberColumn(format="%.4f"),
+            "Test": st.column_config.NumberColumn(format="%.4f"),
+        },
+    )
+    st.caption(NOT_A_RANKING)
+
+
+def show_chart(comparison: Comparison) -> None:
+    st.subheader("Dice of each test scan")
+    st.plotly_chart(scans.figure(comparison), key="compare-chart", config={"displaylogo": False})
+    if missing := scans.undefined(comparison):
+        st.caption(
+            f"No point where Dice is undefined, nothing being there and nothing predicted: {', '.join(missing)}."
+        )
+
+
+main()

@@ -1,0 +1,95 @@
+"""Every model with every metric as one table of text, and how to read it. Plain functions, no Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import pandas as pd
+
+from covseg_core.evaluation import wording
+from covseg_core.evaluation.measures import MEASURES
+from covseg_core.evaluation.results import Comparison
+from covseg_core.evaluation.scores import Scores
+from covseg_core.evaluation.wording import model_names, predictors
+
+Level = Literal["pooled", "scans", "slices"]
+
+UNDEFINED = "none"
+
+
+def legend(comparison: Comparison, level: Level) -> list[str]:
+    """How to read the table of scores, a sentence each, as Markdown."""
+    baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
+    found = [f"Baselines, which need no learning: {baselines}. *Best* counts them in, where n is the same."]
+    found.append(wording.TWO_IOUS)
+    if level == "pooled":
+        return [*found, "All voxels of all slices count alike. HD95 and NSD have no pooled value."]
+    empty = "undefined and left out" if comparison.evaluations[0].policy == "nan" else "counted as perfect"
+    found.append(
+        f"*n* is the number of values behind a mean. Where truth and prediction are both empty, Dice is {empty}."
+    )
+    if level == "slices":
+        found.append("Slices of one scan are not independent: their n is not a sample size.")
+    return found
+
+
+def level_names(comparison: Comparison) -> dict[Level, str]:
+    """How scores can be taken together, with n."""
+    first = comparison.evaluations[0]
+    scans, slices = wording.plural(first.scans, "scan"), wording.plural(first.slices, "slice")
+    return {
+        "pooled": f"Pooled over {slices}",
+        "scans": f"Mean over {scans} ± SD",
+        "slices": f"Mean over {slices} ± SD",
+    }
+
+
+def score_table(comparison: Comparison, level: Level) -> pd.DataFrame:
+    """A row for each measure that has a value anywhere, a column for each model and baseline, as text.
+
+    `n` is the number of values behind the models' means; a cell with another one says so. `Best` names who is best,
+    baselines included, of those with this n: means over different n do not compare.
+    """
+    first, columns = comparison.evaluations[0], predictors(comparison)
+    models, rows = model_names(comparison), []
+    for measure in MEASURES:
+        values = {name: _value(scores, measure, level) for name, scores in columns.items()}
+        if not any(text for text, _, _ in values.values()):
+            continue
+        counts = [values[name][2] for name in models]
+        n = max(counts, key=counts.count)
+        cells = {
+            name: (text or UNDEFINED) + ("" if own == n else f" (n {own})") for name, (text, _, own) in values.items()
+        }
+        best = "n differs"
+        if len(set(counts)) == 1:
+            best = _best(measure, {name: value for name, (_, value, own) in values.items() if own == n})
+        rows.append({"Measure": wording.label(measure, first.units), "Best": best, "n": n, **cells})
+    return pd.DataFrame(rows, columns=["Measure", "Best", "n", *columns])
+
+
+def widths(table: pd.DataFrame) -> dict[str, int]:
+    """Of the columns of a table of text [px]: the browser keeps those of the first text it has seen."""
+    return {name: 24 + 7 * max(len(str(text)) for text in (name, *table[name])) for name in table.columns}
+
+
+def _value(scores: Scores, measure: str, level: Level) -> tuple[str, float | None, int]:
+    """Text, number and n of a cell; pooled values are over all slices."""
+    if level == "pooled":
+        value = scores.pooled[measure]
+        return wording.number(value, measure, digits=4), value, len(scores.slices)
+    summary = (scores.over_scans if level == "scans" else scores.over_slices).get(measure)
+    return wording.spread(summary, measure), None if summary is None else summary.mean, summary.n if summary else 0
+
+
+def _best(measure: str, values: dict[str, float | None]) -> str:
+    """Short names of who is best; `all` if nobody differs."""
+    key: dict[str, Callable[[float], float]] = {
+        "higher": lambda value: -value,
+        "lower": lambda value: value,
+        "zero": abs,
+    }
+    costs = {name: key[MEASURES[measure].better](value) for name, value in values.items() if value is not None}
+    best = [name.partition(" · ")[0] for name, cost in costs.items() if cost == min(costs.values())]
+    return "all" if len(best) == len(costs) > 1 else ", ".join(best)

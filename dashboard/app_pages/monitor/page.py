@@ -1,0 +1,91 @@
+"""Live curves: what the selected runs have learned so far, while they learn."""
+
+import streamlit as st
+
+from covseg_core.errors import CovsegError
+from covseg_core.figures import learning_curves as charts
+from covseg_core.runs import ACTIVE
+from dashboard import navigation
+from dashboard.app_pages.monitor import curves, previews, run_progress, run_rows
+from dashboard.services import run_history, url_state
+from dashboard.services.run_history import Known, Seen
+
+LOOK = 2.0  # seconds between two looks at runs that train
+IDLE = 10.0  # the same while none does: somebody may resume one elsewhere
+
+
+def main() -> None:
+    st.title("Live curves")
+    known, problems = run_history.known_runs()
+    for problem in problems:
+        st.warning(problem, icon=":material/warning:")
+    if not known:
+        show_empty_state()
+        return
+    run_rows.ask_before_deleting(known)
+    selected = choose_runs(known)
+    if not selected:
+        st.info("Choose at least one run to see its curves.", icon=":material/info:")
+        return
+    curves.choose_view()
+    active = any(item.status.state in ACTIVE for item in look(selected)[0])
+    pace = LOOK if active else IDLE
+    names = run_progress.names(selected, st.context.timezone)
+    st.fragment(show_live, run_every=pace)(selected, names, {item.id for item in known}, active)
+    st.subheader("What the model sees")
+    previews.show(selected, names)
+
+
+def show_empty_state() -> None:
+    with st.container(border=True):
+        st.subheader("No run yet")
+        st.markdown("Curves appear here as soon as a training is started.")
+        navigation.link(navigation.TRAIN, "Go to data and training")
+
+
+def choose_runs(known: list[Known]) -> list[Known]:
+    """The runs of the link, else of one experiment; the choice goes back to the link."""
+    ids = [item.id for item in known]
+    names = run_progress.names(known, st.context.timezone)
+    if "monitor_runs" not in st.session_state:
+        asked = url_state.read("runs", run_history.preselected(known))
+        st.session_state.monitor_runs = [id for id in asked if id in ids]
+        if missing := [id for id in asked if id not in ids]:
+            st.warning(f"Not here any more: {', '.join(missing)}", icon=":material/search_off:")
+    else:
+        # a run that was deleted meanwhile is no option any more
+        kept = [id for id in st.session_state.monitor_runs if id in ids]
+        if kept != st.session_state.monitor_runs:
+            st.session_state.monitor_runs = kept
+    chosen = st.multiselect("Runs", ids, format_func=names.__getitem__, key="monitor_runs", placeholder="Choose runs")
+    url_state.write(runs=chosen)
+    by_id = {item.id: item for item in known}
+    st.session_state.monitor_slots = charts.slots(chosen, st.session_state.get("monitor_slots", {}))
+    return [by_id[id] for id in chosen]
+
+
+def look(selected: list[Known]) -> tuple[list[Seen], list[str]]:
+    """The runs as they stand, and one line for each that cannot be read."""
+    seen, problems = [], []
+    for item in selected:
+        try:
+            seen.append(run_history.look(item))
+        except CovsegError as error:
+            problems.append(str(error))
+    return seen, problems
+
+
+def show_live(selected: list[Known], names: dict[str, str], known: set[str], was_active: bool) -> None:
+    """Curves and runs; looks again by itself."""
+    if {item.id for item in run_history.known_runs()[0]} != known:
+        st.rerun()  # a run was started or deleted elsewhere
+    seen, problems = look(selected)
+    if any(item.status.state in ACTIVE for item in seen) != was_active:
+        st.rerun()  # at another pace from now on
+    for problem in problems:
+        st.warning(problem, icon=":material/warning:")
+    curves.show(seen, names)
+    run_rows.show_runs(seen, names)
+
+
+main()

@@ -1,0 +1,116 @@
+"""A run in words: how far it is, how long it still takes, what it is called, how its log ends. No Streamlit here."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+from covseg_core.evaluation.wording import METRIC_NAMES
+from covseg_core.runs import ACTIVE
+from dashboard.services.run_history import Known, Seen
+
+LOG_LINES = 30
+RECENT = 5
+"""Epochs from which the time left is told."""
+
+
+def progress_text(seen: Seen) -> str:
+    """Epoch n of N, and what follows from it."""
+    status, done = seen.status, seen.epochs_done
+    parts = [f"Epoch {done} of {status.epochs}"]
+    if status.state in ACTIVE:
+        if left := time_left(seen):
+            parts.append(f"about {duration(left, rough=True)} left")
+        parts.append(status.reason)
+    elif done:
+        parts.append(f"{duration(float(seen.history['total_seconds'][-1]))} of training")
+        if status.state == "stopped":
+            parts.append(status.reason)
+    return " · ".join(filter(None, parts))
+
+
+def time_left(seen: Seen) -> float | None:
+    """Seconds until the last epoch ends, from the mean of the last few; None if nothing is known yet.
+
+    Early stopping may end it sooner. The first epoch, which loads and compiles, counts only while it is the only one.
+    """
+    done, status = seen.epochs_done, seen.status
+    if status.state != "running" or not done:
+        return None
+    recent = seen.history["seconds"][min(1, done - 1) :][-RECENT:]
+    of_this_one = status.step / status.steps if status.steps and status.epoch == done else 0.0
+    return max(0.0, float(np.mean(recent)) * (status.epochs - done - of_this_one)) or None
+
+
+def duration(seconds: float, rough: bool = False) -> str:
+    """A time as somebody would say it.
+
+    >>> duration(42.4), duration(200), duration(3 * 3600 + 300)
+    ('42 s', '3 min 20 s', '3 h 05 min')
+    >>> duration(42.4, rough=True), duration(200, rough=True)
+    ('40 s', '3 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(10, round(whole, -1)) if rough else whole} s"
+    if whole < 600 and not rough:
+        return f"{whole // 60} min {whole % 60:02d} s" if whole % 60 else f"{whole // 60} min"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
+    """A short name for each run: its metric, and what else tells it from the others.
+
+    Within one experiment metric and fold are enough; where nothing else helps, the id is the name.
+    """
+    zone = _zone(timezone)
+    several_datasets = len({item.config.dataset for item in known}) > 1
+    several_kinds = len({item.config.split.kind for item in known}) > 1
+    several_experiments = len({item.config.experiment for item in known}) > 1
+    found = {}
+    for item in known:
+        parts = [METRIC_NAMES[item.config.metric]]
+        if several_kinds:
+            parts.append(f"by {item.config.split.kind}")
+        if item.config.split.folds:
+            parts.append(f"fold {item.config.split.fold}")
+        if several_datasets:
+            parts.append(item.config.dataset)
+        if several_experiments:
+            parts.append(_when(item.config.created, zone))
+        found[item.id] = " · ".join(filter(None, parts))
+    counts = Counter(found.values())
+    return {id: name if counts[name] == 1 else id for id, name in found.items()}
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> str:
+    """The last lines of a log, of which only the end is read."""
+    try:
+        with open(path, "rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - 32 * 1024))
+            text = log.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _zone(name: str | None) -> tzinfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
+
+
+def _when(iso: str, zone: tzinfo | None) -> str:
+    try:
+        return f"{datetime.fromisoformat(iso).astimezone(zone):%-d %b, %H:%M}"
+    except ValueError:
+        return ""

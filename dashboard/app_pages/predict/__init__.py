@@ -1,0 +1,1 @@
+"""Quick prediction: a scan in, its mask out, in three steps, each of which has its module."""

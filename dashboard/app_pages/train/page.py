@@ -1,0 +1,75 @@
+"""Data and training: bring scans, look at them, choose settings, start."""
+
+import streamlit as st
+
+from covseg_core.data.library.datasets import Dataset
+from dashboard import navigation
+from dashboard.app_pages.train import add_data, settings_form, tables
+from dashboard.app_pages.train import dataset as dataset_view
+from dashboard.services import url_state
+
+
+def main() -> None:
+    st.title("Data and training")
+    st.caption("U-Nets that outline COVID-19 lesions on chest CT. For research; not for diagnosis.")
+    add_data.finish()
+    show_news()
+    datasets, problems = tables.load_datasets()
+    for problem in problems:
+        st.warning(problem, icon=":material/warning:")
+    if not datasets:
+        add_data.show_first()
+    else:
+        dataset = choose(datasets)
+        dataset_view.show(dataset)
+        settings_form.show(dataset)
+    st.subheader("Runs")
+    show_runs()
+
+
+def show_news() -> None:
+    """Say, once, what the last click did."""
+    if news := st.session_state.pop("news", None):
+        st.success(news, icon=":material/check_circle:")
+    if trouble := st.session_state.pop("trouble", None):
+        st.error(trouble, icon=":material/error:")
+
+
+def choose(datasets: list[Dataset]) -> Dataset:
+    """The dataset of the URL, else the newest; beside it, how to bring more and how to delete it."""
+    by_name = {dataset.name: dataset for dataset in sorted(datasets, key=lambda one: one.created, reverse=True)}
+    newest = next(iter(by_name))
+    if st.session_state.get("dataset") not in by_name:
+        st.session_state.dataset = url_state.read("dataset", newest, by_name)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox("Dataset", list(by_name), key="dataset", width=400)
+        if st.button("Delete", icon=":material/delete:", help="Asks first"):
+            dataset_view.confirm_delete(by_name[name])
+    url_state.write(dataset=name)
+    add_data.show_more()
+    return by_name[name]
+
+
+@st.fragment(run_every=5)
+def show_runs() -> None:
+    """Looks again every five seconds, since trainings start, go on and end without this page."""
+    table, problems = tables.run_table()
+    for problem in problems:
+        st.warning(problem, icon=":material/warning:")
+    if table.empty:
+        st.caption("No run yet. Runs appear here as soon as a training is started.")
+        return
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_config={
+            "Epochs": st.column_config.ProgressColumn(format="percent", help="Share of the epochs that are done"),
+            "Created": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+            "Experiment": None,
+        },
+    )
+    runs = ",".join(tables.newest_experiment(table))
+    navigation.link(navigation.MONITOR, "Live curves of the newest experiment", query_params={"runs": runs})
+
+
+main()

@@ -1,0 +1,203 @@
+"""Settings of a training, what they will come to, and the button that starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import streamlit as st
+
+from covseg_core.config import METRICS, PRESETS, Metric, SplitConfig, SplitKind, Target, changed
+from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.splitting.split import SplitReport, make_splits, split_report
+from covseg_core.errors import CovsegError
+from covseg_core.evaluation.wording import METRIC_NAMES
+from covseg_core.runs import jobs
+from covseg_core.runs.time_estimate import Network
+from dashboard import navigation
+from dashboard.app_pages.train import time_estimate
+
+_METRICS: dict[str, tuple[Metric, ...]] = {
+    "All three": METRICS,
+    **{METRIC_NAMES[metric]: (metric,) for metric in METRICS},
+}
+_SPLITS: dict[SplitKind, str] = {"patient": "By patient", "slice": "By slice (leaks)"}
+_PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is passed to `jobs.train`; None stands for the preset's value."""
+
+    metrics: tuple[Metric, ...]
+    preset: str
+    split: SplitKind
+    target: Target
+    epochs: int | None
+    size: int | None
+    filters: int | None
+    batch: int | None
+    seed: int
+    folds: int
+    """0 or 1 for a single split."""
+
+    @property
+    def splits(self) -> SplitConfig:
+        """Of the first fold, if there are several."""
+        folds = self.folds if self.folds > 1 else 0
+        return SplitConfig(self.split, seed=self.seed, folds=folds, fold=min(folds, 1))
+
+    @property
+    def network(self) -> Network:
+        """Raises `SettingError`."""
+        base = PRESETS[self.preset]
+        train = changed(base.train, batch=self.batch)
+        return Network(changed(base.prepare, size=self.size), changed(base.model, filters=self.filters), train)
+
+    @property
+    def all_epochs(self) -> list[int]:
+        """Of each run."""
+        each = [self.epochs or PRESETS[self.preset].epochs[metric] for metric in self.metrics]
+        return each * max(1, self.folds)
+
+
+def show(dataset: Dataset) -> None:
+    """The whole form."""
+    st.subheader("Training")
+    targets = [target for target in get_args(Target) if any(target in case.files for case in dataset.cases)]
+    if not targets:
+        st.info("This dataset has no masks to learn from. Add cases with infection or lung masks.")
+        return
+    settings = choose(targets)
+    try:
+        network = settings.network
+        splits = make_splits(dataset, settings.splits, settings.target)
+        reports = [split_report(split, dataset, settings.target) for split in splits]
+        show_split(reports[0], settings.target) if len(reports) == 1 else show_folds(reports, settings)
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    time_estimate.show(network, splits[0], dataset, settings.all_epochs, settings.target)
+    if st.button("Start training", type="primary", icon=":material/play_arrow:"):
+        start(dataset, settings)
+    st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
+
+
+def choose(targets: list[Target]) -> Settings:
+    """Widgets; those that few need are folded away."""
+    with st.container(horizontal=True):
+        metrics = st.segmented_control(
+            "Metric",
+            list(_METRICS),
+            default="All three",
+            required=True,
+            help="What a U-Net is compiled with. All three: one training each, on the same split, to be compared.",
+        )
+        preset = st.segmented_control(
+            "Preset", list(PRESETS), default="quick", required=True, format_func=str.capitalize
+        )
+        split = st.segmented_control(
+            "Split",
+            list(_SPLITS),
+            default="patient",
+            required=True,
+            format_func=_SPLITS.__getitem__,
+            help="By patient, nobody is on two sides. By slice, as in the thesis, neighbouring slices of one person "
+            "are, which makes scores too high.",
+        )
+        base = PRESETS[preset]
+        usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
+        epochs = st.number_input("Epochs", 1, 100_000, None, placeholder=usual, key="train-epochs", width=170)
+    st.caption(base.description)
+    with st.expander("More settings", icon=":material/tune:"), st.container(horizontal=True):
+        target = st.segmented_control(
+            "Learn to outline", targets, default=targets[0], required=True, format_func=str.capitalize
+        )
+
+        def number(label: str, low: int, high: int, usual: int, step: int = 1) -> int | None:
+            """Empty stands for the preset's value, which it shows."""
+            key = f"train-{label}"
+            return st.number_input(label, low, high, None, step, placeholder=str(usual), key=key, width=210)
+
+        size = number("Side of the slices (pixels)", 16, 1024, base.prepare.size, 16)
+        filters = number("Filters of the first block", 1, 256, base.model.filters)
+        batch = number("Slices a batch", 1, 4096, base.train.batch)
+        help = "Of the split, the first weights and the order of slices"
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
+        help = "Cross-validation: so many trainings a metric, in which everybody is tested once. 1: one split."
+        folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
+    return Settings(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
+
+
+def show_split(report: SplitReport, target: Target) -> None:
+    st.markdown("**Split**")
+    st.dataframe(
+        [
+            {
+                "Part": _PARTS[part.part],
+                "Patients": part.patients,
+                "Scans": part.scans,
+                "Slices": part.slices,
+                "Share (%)": round(100 * part.share),
+                f"With {target}": part.positive,
+            }
+            for part in report.parts
+        ],
+        hide_index=True,
+        width="content",
+        column_config={"Share (%)": st.column_config.NumberColumn(help="Of all slices")},
+    )
+    if report.leaky:
+        st.warning(
+            f"{len(report.shared_patients)} patients are on more than one side: scores will be too high. "
+            "Tables mark such runs as leaky.",
+            icon=":material/warning:",
+        )
+    for part in report.parts:
+        if not part.positive:
+            st.warning(
+                f"{_PARTS[part.part]} has no slice with {target}: it cannot be scored. Try another seed, or add cases.",
+                icon=":material/warning:",
+            )
+
+
+def show_folds(reports: list[SplitReport], settings: Settings) -> None:
+    """A row a fold: how many of whom it trains, validates and tests."""
+    st.markdown(f"**Split into {len(reports)} folds**")
+    unit = {"patient": "patients", "slice": "slices"}[settings.split]
+    rows = []
+    for number, report in enumerate(reports, start=1):
+        sides = {
+            f"{_PARTS[part.part]} {unit}": part.patients if settings.split == "patient" else part.slices
+            for part in report.parts
+        }
+        test = report.parts[2]
+        slices = {"Test slices": test.slices, f"Test with {settings.target}": test.positive}
+        rows.append({"Fold": number, **sides, **slices})
+    st.dataframe(rows, hide_index=True, width="content")
+    st.caption(f"Every {settings.split} is tested in one fold. Compare shows the folds of a metric as one model.")
+    if reports[0].leaky:
+        text = "Patients are on more than one side: scores will be too high. Tables mark such runs as leaky."
+        st.warning(text, icon=":material/warning:")
+
+
+def start(dataset: Dataset, settings: Settings) -> None:
+    """Put the runs in the queue and go where they can be watched."""
+    try:
+        runs = jobs.train(
+            dataset.name,
+            settings.metrics,
+            settings.preset,
+            settings.split,
+            settings.target,
+            epochs=settings.epochs,
+            size=settings.size,
+            filters=settings.filters,
+            batch=settings.batch,
+            seed=settings.seed,
+            folds=settings.folds,
+        )
+    except (CovsegError, OSError) as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    navigation.go(navigation.MONITOR, runs=",".join(run.id for run in runs))

@@ -1,0 +1,309 @@
+"""The slice viewer: a scan, its true mask and the masks of several models side by side, moved by one slider.
+
+One viewer a page: slice and threshold are in the URL, as `z` and `threshold`. Pictures travel inside the page's own
+messages, as data URLs, so that the browser need not ask for each of them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from covseg_core import rendering
+from covseg_core.config import PrepareConfig
+from covseg_core.data.library.datasets import Case, Dataset
+from covseg_core.data.slices.cache import case_grid
+from covseg_core.data.slices.intensity import Scale
+from covseg_core.data.slices.slices import to_native
+from covseg_core.errors import CovsegError, RunError
+from covseg_core.evaluation.wording import METRIC_NAMES
+from covseg_core.runs import Run
+from dashboard.services import cache
+
+Plane = Callable[[int], np.ndarray]
+"""z -> (Y, X), radiological view."""
+
+WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediastinum", "full": "Full"}
+STYLES: dict[rendering.Style, str] = {"fill": "Fill", "contour": "Contour"}
+PANEL, LARGE_PANEL, FEW = 310, 470, 2
+"""Width of a picture [px]; of up to `FEW` pictures, larger."""
+SLIDER = 160
+"""Width of a slider beside others [px]."""
+HEAT = "Disagreement: nothing where all models say the same, light yellow where half are sure of yes and half of no."
+SHOWN = "viewer-scene"
+"""Where the session keeps the id of the scene it has seen last."""
+_POOL = ThreadPoolExecutor(4, "viewer")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One model's answer."""
+
+    name: str
+    plane: Plane
+    """Probabilities, float32, on the scan's grid."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to see. Planes are fetched one at a time; a scene holds no arrays."""
+
+    id: str
+    """Of the scan: another one starts at its own first slice."""
+    zs: Sequence[int]
+    """Slices that can be shown, ascending, at least one."""
+    scale: Scale
+    spacing: tuple[float, float]
+    """(y, x) [mm]."""
+    ct: Plane
+    """Values as stored."""
+    truth: Plane | None
+    """The true mask, 0 and 1."""
+    layers: Sequence[Layer]
+    threshold: float = 0.5
+    """Probability from which a pixel belongs to a mask, until the slider is moved."""
+    threshold_fixed: bool = False
+    """No slider for it: the layers are masks already, for instance."""
+    start: int | None = None
+    """Slice that is shown first; None for the middle."""
+    outline: Plane | None = None
+    """Lungs, above 0, to be outlined if the user wants it."""
+    heat: Plane | None = None
+    """How far the models disagree, float32 0..1: a picture of its own."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture with what stands under it."""
+
+    caption: str
+    picture: bytes
+    """A JPEG file."""
+
+
+def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
+    """The test slices of a case that all the runs have predicted, from the one with the largest mask.
+
+    Raises
+    ------
+    RunError : a run was not evaluated, or there is no such slice
+    """
+    configs = [run.config for run in runs]
+    names = [f"{METRIC_NAMES[config.metric]} model" for config in configs]
+    if len(set(names)) < len(names):
+        names = [run.id for run in runs]
+    predicted = [set(cache.predictions_of(run).rows.get(case.id, ())) for run in runs]
+    zs = sorted(set.intersection(*predicted)) if predicted else []
+    if not zs:
+        raise RunError(case.id, "no slice of it is in the test part of all chosen runs", "another case")
+    fingerprint, target = dataset.fingerprint, configs[0].target
+    voxels = case.voxels(target)
+
+    def ct(z: int) -> np.ndarray:
+        return _view(cache.volume(dataset.name, fingerprint, case.id).voxels[z])
+
+    def truth(z: int) -> np.ndarray:
+        return _view(cache.truth(dataset.name, fingerprint, case.id, target)[z])
+
+    return Scene(
+        id=f"{dataset.name}/{case.id}",
+        zs=zs,
+        scale=case.scale,
+        spacing=case.spacing[1:],
+        ct=ct,
+        truth=truth if target in case.files else None,
+        layers=[
+            Layer(name, partial(_predicted, run, case, config.prepare))
+            for name, run, config in zip(names, runs, configs, strict=True)
+        ],
+        start=max(zs, key=voxels.__getitem__) if voxels else None,
+    )
+
+
+def go_to(key: str, z: int) -> None:
+    """Move a viewer to a slice, or to the nearest there is, when it is shown next: in this run or the one to come."""
+    st.session_state[f"{key}-go-to"] = z
+
+
+def show(scene: Scene, key: str, below: Callable[[float], None] | None = None) -> None:
+    """The viewer of a scene. Its sliders rerun nothing else of the page.
+
+    `below` draws what depends on the threshold under the pictures, and is called with it.
+    """
+    _show(scene, key, below)
+    if scene.truth is not None and scene.layers:
+        _legend()
+
+
+@st.fragment
+def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None:
+    window, style, opacity, threshold, outlined = _controls(scene, key)
+    z = _slice(scene, key)
+    try:
+        panels = render(scene, z, window, style, opacity, threshold, outlined)
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    # pictures of one size that wrap: five in a row on a wide screen, three on a laptop
+    row = st.container(horizontal=True, gap="small")
+    width = PANEL if len(panels) > FEW else LARGE_PANEL
+    for panel in panels:
+        url = "data:image/jpeg;base64," + base64.b64encode(panel.picture).decode()
+        row.image(url, panel.caption, width=width, alt=f"{panel.caption}, slice {z}")
+    if below is not None:
+        below(threshold)
+
+
+def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float, bool]:
+    """Window, style, opacity, threshold, whether lungs are outlined; those that change nothing are left out."""
+    style: rendering.Style = "fill"
+    opacity, threshold, outlined = 0.5, scene.threshold, False
+    # a row that breaks where the page is narrow: columns would cut the choices off
+    row = st.container(horizontal=True, gap="medium", vertical_alignment="top")
+    window = row.segmented_control(
+        "Window",
+        list(WINDOWS),
+        default="lung",
+        format_func=WINDOWS.__getitem__,
+        required=True,
+        key=f"{key}-window",
+        persist_state="session",
+        help="Lung: -1350 to 150 HU. Mediastinum: -160 to 240 HU. Full: -1250 to 250 HU, what a model sees.",
+    )
+    if scene.layers or scene.truth is not None:
+        style = row.segmented_control(
+            "Masks",
+            list(STYLES),
+            default="fill",
+            format_func=STYLES.__getitem__,
+            required=True,
+            key=f"{key}-style",
+            persist_state="session",
+        )
+        percent = row.slider(
+            "Opacity",
+            0,
+            100,
+            50,
+            5,
+            format="%d %%",
+            key=f"{key}-opacity",
+            persist_state="session",
+            disabled=style == "contour",
+            width=SLIDER,
+        )
+        opacity = 1.0 if style == "contour" else percent / 100
+    if scene.layers and not scene.threshold_fixed:
+        threshold = row.slider(
+            "Threshold",
+            0.05,
+            0.95,
+            scene.threshold,
+            0.05,
+            key="threshold",
+            bind="query-params",
+            help="Probability from which a pixel belongs to a model's mask",
+            width=SLIDER,
+        )
+    if scene.outline is not None:
+        outlined = row.toggle("Lung outline", key=f"{key}-outline", persist_state="session")
+    return window, style, opacity, threshold, outlined
+
+
+def _slice(scene: Scene, key: str) -> int:
+    """The slice that is shown: the slider's, unless another is asked for or the scan is another one."""
+    zs = [int(z) for z in scene.zs]
+    wanted = st.session_state.pop(f"{key}-go-to", None)
+    start = _nearest(zs, zs[len(zs) // 2] if scene.start is None else scene.start)
+    if st.session_state.get(SHOWN, scene.id) != scene.id and wanted is None:
+        wanted = start
+    st.session_state[SHOWN] = scene.id
+    if len(zs) == 1:
+        st.caption(f"Slice {zs[0]}, the only one")
+        return zs[0]
+    if wanted is not None:
+        st.session_state["z"] = _nearest(zs, wanted)
+    words = "Counted from the lowest, 0. Arrow keys move it too."
+    return st.select_slider("Slice", zs, start, key="z", bind="query-params", help=words)
+
+
+def _nearest(zs: Sequence[int], wanted: int) -> int:
+    return min(zs, key=lambda z: abs(z - wanted))
+
+
+def render(
+    scene: Scene,
+    z: int,
+    window: rendering.Window,
+    style: rendering.Style,
+    opacity: float,
+    threshold: float,
+    outlined: bool = False,
+) -> list[Panel]:
+    """All panels of a slice: scan, true mask, a panel a layer, heat map. Dice is of the scan's own pixels."""
+    shades = rendering.fit(rendering.grey(scene.ct(z), scene.scale, window), scene.spacing)
+    truth = None if scene.truth is None else scene.truth(z) > 0
+    seen = None if truth is None else rendering.fit_mask(truth, scene.spacing)
+    # fetched here, since planes may come from Streamlit's cache, which is not for other threads
+    answers = [(layer.name, layer.plane(z)) for layer in scene.layers]
+
+    heat = None if scene.heat is None else rendering.fit(scene.heat(z), scene.spacing)
+    lungs = rendering.fit_mask(scene.outline(z) > 0, scene.spacing) if outlined and scene.outline else None
+
+    def finished(picture: np.ndarray) -> bytes:
+        return rendering.encode(picture if lungs is None else rendering.outline(picture, lungs, rendering.LUNGS))
+
+    def scan() -> Panel:
+        return Panel("CT", rendering.encode(shades))
+
+    def disagreement() -> Panel:
+        assert heat is not None
+        return Panel("Disagreement", finished(rendering.heat(shades, heat, 1.0)))
+
+    def true_mask() -> Panel:
+        return Panel("True mask", finished(rendering.overlay(shades, None, seen, style, opacity)))
+
+    def answer(name: str, probabilities: np.ndarray) -> Panel:
+        mask = rendering.fit(probabilities, scene.spacing) >= threshold
+        caption = name if truth is None else f"{name} · {_dice(probabilities >= threshold, truth)}"
+        return Panel(caption, finished(rendering.overlay(shades, mask, seen, style, opacity)))
+
+    work = [scan, *([] if truth is None else [true_mask]), *(partial(answer, *each) for each in answers)]
+    work += [] if heat is None else [disagreement]
+    return list(_POOL.map(lambda panel: panel(), work))
+
+
+def _dice(predicted: np.ndarray, truth: np.ndarray) -> str:
+    total = np.count_nonzero(predicted) + np.count_nonzero(truth)
+    return f"Dice {2 * np.count_nonzero(predicted & truth) / total:.3f}" if total else "both empty"
+
+
+def _legend() -> None:
+    """What the colours mean."""
+    colours = {
+        "True positive": rendering.TRUE_POSITIVE,
+        "False negative (missed)": rendering.FALSE_NEGATIVE,
+        "False positive": rendering.FALSE_POSITIVE,
+    }
+    with st.container(horizontal=True):
+        for name, colour in colours.items():
+            with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
+                st.image(rendering.swatch(colour), width=16, alt="")
+                st.caption(name, width="content")
+
+
+def _view(plane: np.ndarray) -> np.ndarray:
+    """RAS+ (y, x) in radiological view."""
+    return plane[::-1, ::-1]
+
+
+def _predicted(run: Run, case: Case, prepare: PrepareConfig, z: int) -> np.ndarray:
+    values, rows = cache.predictions_of(run)
+    prepared = values[rows[case.id][z]].astype(np.float32)
+    return _view(to_native(prepared[np.newaxis], case_grid(case, prepare))[0])

@@ -1,0 +1,764 @@
+"""The Quick prediction page, without a browser, on models whose answers are known: bright voxels are infected."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import onnx
+import pages
+import pytest
+import streamlit as st
+from onnx import TensorProto, helper
+from pages import well
+from streamlit.testing.v1 import AppTest
+
+from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig, Target
+from covseg_core.data.library.datasets import Dataset, delete_dataset, load_dataset
+from covseg_core.data.splitting.split import Split
+from covseg_core.errors import CovsegError, ScanError
+from covseg_core.files import sha256_file, write_json
+from covseg_core.prediction.inference import Segmenter
+from covseg_core.prediction.predict import predict_scan
+from covseg_core.runs import Run, create_run, open_run
+from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Setting
+from dashboard.app_pages.predict import prediction_task, result, workspace
+from dashboard.app_pages.predict.step3_result import OWN
+from dashboard.services import tasks, uploads
+
+SIDE, SLICES = 48, 40
+AIR, LUNG, TISSUE = -1000, -800, 40
+
+
+def chest(lungs: bool = True) -> np.ndarray:
+    """(x, y, z) int16 HU: lungs with grey levels of every kind in one of them, most of them on slice 7."""
+    voxels = np.full((SIDE, SIDE, SLICES), TISSUE, np.int16)
+    voxels[:, :3] = AIR
+    if lungs:
+        voxels[5:20, 10:40] = voxels[28:43, 10:40] = LUNG
+    levels = np.random.default_rng(0).integers(-600, 200, (8, 20, 4), np.int16)
+    voxels[32:40, 12:32, 5:9] = levels
+    voxels[30:42, 11:39, 7] = 200
+    return voxels
+
+
+def content(voxels: np.ndarray, affine: np.ndarray | None = None) -> bytes:
+    """A `.nii` file, turned and with a name in its header, as scanners write them."""
+    image = nib.Nifti1Image(voxels[::-1, ::-1], np.diag([-0.8, -0.8, 2.5, 1.0]) if affine is None else affine)
+    image.header["descrip"] = b"Doe^Jane"
+    return image.to_bytes()
+
+
+def grey(hu: float) -> float:
+    return 255 * (hu + 1250) / 1500
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    """Desks and tasks are kept a process long, so that sessions share them."""
+    st.cache_resource.clear()
+    yield
+    for desk in list(workspace._desks()._desks.values()):
+        workspace.clear(desk)
+
+
+@pytest.fixture
+def make(checkpoints_folder: Path) -> Callable[..., Run]:
+    """A finished run: probability 1 from 200 HU on, 0 at `zero` HU, in between along a line."""
+
+    def make_run(
+        metric: Metric = "dice",
+        zero: float = -1000,
+        experiment: str = "first",
+        target: Target = "infection",
+        created: str = "2026-01-02T03:04:05+00:00",
+        state: str = "finished",
+    ) -> Run:
+        id = f"{experiment}-{metric}"
+        prepare = PrepareConfig(size=SIDE)
+        config = RunConfig(id, experiment, "none", "0" * 64, metric, "quick", created, target, prepare)
+        run = create_run(config, Split(SplitConfig(), {"a": (0,)}, {"b": (0,)}, {"c": (0,)}))
+        run.write_status(dataclasses.replace(run.status, state=state, heartbeat=time.time()))
+        if state == "finished":
+            onnx.save(model(zero), run.onnx)
+        return run
+
+    return make_run
+
+
+def model(zero: float) -> onnx.ModelProto:
+    """Probability along a line from `zero` to 200 HU."""
+    shape = ("N", SIDE, SIDE, 1)
+    constants = {"offset": grey(zero), "slope": 1 / (grey(200) - grey(zero)), "zero": 0.0, "one": 1.0}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["grey", "offset"], ["above"]),
+            helper.make_node("Mul", ["above", "slope"], ["steep"]),
+            helper.make_node("Clip", ["steep", "zero", "one"], ["masks"]),
+        ],
+        "above",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
+        [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+
+
+# --- driving the page
+
+
+def open_page(**query: str) -> AppTest:
+    return pages.open_page("predict", **query)
+
+
+def send(app: AppTest, voxels: np.ndarray | bytes, name: str = "ct.nii", **how: np.ndarray) -> AppTest:
+    sent = voxels if isinstance(voxels, bytes) else content(voxels, **how)
+    app.file_uploader[0].set_value([(name, sent, "application/octet-stream")])
+    return well(app.run())
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    [button] = [button for button in app.button if button.label == label]
+    assert not button.disabled, label
+    return well(button.click().run())
+
+
+def predict(app: AppTest) -> AppTest:
+    press(app, "Predict")
+    return ended(app)
+
+
+def ended(app: AppTest) -> AppTest:
+    """Once the task has ended."""
+    desk = the_desk(app)
+    for _ in range(600):
+        if tasks.get(desk.task).state != "running":
+            break
+        time.sleep(0.05)
+    return well(app.run())
+
+
+def the_desk(app: AppTest) -> workspace.Desk:
+    desk = workspace.find(app.session_state["desk"])
+    assert desk is not None
+    return desk
+
+
+def text(app: AppTest) -> str:
+    return "\n".join(element.value for kind in ("markdown", "caption", "subheader") for element in app.get(kind))
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def button(app: AppTest, label: str):
+    return next(button for button in app.button if button.label == label)
+
+
+# --- before there is anything to see
+
+
+def test_without_a_model_the_page_leads_to_the_training() -> None:
+    app = open_page()
+    assert "No model yet" in text(app)
+    assert [link.proto.label for link in app.get("page_link")] == ["Go to Data and training"]
+    assert not app.file_uploader, "a scan would be sent for nothing"
+
+
+def test_while_the_first_model_is_trained_the_page_says_so(make: Callable[..., Run]) -> None:
+    make(state="running")
+    app = open_page()
+    assert "A model is being trained" in text(app)
+    assert [link.proto.label for link in app.get("page_link")] == ["Watch it learn"]
+
+
+def test_a_newcomer_sees_two_steps_and_what_is_missing(make: Callable[..., Run]) -> None:
+    make()
+    app = open_page()
+    assert [heading.value for heading in app.subheader] == ["1. Scan", "2. Models"]
+    assert button(app, "Predict").disabled
+    assert "Choose a scan first." in text(app)
+    assert "not for diagnosis" in text(app)
+    assert app.multiselect[0].value == ["first-dice"], "something sensible is chosen already"
+
+
+# --- which models
+
+
+def test_an_odd_number_of_differing_models_is_chosen_from_the_newest_experiment(make: Callable[..., Run]) -> None:
+    """A copy would count twice, and of two models a tie is no mask: a newcomer must not run into either."""
+    make("dice", experiment="old", created="2025-01-02T03:04:05+00:00")
+    for metric, zero in (("accuracy", -900), ("iou", -900), ("dice", -1000)):
+        make(metric, zero, "twins")
+    assert prediction_task.preselected(prediction_task.models()) == ["twins-dice"]
+    for metric, zero in (("accuracy", -900), ("iou", -950), ("dice", -1000)):
+        make(metric, zero, "three", created="2026-02-02T03:04:05+00:00")
+    assert prediction_task.preselected(prediction_task.models()) == ["three-accuracy", "three-iou", "three-dice"]
+    assert prediction_task.preselected([]) == []
+
+
+def test_a_cross_validation_predicts_with_all_its_folds(make: Callable[..., Run]) -> None:
+    """One fold alone has learned from fewer patients than there are; an even number of votes can be tied."""
+    for fold in range(1, 5):
+        for metric in ("iou", "dice"):
+            run = make(metric, -900 - fold, f"fold{fold}")
+            split = SplitConfig(folds=4, fold=fold)
+            write_json(run.folder / "config.json", dataclasses.replace(run.config, experiment="folds", split=split))
+    assert prediction_task.preselected(prediction_task.models()) == ["fold1-dice", "fold2-dice", "fold3-dice"]
+
+
+def test_what_is_unfinished_or_split_by_slice_is_not_chosen_before_the_user_does(make: Callable[..., Run]) -> None:
+    make("dice", experiment="good")
+    leaky = make("dice", experiment="leaky", created="2026-02-02T03:04:05+00:00")
+    config = dataclasses.replace(leaky.config, split=SplitConfig("slice"))
+    write_json(leaky.folder / "config.json", config)
+    make("accuracy", experiment="half", created="2026-02-03T03:04:05+00:00")
+    make("dice", experiment="half", created="2026-02-03T03:04:05+00:00", state="running")
+    assert prediction_task.preselected(prediction_task.models()) == ["good-dice"]
+
+
+def test_models_that_are_one_and_the_same_are_told(make: Callable[..., Run]) -> None:
+    for metric, zero in (("accuracy", -900), ("iou", -900), ("dice", -1000)):
+        make(metric, zero)
+    app = open_page(runs="first-accuracy,first-iou,first-dice")
+    assert app.multiselect[0].value == ["first-accuracy", "first-iou", "first-dice"]
+    assert "Accuracy and IoU have the same weights" in app.warning[0].value
+
+
+def test_models_of_the_lung_are_offered_apart(make: Callable[..., Run]) -> None:
+    """They outline something else, so they cannot vote with the others."""
+    make()
+    make(experiment="lungs", target="lung")
+    app = send(open_page(), chest())
+    assert app.multiselect[0].value == ["first-dice"]
+    assert app.multiselect[0].options == [prediction_task.models()[1].label]
+    assert app.selectbox[0].value is None, "only the shipped lung model is asked without being chosen"
+    [target] = [group for group in app.button_group if group.label == "What to outline"]
+    well(target.set_value("lung").run())
+    assert app.multiselect[0].value == ["lungs-dice"]
+    assert next(iter(metrics(predict(app)))) == "Lungs [mL]"
+
+
+def test_shipped_models_can_be_used(make: Callable[..., Run], checkpoints_folder: Path) -> None:
+    run = make()
+    (checkpoints_folder / "pretrained").mkdir()
+    (run.folder / "status.json").unlink()
+    os.rename(run.folder, checkpoints_folder / "pretrained" / run.id)
+    assert "Infection [mL]" in metrics(predict(send(open_page(), chest())))
+
+
+# --- the scan
+
+
+def test_an_uploaded_scan_gets_a_passport(make: Callable[..., Run]) -> None:
+    make()
+    app = send(open_page(), chest(), "case_7*.nii")
+    assert r"**case\_7\*.nii**" in text(app), "a name is no Markdown"
+    passport = "Matrix 48 x 48 x 40 voxels|Spacing 0.80 x 0.80 x 2.50 mm|Orientation LPS|Scale HU"
+    for entry in passport.split("|"):
+        assert f":gray-badge[{entry}]" in text(app)
+    assert not app.error
+    assert not app.warning
+    assert not button(app, "Predict").disabled
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (lambda: content(chest(lungs=False)), "no lungs found"),
+        (lambda: content(chest())[:-1000], "expected a complete file"),
+        (lambda: b"hello", "not NIfTI"),
+        (lambda: b"", "empty"),
+        (lambda: b"\0" * 128 + b"DICM" + b"\0" * 400, "no readable DICOM slices"),
+    ],
+    ids=["abdomen", "cut off", "text", "empty", "DICOM"],
+)
+def test_what_cannot_be_used_is_refused_in_one_line_and_removed(
+    make: Callable[..., Run], data_folder: Path, sent: Callable[[], bytes], said: str
+) -> None:
+    make()
+    app = send(open_page(), sent(), "scan.nii")
+    [error] = [error.value for error in app.error]
+    assert said in error
+    assert "scan.nii" in error
+    assert str(data_folder) not in error, "the user knows nothing of the folder it was put into"
+    assert button(app, "Predict").disabled
+    assert left_on_disk(data_folder) == []
+    app = send(app, chest(), "good.nii")
+    assert not app.error, "an error must not outlive its file"
+    assert "good.nii" in text(app)
+
+
+def left_on_disk(data_folder: Path) -> list[str]:
+    return [path.name for name in ("uploads", "predictions") for path in (data_folder / name).rglob("*")]
+
+
+def test_of_a_scan_in_an_unknown_scale_the_user_says_which_it_is(make: Callable[..., Run]) -> None:
+    """Guessing would give a mask of nonsense; refusing would leave the user without one."""
+    make()
+    voxels = np.rint(grey(chest().astype(float))).astype(np.int16)
+    voxels[:, :, 0] = -20
+    app = send(open_page(), voxels)
+    assert "values from -20 to 24" in app.warning[0].value
+    assert button(app, "Predict").disabled
+    assert button(app, "Use this scale").disabled
+    well(app.radio[0].set_value("HU").run())
+    app = press(app, "Use this scale")
+    assert "Taken as HU" in app.warning[0].value, "that was the wrong one"
+    well(app.radio[0].set_value("0-255").run())
+    app = predict(press(app, "Use this scale"))
+    assert ":gray-badge[Scale 0-255]" in text(app)
+    assert the_desk(app).result is not None
+
+
+def test_voxels_are_counted_where_their_size_is_not_known(make: Callable[..., Run]) -> None:
+    make()
+    app = predict(send(open_page(), chest(), affine=np.eye(4)))
+    assert ":gray-badge[Spacing not known]" in text(app)
+    voxels = int(metrics(app)["Infection [voxels]"].replace(",", ""))
+    assert voxels == np.count_nonzero(expected(0.5, -1000))
+
+
+def test_a_scan_of_a_dataset_can_be_taken(make: Callable[..., Run], phantoms: str) -> None:
+    make()
+    app = open_page()
+    [way] = [group for group in app.button_group if group.label == "Where it is"]
+    well(way.set_value("From a dataset").run())
+    app = press(app, "Take this scan")
+    case = load_dataset(phantoms).cases[0]
+    assert (app.query_params["dataset"], app.query_params["case"]) == (phantoms, case.id)
+    desk = the_desk(predict(app))
+    scene = result.scene(desk, result.outcome(desk, Setting()))
+    assert scene.truth is not None, "where the true mask is known, it is shown beside the model's"
+    delete_dataset(phantoms)
+    assert result.scene(desk, result.outcome(desk, Setting())).truth is None
+
+
+def test_a_link_reproduces_scan_models_slice_and_threshold(make: Callable[..., Run], phantoms: str) -> None:
+    for metric, zero in (("accuracy", -900), ("iou", -950), ("dice", -1000)):
+        make(metric, zero)
+    case = load_dataset(phantoms).cases[1]
+    app = open_page(dataset=phantoms, case=case.id, runs="first-iou", z="5", threshold="0.7")
+    app = predict(app)
+    assert the_desk(app).source == (phantoms, case.id)
+    assert the_desk(app).result.runs == ("first-iou",)
+    assert app.slider(key="threshold").value == 0.7
+    assert app.select_slider(key="z").value == 5
+
+
+def test_a_link_to_what_is_gone_says_so(make: Callable[..., Run]) -> None:
+    make()
+    app = open_page(dataset="gone", case="nobody", runs="gone")
+    assert "The link does not lead to a scan" in app.error[0].value
+    assert app.multiselect[0].value == ["first-dice"]
+
+
+# --- the result
+
+
+def expected(threshold: float, zero: float) -> np.ndarray:
+    """(x, y, z) bool: the mask of the model with this `zero`, by hand."""
+    levels = np.rint(grey(chest().astype(float)))
+    return np.clip((levels - grey(zero)) / (grey(200) - grey(zero)), 0, 1) >= threshold
+
+
+def test_the_result_opens_on_the_slice_with_most_to_see(make: Callable[..., Run]) -> None:
+    make()
+    app = predict(send(open_page(), chest()))
+    assert app.select_slider(key="z").value == 7
+    assert "3. Mask" in [heading.value for heading in app.subheader]
+    assert button(app, "Predict").disabled, "it would do the same again"
+    assert "Done" in text(app)
+
+
+def with_point(run: Run, threshold: float, minimum: float = 0) -> None:
+    """What validation would have found best."""
+    rest = ("mm3", 0.8, 0.7, threshold, 0.75, 2, 20)
+    point = OperatingPoint(VERSION, "", sha256_file(run.onnx), "validation", "Dice", threshold, minimum, *rest)
+    write_json(run.folder / FILE, point)
+
+
+def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..., Run]) -> None:
+    """What validation found best is used, and said, without anybody having to know it."""
+    run = make()
+    with_point(run, 0.35, 20)
+    app = predict(send(open_page(), chest()))
+    assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
+    assert "threshold 0.35, parts from 20 mm³: the operating point of the run" in text(app)
+    desk = the_desk(app)
+    assert desk.outcome is not None and desk.outcome.setting == Setting(0.35, 20)
+    app = well(app.slider(key="threshold").set_value(0.5).run())
+    assert desk.outcome.setting == Setting(0.5, 20)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
+    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Both sliders, also after a while without any, as models that take their time leave the page."""
+    answer = Segmenter._answer
+
+    def slowly(self: Segmenter, images: np.ndarray) -> np.ndarray:
+        time.sleep(seconds)
+        return answer(self, images)
+
+    monkeypatch.setattr(Segmenter, "_answer", slowly)
+    runs = {"iou": make("iou"), "dice": make("dice", -900), "accuracy": make("accuracy", -800)}
+    with_point(runs["iou"], 0.35, 20)
+    with_point(runs["accuracy"], 0.65, 50)
+    app = send(open_page(), chest())
+
+    def ask(metric: Metric) -> tuple[float, int]:
+        app.multiselect[0].set_value([runs[metric].id]).run()
+        predict(app)
+        return app.slider(key="threshold").value, app.slider(key="minimum").value
+
+    assert ask("iou") == (0.35, 20)
+    assert ask("dice") == (0.5, 0)
+    assert ask("accuracy") == (0.65, 50)
+    assert the_desk(app).outcome.setting == Setting(0.65, 50)
+    well(app.slider(key="threshold").set_value(0.8).run())
+    well(app.slider(key="minimum").set_value(100).run())
+    delete = the_desk(app).answers.pop
+    for run in runs.values():  # so that they are asked once more
+        delete(run.id)
+    assert ask("iou") == (0.8, 100), "what the user has set stays"
+    assert ask("dice") == (0.8, 100)
+
+
+def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_one_for_all(
+    make: Callable[..., Run], tmp_path: Path
+) -> None:
+    """At 0.5 for all, what validation has found for each would be lost without a word."""
+    runs = [make("accuracy", -900), make("iou", -700), make("dice", -1000)]
+    for run, threshold in zip(runs, (0.3, 0.8, 0.9), strict=True):
+        with_point(run, threshold)
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(chest()))
+    app = predict(send(open_page(), scan.read_bytes()))
+    assert not [slider for slider in app.slider if slider.key == "threshold"], "it would move nothing"
+    assert "Dice: threshold 0.9, parts of any size" in text(app)
+    expected = predict_scan(scan, runs, threshold=None)
+    desk = the_desk(app)
+    assert desk.outcome is not None and desk.outcome.report.mask == expected.report.mask
+    [models] = [frame.value for frame in app.dataframe if "Threshold" in frame.value.columns]
+    assert list(models["Threshold"]) == [0.3, 0.8, 0.9]
+    saved = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, desk.outcome.setting, "mask.nii.gz")))
+    assert np.count_nonzero(np.asarray(saved.dataobj)) == expected.report.mask.voxels
+    scene = result.scene(desk, desk.outcome)
+    masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
+    assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
+    for layer, mask in zip(scene.layers, masks, strict=True):
+        shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
+        np.testing.assert_array_equal(shown, mask)
+    app = well(app.toggle(key=OWN).set_value(False).run())
+    assert app.slider(key="threshold").value == 0.5
+    assert desk.outcome.setting == Setting()
+    assert desk.outcome.report.mask == predict_scan(scan, runs).report.mask != expected.report.mask
+
+
+def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], tmp_path: Path) -> None:
+    """Also where one of the models has no point, and after the user went to one threshold for all and back."""
+    runs = [make("accuracy", -900), make("iou", -700), make("dice", -1000)]
+    with_point(runs[0], 0.75, 500)
+    with_point(runs[1], 0.7, 50)
+    voxels = chest()
+    voxels[[34, 39], [14, 25], 20] = 200  # specks of one voxel, 1.6 mm3
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(voxels))
+    app = predict(send(open_page(), scan.read_bytes()))
+    for words in (
+        "Accuracy: threshold 0.75, parts from 500 mm³",
+        "IoU: threshold 0.7, parts from 50 mm³",
+        "Dice: threshold 0.5, parts of any size",
+        r"Parts of the vote from 50 mm³ \(the median\).",
+        "0.5 for first-dice, which has none",
+    ):
+        assert words in text(app), words
+    expected = predict_scan(scan, runs, tmp_path / "by hand", threshold=None)
+    desk = the_desk(app)
+    own = desk.outcome
+    assert own is not None and own.report.mask.voxels == expected.report.mask.voxels
+    scene = result.scene(desk, own)
+    masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
+    for layer, mask in zip(scene.layers, masks, strict=True):
+        shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
+        np.testing.assert_array_equal(shown, mask, layer.name)
+    assert [mask[20, 14, 34] for mask in masks] == [0, 0, 0, 1], "a speck is too small for two of three"
+    for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs), "disagreement.nii.gz"):
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, own.setting, name)))
+        np.testing.assert_array_equal(image.dataobj, nib.load(tmp_path / "by hand" / name).dataobj)
+    report = json.loads(result.download(desk, own.setting, "report.json"))
+    assert [(model["threshold"], model["minimum_mm3"]) for model in report["models"]] == [
+        (0.75, 500), (0.7, 50), (0.5, 0),
+    ]  # fmt: skip
+    app = well(app.toggle(key=OWN).set_value(False).run())
+    app = well(app.slider(key="threshold").set_value(0.6).run())
+    assert desk.outcome.setting == Setting(0.6)
+    assert not [frame for frame in app.dataframe if "Threshold" in frame.value.columns], "it is that of all"
+    app = well(app.toggle(key=OWN).set_value(True).run())
+    assert desk.outcome.setting == own.setting
+
+
+def test_models_that_share_a_point_have_no_toggle(make: Callable[..., Run]) -> None:
+    runs = [make("accuracy", -900), make("iou", -700), make("dice", -1000)]
+    for run in runs:
+        with_point(run, 0.35, 20)
+    app = predict(send(open_page(), chest()))
+    assert not app.toggle or OWN not in [toggle.key for toggle in app.toggle]
+    assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
+    assert "the operating point of the runs" in text(app)
+
+
+def test_points_of_many_models_are_in_the_table_alone(make: Callable[..., Run]) -> None:
+    """Beside the figures they would push the masks off the screen."""
+    runs = [
+        make(metric, zero, experiment, created=f"2026-01-0{day}T03:04:05+00:00")
+        for day, (experiment, zero) in enumerate((("first", -900), ("second", -700)), 1)
+        for metric in ("accuracy", "iou", "dice")
+    ]
+    for number, run in enumerate(runs):
+        with_point(run, 0.3 + number / 10)
+    app = send(open_page(), chest())
+    app.multiselect[0].set_value([run.id for run in runs]).run()
+    app = predict(app)
+    assert "parts of any size" not in text(app)
+    [models] = [frame.value for frame in app.dataframe if "Threshold" in frame.value.columns]
+    np.testing.assert_allclose(models["Threshold"], [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+def test_a_link_keeps_one_threshold_for_all(make: Callable[..., Run], phantoms: str) -> None:
+    """Else a colleague who follows it sees other masks than those that were meant."""
+    for metric, zero, threshold in (("accuracy", -900, 0.3), ("iou", -950, 0.8), ("dice", -1000, 0.9)):
+        with_point(make(metric, zero), threshold)
+    case = load_dataset(phantoms).cases[1].id
+    runs = "first-accuracy,first-iou,first-dice"
+    app = predict(open_page(dataset=phantoms, case=case, runs=runs, own="false", threshold="0.7"))
+    assert app.slider(key="threshold").value == 0.7
+    assert the_desk(app).outcome.setting == Setting(0.7)
+
+
+def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tmp_path: Path) -> None:
+    for metric, zero in (("accuracy", -900), ("iou", -700), ("dice", -1000)):
+        make(metric, zero)
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(chest()))
+    app = predict(send(open_page(), scan.read_bytes()))
+    runs = [open_run(f"first-{metric}") for metric in ("accuracy", "iou", "dice")]
+    for threshold in (0.5, 0.9):
+        app = well(app.slider(key="threshold").set_value(threshold).run())
+        desk = the_desk(app)
+        truth = predict_scan(scan, runs, tmp_path / f"by hand {threshold}", threshold)
+        report = json.loads(result.download(desk, Setting(threshold), "report.json"))
+        own = [model.mask.volume_ml for model in truth.report.models]
+        assert float(metrics(app)["Infection [mL]"]) == pytest.approx(truth.report.mask.volume_ml, abs=0.05)
+        low, high = map(float, metrics(app)["Range over 3 models [mL]"].split(" to "))
+        assert (low, high) == (pytest.approx(min(own), abs=0.05), pytest.approx(max(own), abs=0.05))
+        positive = len(truth.report.mask.positive_slices)
+        assert metrics(app)["Slices with a mask"] == f"{positive} of {SLICES}"
+        np.testing.assert_allclose(app.dataframe[0].value["Volume [mL]"], own)
+        assert report["threshold"] == threshold
+        assert report["scan"]["sha256"] == sha256_file(scan)
+        assert "not for diagnosis" in report["notice"]
+        for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs)):
+            image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Setting(threshold), name)))
+            by_hand = nib.load(tmp_path / f"by hand {threshold}" / name)
+            np.testing.assert_array_equal(image.dataobj, by_hand.dataobj)
+            np.testing.assert_array_equal(image.affine, nib.load(scan).affine)
+    assert [download.label for download in app.get("download_button")] == [
+        "Download mask", "Sheet to print", "Disagreement", "Accuracy", "IoU", "Dice", "Figures (CSV)", "Report (JSON)",
+    ]  # fmt: skip
+    assert "Doe" not in json.dumps(report)
+
+
+def test_one_model_has_no_range_and_one_mask(make: Callable[..., Run]) -> None:
+    make()
+    app = predict(send(open_page(), chest()))
+    assert list(metrics(app)) == ["Infection [mL]", "Lesions", "Slices with a mask"]
+    assert [download.label for download in app.get("download_button")] == [
+        "Download mask", "Sheet to print", "Figures (CSV)", "Report (JSON)",
+    ]  # fmt: skip
+    assert not app.dataframe
+
+
+def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) -> None:
+    """In radiological view: the patient's front is up, the right side is left."""
+    for metric, zero in (("accuracy", -900), ("iou", -700), ("dice", -1000)):
+        make(metric, zero)
+    desk = the_desk(predict(send(open_page(), chest())))
+    scene = result.scene(desk, result.outcome(desk, Setting()))
+    assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Setting(), "mask.nii.gz")))
+    ras = np.asarray(nib.as_closest_canonical(image).dataobj)
+    for z in (0, 6, 7):
+        np.testing.assert_array_equal(scene.layers[0].plane(z) >= np.float32(0.5), ras[::-1, ::-1, z].T)
+        np.testing.assert_array_equal(scene.ct(z), chest()[::-1, ::-1, z].T)
+
+
+def test_a_damaged_file_is_not_handed_out(make: Callable[..., Run]) -> None:
+    make()
+    desk = the_desk(predict(send(open_page(), chest())))
+    result.download(desk, Setting(), "mask.nii.gz")
+    (desk.output / "mask.nii.gz").write_bytes(b"half of it")
+    with pytest.raises(CovsegError, match="is not as it was written"):
+        result.download(desk, Setting(), "mask.nii.gz")
+
+
+def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have answered already; a copy of one of them needs not be asked at all."""
+    for metric, zero in (("accuracy", -900), ("iou", -900), ("dice", -1000)):
+        make(metric, zero)
+    asked: list[str] = []
+    init = Segmenter.__init__
+    monkeypatch.setattr(Segmenter, "__init__", lambda self, run: (asked.append(run.id), init(self, run))[1])
+    app = predict(send(open_page(), chest()))
+    assert asked == ["first-dice"]
+    well(app.multiselect[0].set_value(["first-accuracy", "first-iou", "first-dice"]).run())
+    app = predict(app)
+    assert asked == ["first-dice", "first-accuracy"]
+    assert list(app.dataframe[0].value["Run"]) == ["first-accuracy", "first-iou", "first-dice"]
+    report = json.loads(result.download(the_desk(app), Setting(), "report.json"))
+    assert [model["metric"] for model in report["models"]] == ["accuracy", "iou", "dice"]
+
+
+# --- while it runs
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Models answer after this is set."""
+    event = threading.Event()
+    answer = Segmenter._answer
+
+    def wait(self: Segmenter, images: np.ndarray) -> np.ndarray:
+        assert event.wait(60)
+        return answer(self, images)
+
+    monkeypatch.setattr(Segmenter, "_answer", wait)
+    yield event
+    event.set()
+
+
+def test_progress_is_shown_by_slice_and_can_be_cancelled(
+    make: Callable[..., Run], held: threading.Event, data_folder: Path
+) -> None:
+    make()
+    app = press(send(open_page(), chest()), "Predict")
+    assert button(app, "Predict").disabled
+    desk = the_desk(app)
+    task = tasks.get(desk.task)
+    for _ in range(200):
+        if task.total:
+            break
+        time.sleep(0.02)
+    assert (task.done, task.total, task.unit) == (0, SLICES, "slices")
+    app = press(app, "Cancel")
+    held.set()
+    app = ended(app)
+    assert task.state == "cancelled"
+    assert "cancelled" in app.info[0].value
+    assert not app.metric
+    assert not list(desk.folder.glob("first-dice*")), "half an answer must not be taken for one"
+    assert metrics(predict(app)), "and it can be started again"
+
+
+def test_one_prediction_runs_at_a_time(make: Callable[..., Run], held: threading.Event) -> None:
+    """Two would take as long and the memory of both; the second says that it waits, and can be cancelled meanwhile."""
+    make()
+    first, second = (press(send(open_page(), chest()), "Predict") for _ in range(2))
+    waiting = tasks.get(the_desk(second).task)
+    for _ in range(200):
+        if "Waiting" in waiting.label:
+            break
+        time.sleep(0.02)
+    assert waiting.label == "Waiting for another prediction to end"
+    press(second, "Cancel")
+    ended(second)
+    assert waiting.state == "cancelled"
+    held.set()
+    assert metrics(ended(first))
+
+
+def test_a_model_that_cannot_be_used_is_told_in_one_line(make: Callable[..., Run]) -> None:
+    run = make()
+    app = send(open_page(), chest())
+    run.onnx.write_bytes(b"no model")
+    app = predict(app)
+    assert "not readable" in app.error[0].value
+    assert not app.metric
+
+
+def test_a_full_disk_is_told_before_anything_is_computed(
+    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make()
+    app = send(open_page(), chest())
+
+    def full(size: int) -> None:
+        assert size == 4 * SLICES * SIDE * SIDE
+        raise ScanError("data", "no room")
+
+    monkeypatch.setattr(uploads, "check_room", full)
+    assert "no room" in predict(app).error[0].value
+
+
+# --- whose scan it is, and for how long
+
+
+def test_another_browser_sees_nothing_of_it(make: Callable[..., Run]) -> None:
+    """Scans are patients'."""
+    make()
+    mine = predict(send(open_page(), chest(), "jane_doe.nii"))
+    theirs = open_page(**mine.query_params)
+    assert "jane" not in text(theirs)
+    assert not theirs.metric
+    assert the_desk(mine).id not in json.dumps(dict(mine.query_params))
+
+
+def test_the_scan_before_is_removed_with_everything_made_from_it(make: Callable[..., Run], data_folder: Path) -> None:
+    make()
+    app = predict(send(open_page(), chest()))
+    first = the_desk(app)
+    result.download(first, Setting(), "mask.nii.gz")
+    app = press(app, "Another scan")
+    assert left_on_disk(data_folder) == []
+    assert workspace.find(first.id) is None
+    send(app, chest(), "next.nii")
+    assert [path.name for path in (data_folder / "predictions").iterdir()] != [first.id]
+
+
+def test_after_an_hour_nothing_is_left(
+    make: Callable[..., Run], data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what a dashboard left that was ended; what somebody still looks at stays."""
+    make()
+    app = send(open_page(), chest())
+    old, kept = the_desk(app), the_desk(send(open_page(), chest()))
+    stranger = data_folder / "predictions" / "of-an-earlier-process"
+    stranger.mkdir()
+    hour_ago = time.time() - workspace.KEPT_SECONDS - 1
+    os.utime(stranger, (hour_ago, hour_ago))
+    old.used = hour_ago
+    workspace._desks().sweep()
+    assert [path.name for path in (data_folder / "predictions").iterdir()] == [kept.id]
+    assert "1. Scan" in [heading.value for heading in well(app.run()).subheader]
+    assert len(app.file_uploader) == 1, "the page starts anew"
+
+
+def test_the_original_in_a_dataset_stays(make: Callable[..., Run], phantoms: str) -> None:
+    make()
+    dataset: Dataset = load_dataset(phantoms)
+    desk = workspace.take_case(dataset, dataset.cases[0])
+    workspace.check(desk)
+    workspace.clear(desk)
+    assert dataset.path(dataset.cases[0], "scan").is_file()

@@ -1,0 +1,162 @@
+"""Pairing by id. What a user loses when it fails: models trained on one patient's scan with another's mask."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path, PurePath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covseg_core.data.library.pairing import Group, case_id, is_nifti, pair, patient_of, role_of
+from covseg_core.errors import PairingError
+from covseg_core.files import safe_name
+
+
+def paired(*names: str) -> tuple[Group, ...]:
+    return pair({Path("/in") / name: PurePath(name) for name in names})
+
+
+def names(group: Group) -> tuple[str | None, ...]:
+    return tuple(file and str(file.relative_to("/in")) for file in (group.scan, group.infection, group.lung))
+
+
+def test_case_folders_are_cases() -> None:
+    files = [f"ct20/{case}/{file}.nii.gz" for case in ("b", "a") for file in ("lung_mask", "ct", "infection_mask")]
+    groups = paired(*files)
+    assert [group.id for group in groups] == ["a", "b"]
+    assert names(groups[0]) == ("ct20/a/ct.nii.gz", "ct20/a/infection_mask.nii.gz", "ct20/a/lung_mask.nii.gz")
+
+
+SCANS = (
+    [f"coronacases_org_{n:03d}" for n in (1, 2, 3, 10)]
+    + ["coronacases_org_case007"]
+    + [f"radiopaedia_org_covid-19-pneumonia-{n}-dcm" for n in ("10_85902_1", "10_85902_3", "4_85506_1", "14_85914_0")]
+)
+MASKS = [f"coronacases_{n:03d}" for n in (1, 2, 3, 10, 7)] + [
+    f"radiopaedia_{n}" for n in ("10_85902_1", "10_85902_3", "4_85506_1", "14_85914_0")
+]
+
+
+def test_the_circulating_misnamed_copy_pairs_by_id_and_not_by_order() -> None:
+    files = [f"ct_scans/{name}.nii" for name in SCANS]
+    files += [f"{folder}/{name}.nii" for folder in ("infection_mask", "lung_mask") for name in MASKS]
+    files += [f"lung_and_infection_mask/{name}.nii" for name in MASKS]
+    random.Random(0).shuffle(files)
+    found = {group.id: names(group) for group in paired(*files)}
+    assert found == {
+        mask: (f"ct_scans/{scan}.nii", f"infection_mask/{mask}.nii", f"lung_mask/{mask}.nii")
+        for scan, mask in zip(SCANS, [*MASKS[:4], MASKS[4], *MASKS[5:]], strict=True)
+    }
+
+
+def test_the_zenodo_folders_are_told_apart_though_the_scans_folder_says_seg() -> None:
+    folders = ("COVID-19-CT-Seg_20cases", "Infection_Mask", "Lung_Mask")
+    [group] = paired(*(f"{folder}/coronacases_001.nii.gz" for folder in folders))
+    assert names(group) == tuple(f"{folder}/coronacases_001.nii.gz" for folder in folders)
+    assert group.labels is None
+
+
+def test_a_combined_mask_stands_in_for_both_with_its_infection_label() -> None:
+    [group] = paired("COVID-19-CT-Seg_20cases/coronacases_001.nii.gz", "Lung_and_Infection_Mask/coronacases_001.nii.gz")
+    assert group.infection == group.lung == Path("/in/Lung_and_Infection_Mask/coronacases_001.nii.gz")
+    assert group.labels == (3,)
+
+
+def test_two_scans_of_one_person_are_one_patient() -> None:
+    cases = ["10_85902_1", "10_85902_3", "29_86490_1", "29_86491_1", "7_85703_0"]
+    patients = {case: patient_of(f"radiopaedia_{case}") for case in cases}
+    assert patients["10_85902_1"] == patients["10_85902_3"] == "radiopaedia_10"
+    assert patients["29_86490_1"] == patients["29_86491_1"] == "radiopaedia_29"
+    assert len(set(patients.values())) == 3
+    assert patient_of("coronacases_001") != patient_of("coronacases_010")
+
+
+def test_stacked_slices_are_marked() -> None:
+    [group] = paired("medseg/tr_im.nii.gz", "medseg/tr_mask.nii.gz")
+    assert (group.id, group.stacked) == ("tr", True)
+    assert names(group) == ("medseg/tr_im.nii.gz", "medseg/tr_mask.nii.gz", None)
+    [group] = paired("x/case1_ct.nii.gz", "x/case1_mask.nii.gz")
+    assert not group.stacked
+
+
+@pytest.mark.parametrize(
+    ("scan", "mask"),
+    [
+        ("study_0255.nii.gz", "study_0255_mask.nii.gz"),
+        ("volume-covid19-A-0003_ct.nii.gz", "volume-covid19-A-0003_seg.nii.gz"),
+        ("imagesTr/covid_004_0000.nii.gz", "labelsTr/covid_004.nii.gz"),
+        ("images/Case 7.nii", "masks/case 7.NII.GZ"),
+        ("scans/7.nii.gz", "masks/7.nii.gz"),
+        ("p1/ct/ct.nii.gz", "p1/seg/seg.nii.gz"),
+        ("p1/ct.nii.gz", "p1/lesion.nii.gz"),
+        ("ct/\u00fc1.nii", "mask/u\u03081.nii"),  # an umlaut as Linux and as a Mac write it
+    ],
+)
+def test_common_ways_to_name_scans_and_masks(scan: str, mask: str) -> None:
+    [group] = paired(f"mine/{scan}", f"mine/{mask}")
+    assert names(group) == (f"mine/{scan}", f"mine/{mask}", None)
+
+
+def test_lung_is_a_mask_only_with_a_word_that_says_so() -> None:
+    assert role_of(PurePath("ct/lung_001.nii.gz")) == "scan"
+    assert role_of(PurePath("x/lung_001_mask.nii.gz")) == "lung"
+    assert role_of(PurePath("x/lungmask_001.nii.gz")) == "lung"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("a/ct.nii.gz", "a/ct.nii"),
+        ("ct/coronacases_001.nii", "ct/coronacases_org_001.nii"),
+        ("x/a.nii", "y/A.nii"),
+        ("x/a b.nii", "x/a_b.nii"),
+    ],
+)
+def test_two_scans_with_one_id_are_refused_and_both_are_named(files: tuple[str, str]) -> None:
+    with pytest.raises(PairingError) as caught:
+        paired(*files)
+    assert all(file in str(caught.value) for file in files)
+
+
+def test_two_masks_for_one_scan_are_refused() -> None:
+    with pytest.raises(PairingError, match=r"m2/a_mask.*m1/a_mask"):
+        paired("ct/a.nii", "m1/a_mask.nii", "m2/a_mask.nii")
+
+
+def test_masks_without_scans_are_refused_even_if_others_have_one() -> None:
+    with pytest.raises(PairingError, match=r"study_0256_mask.nii.gz: mask without a scan; .* id study_0256"):
+        paired("m/study_0255.nii.gz", "m/study_0255_mask.nii.gz", "m/study_0256_mask.nii.gz")
+
+
+def test_a_name_without_an_id_is_refused() -> None:
+    with pytest.raises(PairingError, match="without an id"):
+        paired("ct/ct.nii.gz")
+
+
+def test_files_that_are_no_volumes_by_name() -> None:
+    assert is_nifti(PurePath("a.nii"))
+    assert is_nifti(PurePath("A.NII.GZ"))
+    assert not any(is_nifti(PurePath(name)) for name in ("._a.nii.gz", ".nii", "a.nii.gz.part", "readme.md", "a.gz"))
+
+
+@pytest.mark.parametrize("name", ["..nii.gz", "...nii.gz", ".. .nii", "-rf.nii", "病例.nii.gz", "a" * 240 + ".nii.gz"])
+def test_hostile_names_become_plain_ids(name: str) -> None:
+    assert safe_name(case_id(PurePath("in", name)))
+
+
+def test_ids_stay_different_where_letters_are_lost_or_cut() -> None:
+    assert case_id(PurePath("病例1.nii.gz")) != case_id(PurePath("患者1.nii.gz"))
+    assert case_id(PurePath("a" * 200 + "1.nii")) != case_id(PurePath("a" * 200 + "2.nii"))
+
+
+TEXT = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=60)
+
+
+@given(st.lists(TEXT, max_size=2), TEXT)
+def test_every_name_gives_a_safe_id(folders: list[str], stem: str) -> None:
+    name = PurePath("mine", *folders, f"{stem}.nii.gz")
+    id = case_id(name)
+    assert safe_name(id) == id
+    assert case_id(name.with_name(f"{stem}_mask.nii.gz")) == id, "the mask of this scan would not be found"

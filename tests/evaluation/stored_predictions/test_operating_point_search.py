@@ -1,0 +1,308 @@
+"""The operating point. What a user loses otherwise: a threshold picked on the test part, or one that is not used."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from likeness import save_likeness
+
+from covseg_core.cli import main
+from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
+from covseg_core.data.library.datasets import Dataset, delete_dataset
+from covseg_core.data.splitting.split import make_split
+from covseg_core.errors import RunError
+from covseg_core.evaluation.stored_predictions.operating_point_search import (
+    MINIMUMS,
+    PREDICTIONS,
+    choose_point,
+    forget_point,
+    validation,
+)
+from covseg_core.evaluation.stored_predictions.thresholds import STEPS
+from covseg_core.files import write_json
+from covseg_core.prediction.inference import Segmenter
+from covseg_core.prediction.predict import predict_at, predict_scan
+from covseg_core.prediction.probabilities import predict_probabilities
+from covseg_core.prediction.scan import check_scan
+from covseg_core.runs import Run, create_run
+from covseg_core.runs.operating_point import FILE, Cut, OperatingPoint, Setting, read_point, setting_of
+
+SIZE = 32
+
+
+@pytest.fixture
+def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
+    return small_phantoms(6)
+
+
+@pytest.fixture
+def make_run(dataset: Dataset) -> Callable[..., Run]:
+    def make(id: str = "run", width: float = 100.0) -> Run:
+        config = RunConfig(
+            id=id,
+            experiment="experiment",
+            dataset=dataset.name,
+            fingerprint=dataset.fingerprint,
+            metric="dice",
+            preset="quick",
+            created="2024-01-01T00:00:00.000000+00:00",
+            prepare=PrepareConfig(size=SIZE),
+            split=SplitConfig(fractions=(0.2, 0.4, 0.4)),
+        )
+        run = create_run(config, make_split(dataset, config.split, config.target))
+        save_likeness(run.onnx, SIZE, width)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Run]) -> Run:
+    return make_run()
+
+
+def point(run: Run, **values: object) -> OperatingPoint:
+    """A stored point of the run's present model."""
+    choose_point(run)
+    made = dataclasses.replace(read_point(run), **values)  # type: ignore[type-var, arg-type]
+    write_json(run.folder / FILE, made)
+    return made
+
+
+def test_it_is_the_best_of_all_that_are_tried(run: Run) -> None:
+    chosen = choose_point(run)
+    model = validation(run)
+    tried = {
+        (threshold, minimum): model.at(threshold, minimum).over_scans["dice"].mean
+        for threshold in STEPS
+        for minimum in MINIMUMS["mm3"]
+    }
+    best = max(tried.values())
+    assert chosen.score == pytest.approx(best)
+    assert tried[chosen.threshold, chosen.minimum] == pytest.approx(best)
+    ties = [pair for pair, score in tried.items() if score > best - 1e-9]
+    nearest = min(abs(threshold - 0.5) for threshold, _ in ties)
+    assert abs(chosen.threshold - 0.5) == pytest.approx(nearest)
+    assert chosen.minimum == min(size for threshold, size in ties if threshold == chosen.threshold)
+    assert chosen.score_at_half == pytest.approx(tried[0.5, 0])
+    assert chosen.score > chosen.score_at_half + 0.01, "the model's best threshold should not be 0.5 in this test"
+    assert chosen.score_alone == pytest.approx(max(score for (_, size), score in tried.items() if not size))
+    assert (chosen.chosen_on, chosen.unit) == ("validation", "mm3")
+    assert (chosen.scans, chosen.slices) == (len(run.split.validation), 8 * len(run.split.validation))
+    assert read_point(run) == chosen
+
+
+def test_the_test_part_has_no_say_in_it(run: Run, dataset: Dataset) -> None:
+    """Not even its files are needed: otherwise scores of a point picked there would be shown as honest."""
+    for id in run.split.test:
+        case = dataset.case(id)
+        dataset.path(case, "scan").unlink()
+        dataset.path(case, "infection").unlink()
+    assert choose_point(run).chosen_on == "validation"
+    assert not run.test_predictions.exists()
+
+
+def test_validation_is_predicted_once_for_a_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    ask = Segmenter.probabilities
+
+    def watched(self: Segmenter, images: np.ndarray, *rest: object) -> np.ndarray:
+        asked.append(len(images))
+        return ask(self, images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Segmenter, "probabilities", watched)
+    told = []
+    first = choose_point(run, lambda done, total: told.append((done, total)))
+    assert sum(asked) == first.slices == told[-1][0] == told[-1][1]
+    stored = np.load(run.folder / PREDICTIONS)
+    assert (stored.shape, stored.dtype) == ((first.slices, SIZE, SIZE), np.float16)
+    assert dataclasses.replace(choose_point(run), created="") == dataclasses.replace(first, created="")
+    assert sum(asked) == first.slices, "predicted a second time"
+    save_likeness(run.onnx, SIZE, 60.0)
+    assert choose_point(run).score_at_half != first.score_at_half, "answers of the model before"
+    assert sum(asked) == 2 * first.slices
+
+
+def test_a_cancelled_search_leaves_nothing(run: Run) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        choose_point(run, stop)
+    assert {path.name for path in run.folder.iterdir()} == {"config.json", "split.json", "status.json", "model.onnx"}
+
+
+def test_a_point_of_an_earlier_model_is_not_used(run: Run) -> None:
+    choose_point(run)
+    save_likeness(run.onnx, SIZE, 60.0)
+    assert read_point(run) is None
+    assert setting_of([run]) == Setting()
+
+
+def test_without_its_data_the_error_says_what_is_missing(run: Run) -> None:
+    """As for a shipped model: its folder travels without the scans."""
+    delete_dataset("phantoms")
+    with pytest.raises(RunError, match=r"run: its validation scans are not here \(dataset phantoms\)"):
+        choose_point(run)
+
+
+def test_data_that_have_changed_are_refused(run: Run) -> None:
+    write_json(run.folder / "config.json", dataclasses.replace(run.config, fingerprint="0" * 64))
+    with pytest.raises(RunError, match="has changed"):
+        choose_point(run)
+
+
+def test_a_validation_part_without_a_lesion_is_refused(run: Run, dataset: Dataset) -> None:
+    healthy = [case.id for case in dataset.cases if not case.positive_slices]
+    assert healthy
+    split = dataclasses.replace(run.split, validation={healthy[0]: tuple(range(8))})
+    write_json(run.folder / "split.json", split)
+    with pytest.raises(RunError, match="no infection on its validation slices"):
+        choose_point(run)
+    assert not (run.folder / FILE).exists()
+
+
+def test_several_models_are_used_each_at_its_own_point(make_run: Callable[..., Run]) -> None:
+    runs = [make_run("a"), make_run("b"), make_run("c")]
+    assert setting_of(runs) == Setting()
+    for run in runs[:2]:
+        point(run, threshold=0.35, minimum=20.0)
+    assert setting_of(runs[:1]) == Setting(0.35, 20.0, "the operating point of the run")
+    assert setting_of(runs[:2]) == Setting(0.35, 20.0, "the operating point of the runs")
+    own = (Cut(0.35, 20.0), Cut(0.35, 20.0), Cut())
+    assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs, 0.5 for c, which has none", own)
+    assert setting_of(runs[1:]).minimum_mm3 == 10, "the vote takes the median of the sizes"
+    point(runs[2], threshold=0.4, minimum=50.0)
+    assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs", (*own[:2], Cut(0.4, 50.0)))
+    assert forget_point(runs[0]) and not forget_point(runs[0])
+    assert setting_of(runs[:1]) == Setting()
+
+
+def test_where_sizes_cannot_be_measured_the_threshold_that_was_best_alone_is_used(run: Run) -> None:
+    point(run, threshold=0.35, minimum=20.0, alone=0.45)
+    setting = setting_of([run], spacing_known=False)
+    assert (setting.threshold, setting.minimum_mm3) == (0.45, 0)
+    assert "voxel size is not known" in setting.why
+    point(run, threshold=0.35, minimum=20.0, alone=0.45, unit="voxels")
+    assert (setting_of([run]).threshold, setting_of([run]).minimum_mm3) == (0.45, 0)
+
+
+def test_prediction_uses_it_unless_told_otherwise(run: Run, dataset: Dataset) -> None:
+    scan = dataset.path(dataset.cases[1], "scan")
+    point(run, threshold=0.35, minimum=500.0)
+    used = predict_scan(scan, [run], threshold=None)
+    assert (used.report.threshold, used.report.minimum_mm3) == (0.35, 500)
+    assert used.report.operating == "threshold 0.35, parts from 500 mm³: the operating point of the run"
+    assert predict_scan(scan, [run], threshold=0.35, minimum_mm3=500).report.mask == used.report.mask
+    plain = predict_scan(scan, [run])
+    assert (plain.report.threshold, plain.report.minimum_mm3, plain.report.operating) == (0.5, 0, "")
+    assert plain.report.mask != used.report.mask
+
+
+def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dataset: Dataset) -> None:
+    """Three models of one answer and three thresholds: the vote is the mask at the middle one, not at 0.5."""
+    runs = [make_run(id) for id in "abc"]
+    for run, threshold in zip(runs, (0.2, 0.7, 0.9), strict=True):
+        point(run, threshold=threshold)
+    scan = dataset.path(dataset.cases[1], "scan")
+    used = predict_scan(scan, runs, threshold=None)
+    alone = [predict_scan(scan, [run], threshold=None) for run in runs]
+    for run, one in zip(runs, alone, strict=True):
+        np.testing.assert_array_equal(used.mask_of(run.id), one.mask)
+    np.testing.assert_array_equal(used.mask, sum(one.mask for one in alone) >= 2)
+    np.testing.assert_array_equal(used.mask, alone[1].mask)
+    assert (used.mask != predict_scan(scan, runs).mask).any(), "0.5 would give the same: the test shows nothing"
+    checked = check_scan(scan)
+    answers = [predict_probabilities(checked, run) for run in runs]
+    later = predict_at(checked, answers, setting_of(runs))
+    assert (later.report.mask, later.report.operating) == (used.report.mask, used.report.operating)
+
+
+def test_each_model_leaves_out_what_is_too_small_for_it(make_run: Callable[..., Run], dataset: Dataset) -> None:
+    runs = [make_run(id) for id in "abc"]
+    scan = dataset.path(dataset.cases[1], "scan")
+    plain = predict_scan(scan, runs[:1], threshold=0.35).report
+    assert plain.mask.lesions > 1 and plain.scan.voxel_ml
+    largest = plain.mask.largest_voxels * plain.scan.voxel_ml * 1000
+    for run, minimum in zip(runs, (0.0, largest, 2 * largest), strict=True):
+        point(run, threshold=0.35, minimum=minimum)
+    used = predict_scan(scan, runs, threshold=None).report
+    sizes = [model.mask.voxels for model in used.models]
+    assert sizes == [plain.mask.voxels, plain.mask.largest_voxels, 0]
+    assert used.minimum_mm3 == largest
+    assert used.mask.voxels == plain.mask.largest_voxels
+
+
+@pytest.fixture
+def covseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command: its exit code, what it says, and what it complains about."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["covseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        out, err = capsys.readouterr()
+        return int(exit.value.code or 0), out, err
+
+    return call
+
+
+def test_on_the_command_line(
+    make_run: Callable[..., Run], dataset: Dataset, covseg: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    make_run("a")
+    make_run("b", width=60.0)
+    code, out, err = covseg("operate", "a", "b")
+    assert (code, err) == (0, "")
+    points = {id: read_point(Run(Path(os.environ["COVSEG_CHECKPOINTS"]) / id)) for id in "ab"}
+    for chosen in points.values():
+        assert chosen is not None and f"{chosen.score:.4f}" in out
+    assert "validation" in out
+    scan = dataset.path(dataset.cases[0], "scan")
+    chosen = points["a"]
+    assert chosen is not None
+    code, out, err = covseg("predict", scan, "--run", "a", "--output", tmp_path / "one")
+    assert (code, err) == (0, "")
+    assert f"{chosen.words}: the operating point of the run" in out
+    report = json.loads((tmp_path / "one" / "report.json").read_text())
+    assert (report["threshold"], report["minimum_mm3"]) == (chosen.threshold, chosen.minimum)
+    code, out, _ = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "two")
+    both = [chosen for chosen in points.values() if chosen is not None]
+    assert out.count("each model at its own") == 1 and ": the operating points of the runs\n" in out
+    assert all(chosen.words in out for chosen in both)
+    report = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert report["threshold"] is None
+    assert [model["threshold"] for model in report["models"]] == [chosen.threshold for chosen in both]
+    sheet = (tmp_path / "two" / "report.html").read_text()
+    assert f"in their order: {'; '.join(chosen.words for chosen in both)}." in sheet
+    rows = list(csv.DictReader((tmp_path / "two" / "report.csv").read_text().splitlines()))
+    assert [row["threshold"] for row in rows[:3]] == ["", *(str(chosen.threshold) for chosen in both)]
+    assert [float(row["minimum_mm3"]) for row in rows[1:3]] == [chosen.minimum for chosen in both]
+    for options, used in ((["--threshold", "0.45"], (0.45, 0)), (["--min-size", "20"], (0.5, 20))):
+        code, out, _ = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "alike", *options)
+        assert "operating point" not in out
+        report = json.loads((tmp_path / "alike" / "report.json").read_text())
+        assert (report["threshold"], report["minimum_mm3"], report["operating"]) == (*used, "")
+        assert {(model["threshold"], model["minimum_mm3"]) for model in report["models"]} == {used}
+    for options in (["--threshold", "0.5"], ["--min-size", "0"]):
+        code, out, _ = covseg("predict", scan, "--run", "a", "--output", tmp_path / options[0], *options)
+        assert "operating point" not in out
+        assert json.loads((tmp_path / options[0] / "report.json").read_text())["threshold"] == 0.5
+    assert "the operating point of the run" in (tmp_path / "one" / "report.html").read_text()
+    code, out, _ = covseg("operate", "a", "--json")
+    assert json.loads(out)[0]["run"] == "a" and json.loads(out)[0]["chosen_on"] == "validation"
+    code, out, _ = covseg("operate", "a", "--reset")
+    assert (code, out) == (0, "a: back to threshold 0.5\n")
+    code, out, err = covseg("operate", "missing")
+    assert code == 2 and err.startswith("covseg: missing: no such run")

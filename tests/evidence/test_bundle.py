@@ -1,0 +1,287 @@
+"""The evidence bundle. What a user loses otherwise: numbers in a paper that somebody else can check."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fakeruns import fake_run, save_model
+from zips import changed, edited
+
+from covseg_core.cli.evidence import bundle, verify
+from covseg_core.config import METRICS, SplitConfig
+from covseg_core.data.library.datasets import Dataset, dataset_folder, delete_dataset, load_dataset
+from covseg_core.data.library.importing import import_sample
+from covseg_core.errors import CovsegError, DatasetError, RunError
+from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evidence import verify as verifying
+from covseg_core.evidence.bundle import MANIFEST, Manifest, write_bundle
+from covseg_core.evidence.verify import verify_bundle
+from covseg_core.files import to_json
+from covseg_core.runs import Run, list_runs
+
+SIZE = 32
+
+
+def three(dataset: Dataset) -> list[Run]:
+    """Three models that see infection above another grey value each."""
+    split = SplitConfig(fractions=(0.4, 0.2, 0.4))
+    return [
+        fake_run(dataset, f"first-{metric}", metric, split, limit)
+        for metric, limit in zip(METRICS, (90, 110, 130), strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data, and the evidence for three models."""
+    root = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVSEG_DATA", str(root / "data"))
+        patch.setenv("COVSEG_CHECKPOINTS", str(root / "checkpoints"))
+        runs = three(import_sample("phantoms", scans=5, size=48))
+        write_bundle(runs, evaluate_runs(runs), root / "evidence.zip")
+    return root
+
+
+@pytest.fixture
+def dataset(made: Path, data_folder: Path) -> Dataset:
+    shutil.copytree(made / "data", data_folder)
+    return load_dataset("phantoms")
+
+
+@pytest.fixture
+def runs(dataset: Dataset) -> list[Run]:
+    """The models themselves, not scored yet."""
+    return three(dataset)
+
+
+@pytest.fixture
+def evidence(made: Path, dataset: Dataset, tmp_path: Path) -> Path:
+    """A bundle that was made elsewhere."""
+    return Path(shutil.copy(made / "evidence.zip", tmp_path))
+
+
+def test_the_numbers_come_out_again_on_a_computer_that_has_the_data_but_not_the_runs(evidence: Path) -> None:
+    result = verify_bundle(evidence)
+    assert result.same, result
+    assert [check.run for check in result.runs] == ["first-accuracy", "first-iou", "first-dice"]
+    assert all(check.slices > 0 and check.largest_difference == 0 for check in result.runs)
+    assert result.sentence.startswith("The numbers are the same: 3 models on ")
+    assert not list_runs(), "nothing is left in the user's folder"
+
+
+def test_a_bundle_holds_what_a_reader_needs_and_no_picture_of_a_patient(evidence: Path, dataset: Dataset) -> None:
+    with zipfile.ZipFile(evidence) as archive:
+        names = archive.namelist()
+        manifest = json.loads(archive.read(MANIFEST))
+        readme = archive.read("README.txt").decode()
+    for metric in METRICS:
+        for file in ("config.json", "split.json", "history.csv", "model.onnx"):
+            assert f"runs/first-{metric}/{file}" in names
+    assert {"tables/scores.csv", "tables/slices.csv", "comparison.json", "figures/dice.html"} <= set(names)
+    assert {"python", "numpy", "keras"} <= manifest["software"].keys()
+    assert manifest["data"]["cases"].keys() == {case.id for case in dataset.cases}
+    assert all(len(cases["scan"]) == 64 for cases in manifest["data"]["cases"].values())
+    assert "not for diagnosis" in readme
+    assert not [name for name in names if name.endswith((".npy", ".npz", ".nii.gz", ".nii", ".png", ".log"))]
+
+
+def test_a_number_that_was_made_better_is_found_out(evidence: Path) -> None:
+    """Even by somebody who has made the manifest fit: the evaluation itself is repeated."""
+
+    def better(comparison: dict) -> None:
+        comparison["evaluations"][2]["model"]["pooled"]["dice"] += 0.05
+
+    with pytest.raises(CovsegError, match=r"comparison.json was changed"):
+        verify_bundle(changed(evidence, {"comparison.json": edited(better)}))
+    result = verify_bundle(changed(evidence, {"comparison.json": edited(better)}, honest=True))
+    assert [check.agrees for check in result.runs] == [True, True, False]
+    assert result.runs[2].largest_difference == pytest.approx(0.05)
+    assert "NOT the same: first-dice differs" in result.sentence
+
+
+def test_other_weights_are_found_out(evidence: Path, runs: list[Run]) -> None:
+    other = runs[0].onnx.read_bytes()
+    result = verify_bundle(changed(evidence, {"runs/first-dice/model.onnx": lambda _: other}, honest=True))
+    assert not result.agrees
+    assert result.runs[2].differing_slices > 0
+
+
+def test_a_last_digit_is_no_contradiction(evidence: Path) -> None:
+    """Other processors round otherwise."""
+
+    def nudged(comparison: dict) -> None:
+        comparison["evaluations"][0]["model"]["pooled"]["dice"] += 1e-4
+
+    result = verify_bundle(changed(evidence, {"comparison.json": edited(nudged)}, honest=True))
+    assert result.agrees
+    assert not result.same
+    assert "within rounding" in result.sentence
+
+
+def test_without_the_same_data_nothing_is_claimed(evidence: Path, dataset: Dataset, tmp_path: Path) -> None:
+    scan = dataset_folder(dataset.name)
+    assert scan.is_dir()
+    delete_dataset(dataset.name)
+    with pytest.raises(DatasetError, match="which is not here"):
+        verify_bundle(evidence)
+    import_sample(dataset.name, scans=5, size=48, seed=1)
+    with pytest.raises(DatasetError, match=r"is not the bundle's: phantom_001"):
+        verify_bundle(evidence)
+
+
+@pytest.mark.parametrize("name", ["runs/first-dice/split.json", MANIFEST])
+def test_a_bundle_with_a_file_missing_is_refused(evidence: Path, name: str) -> None:
+    with zipfile.ZipFile(evidence) as archive:
+        files = {entry: archive.read(entry) for entry in archive.namelist() if entry != name}
+    with zipfile.ZipFile(evidence, "w") as archive:
+        for entry, content in files.items():
+            archive.writestr(entry, content)
+    with pytest.raises(CovsegError, match="lacks|no such file"):
+        verify_bundle(evidence)
+
+
+def test_what_is_no_bundle_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "text.zip").write_text("not a zip")
+    done = CliRunner().invoke(verify, [str(tmp_path / "text.zip")])
+    assert isinstance(done.exception, CovsegError)
+    with zipfile.ZipFile(tmp_path / "later.zip", "w") as archive:
+        data = verifying.Data("x", "", {})
+        archive.writestr(MANIFEST, to_json(Manifest(99, "", (), data, {})))
+    with pytest.raises(CovsegError, match="version 99"):
+        verify_bundle(tmp_path / "later.zip")
+
+
+def test_an_unfinished_run_is_no_evidence(runs: list[Run], tmp_path: Path) -> None:
+    comparison = evaluate_runs(runs)
+    runs[1].history_csv.unlink()
+    with pytest.raises(RunError, match=r"no history.csv"):
+        write_bundle(runs, comparison, tmp_path / "evidence.zip")
+    assert not list(tmp_path.glob("*evidence.zip")), "half a bundle is left"
+
+
+def edit_third(change: Callable[[dict], None]) -> Callable[[bytes], bytes]:
+    """A change of the third model in `comparison.json`."""
+    return edited(lambda comparison: change(comparison["evaluations"][2]))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda one: one.update(metric="accuracy"), "metric"),
+        (lambda one: one.update(seen_patients=["somebody"]), "seen_patients"),
+        (lambda one: one.update(threshold=0.4), "threshold"),
+    ],
+)
+def test_what_is_said_of_a_model_is_checked_as_its_numbers_are(
+    evidence: Path, change: Callable[[dict], None], word: str
+) -> None:
+    """The right number under a wrong name is a wrong number."""
+    result = verify_bundle(changed(evidence, {"comparison.json": edit_third(change)}, honest=True))
+    assert [check.agrees for check in result.runs] == [True, True, False]
+    assert result.runs[2].facts == (word,)
+    assert f"first-dice differs in {word}." in result.sentence
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one["own"].update(train_validation=0.99),
+        lambda one: one["model"]["over_scans"]["dice"].update(median=0.99),
+        lambda one: one["model"]["scans"][0].update(patient="somebody"),
+        lambda one: one["model"]["scans"][0]["counts"].update(tp=10**6),
+        lambda one: one["model"]["slices"][0]["counts"].update(tp=10**6),
+        lambda one: one["baselines"][0]["slices"][0]["counts"].update(tp=10**6),
+        lambda one: one.update(patients=20, epochs=500),
+    ],
+)
+def test_no_number_is_left_out(evidence: Path, change: Callable[[dict], None]) -> None:
+    result = verify_bundle(changed(evidence, {"comparison.json": edit_third(change)}, honest=True))
+    assert [check.agrees for check in result.runs] == [True, True, False]
+
+
+def test_a_leak_cannot_be_hidden(evidence: Path) -> None:
+    """The head of every table says LEAKY, or does not."""
+    hidden = edited(lambda comparison: comparison.update(leaky=True))
+    with pytest.raises(CovsegError, match="contradicts its models"):
+        verify_bundle(changed(evidence, {"comparison.json": hidden}, honest=True))
+
+
+def test_scores_in_the_folder_of_a_run_are_checked_and_never_believed(evidence: Path) -> None:
+    """They hold what the score on training and validation is made of, which would not be computed again."""
+
+    def better(scores: dict) -> None:
+        scores["own"]["train_validation_counts"].update(fp=0, fn=0)
+        scores["own"]["train_validation"] = 1.0
+
+    name = "runs/first-dice/evaluation.json"
+    result = verify_bundle(changed(evidence, {name: edited(better)}, honest=True))
+    assert [check.agrees for check in result.runs] == [True, True, False]
+    assert "first-dice (evaluation.json) differs" in result.sentence
+    assert result.runs[2].largest_difference == 0, "the comparison is as it was"
+    without = changed(evidence, {name: lambda _: None}, honest=True)
+    assert verify_bundle(without).same
+
+
+def test_models_that_change_places_are_found_out(evidence: Path) -> None:
+    exchanged = edited(lambda manifest: manifest["runs"].reverse())
+    with pytest.raises(CovsegError, match=r"comparison.json is of first-accuracy, first-iou, first-dice"):
+        verify_bundle(changed(evidence, {MANIFEST: exchanged}, honest=True))
+
+
+def test_a_bundle_reaches_no_run_outside_of_it(evidence: Path, runs: list[Run]) -> None:
+    """Its runs are written to: a path in place of a name would be somebody's own run."""
+    evaluate_runs(runs)
+    outside = edited(lambda manifest: manifest.update(runs=[str(run.folder) for run in runs]))
+    with pytest.raises(CovsegError, match="expected 1 to 100 of the characters"):
+        verify_bundle(changed(evidence, {MANIFEST: outside}, honest=True))
+    assert all(run.evaluation.exists() for run in runs)
+
+
+def test_hashes_of_data_that_the_runs_have_not_seen_are_no_evidence(evidence: Path) -> None:
+    def other(manifest: dict) -> None:
+        next(iter(manifest["data"]["cases"].values()))["scan"] = "0" * 64
+
+    with pytest.raises(DatasetError, match=r"is not the bundle's: phantom_001 differ"):
+        verify_bundle(changed(evidence, {MANIFEST: edited(other)}, honest=True))
+    config = edited(lambda config: config.update(fingerprint="0" * 64))
+    with pytest.raises(CovsegError, match="first-iou is of other data"):
+        verify_bundle(changed(evidence, {"runs/first-iou/config.json": config}, honest=True))
+
+
+def test_scores_of_an_earlier_model_are_no_evidence(runs: list[Run], tmp_path: Path) -> None:
+    comparison = evaluate_runs(runs)
+    with pytest.raises(RunError, match="the comparison is of"):
+        write_bundle(runs[:2], comparison, tmp_path / "evidence.zip")
+    save_model(runs[2].onnx, 200)
+    with pytest.raises(RunError, match="belong to an earlier model"):
+        write_bundle(runs, comparison, tmp_path / "evidence.zip")
+
+
+def test_an_experiment_stands_for_its_runs(dataset: Dataset, tmp_path: Path) -> None:
+    split = SplitConfig(fractions=(0.4, 0.2, 0.4))
+    for metric in METRICS:
+        fake_run(dataset, f"whole-{metric}", metric, split, 100, experiment="whole")
+    done = CliRunner().invoke(bundle, ["whole", "whole-iou", "--output", str(tmp_path / "evidence.zip"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert sorted(json.loads(done.output)["runs"]) == ["whole-accuracy", "whole-dice", "whole-iou"]
+
+
+def test_the_commands_say_what_came_out_and_fail_if_it_differs(runs: list[Run], tmp_path: Path) -> None:
+    path = tmp_path / "evidence.zip"
+    done = CliRunner().invoke(bundle, [*(run.id for run in runs), "--output", str(path)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(zipfile.ZipFile(path).read(MANIFEST))["version"] == 1, "an earlier covseg can verify it, too"
+    done = CliRunner().invoke(verify, [str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["same"] is True
+    worse = changed(path, {"runs/first-dice/model.onnx": lambda _: runs[0].onnx.read_bytes()}, honest=True)
+    done = CliRunner().invoke(verify, [str(worse)])
+    assert done.exit_code == 1
+    assert "NOT the same" in done.output

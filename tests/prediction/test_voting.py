@@ -1,0 +1,289 @@
+"""Models that predict each at its own operating point, against a slow reference. What a user loses otherwise: a vote of
+other masks than those that stand beside it, or a point that validation has found and nobody uses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chests import LESION, SIDE, SLICES, TISSUE, chest, grey, make_run, save_scan, stored
+from scipy import ndimage
+
+from covseg_core.errors import SettingError
+from covseg_core.files import sha256_file, write_json
+from covseg_core.prediction.output.report import Report
+from covseg_core.prediction.output.report_html import MAX_ROWS, make_sheet
+from covseg_core.prediction.predict import predict_at, predict_scan
+from covseg_core.prediction.probabilities import centred, consensus, predict_probabilities
+from covseg_core.prediction.scan import check_scan
+from covseg_core.runs import Run
+from covseg_core.runs.operating_point import FILE, VERSION, Cut, OperatingPoint, Setting, setting_of
+
+VOXEL_MM3 = 0.8 * 0.8 * 5
+MODELS = {"a": (50, 1 / 200), "b": (20, 1 / 230), "c": (110, 1 / 100), "d": (0, 1 / 256), "e": (80, 1 / 170)}
+"""Grey value of probability 0, and its rise by grey value."""
+POINTS = {"a": Cut(0.7, 20.0), "b": Cut(0.85, 0.0), "c": Cut(0.3, 50.0), "d": None, "e": Cut(0.55, 10.0)}
+
+
+@pytest.fixture
+def runs(checkpoints_folder: Path) -> Callable[..., Run]:
+    def make(id: str, *how: float, **config: Any) -> Run:
+        return make_run(checkpoints_folder, id, *how, **config)
+
+    return make
+
+
+def with_point(run: Run, cut: Cut | None) -> Run:
+    if cut is not None:
+        digest, values = sha256_file(run.onnx), (0.8, 0.7, cut.threshold, 0.75, 2, 20)
+        point = OperatingPoint(
+            VERSION, "", digest, "validation", "Dice", cut.threshold, cut.minimum_mm3, "mm3", *values
+        )
+        write_json(run.folder / FILE, point)
+    return run
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    """A scan with every grey level, in parts of every size."""
+    noise = np.random.default_rng(0).normal(0, 1, (SIDE, SIDE, SLICES))
+    smooth = ndimage.gaussian_filter(noise, 0.8) + noise / 8
+    return save_scan(tmp_path / "noisy.nii.gz", (chest() + 500 * smooth).astype(np.int16))
+
+
+def by_hand(scan: Path, id: str) -> np.ndarray:
+    """(x, y, z) float32: what a model says of a scan of its own size, pixel by pixel."""
+    above, slope = MODELS[id]
+    levels = np.clip(np.rint(grey(stored(scan).astype(float))), 0, 255).astype(np.float32)
+    return np.clip((levels - np.float32(above)) * np.float32(slope), 0, 1)
+
+
+def without_small(mask: np.ndarray, minimum_mm3: float) -> np.ndarray:
+    """A mask without the parts that are too small, one after another."""
+    mask, (parts, number) = mask.copy(), ndimage.label(mask, np.ones((3, 3, 3)))
+    for part in range(1, number + 1):
+        if np.count_nonzero(parts == part) * VOXEL_MM3 < minimum_mm3 - 1e-6:
+            mask[parts == part] = False
+    return mask
+
+
+@pytest.mark.parametrize("ids", ["ab", "ad", "abc", "bcd", "abcd", "abcde"])
+def test_the_vote_counts_the_masks_of_the_models_at_their_own_points(
+    tmp_path: Path, noisy: Path, runs: Callable[..., Run], ids: str
+) -> None:
+    models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in ids]
+    prediction = predict_scan(noisy, models, tmp_path / "out", threshold=None)
+
+    cuts = [POINTS[id] or Cut(0.5, 0.0) for id in ids]
+    own = [
+        without_small(by_hand(noisy, id) >= np.float32(cut.threshold), cut.minimum_mm3)
+        for id, cut in zip(ids, cuts, strict=True)
+    ]
+    votes, middle = sum(mask.astype(int) for mask in own), float(np.median([cut.minimum_mm3 for cut in cuts]))
+    expected = without_small(2 * votes > len(ids), middle)
+    for id, mask in zip(ids, own, strict=True):
+        np.testing.assert_array_equal(stored(tmp_path / "out" / f"mask_{id}.nii.gz"), mask)
+    np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), expected)
+
+    report = prediction.report
+    assert (report.threshold, report.minimum_mm3) == (None, middle)
+    assert [(model.threshold, model.minimum_mm3) for model in report.models] == [dataclasses.astuple(c) for c in cuts]
+    assert report.tied_voxels == np.count_nonzero(2 * votes == len(ids))
+    plain = sum((by_hand(noisy, id) >= 0.5).astype(int) for id in ids) * 2 > len(ids)
+    assert 0 < expected.sum() != plain.sum(), "0.5 for all would give the same: the test shows nothing"
+
+
+@pytest.mark.parametrize("keep_on_disk", [False, True])
+def test_a_setting_chosen_later_gives_what_a_prediction_with_it_gives(
+    tmp_path: Path, noisy: Path, runs: Callable[..., Run], keep_on_disk: bool
+) -> None:
+    """The page and the command line must agree, bit for bit, also with each model at its own point."""
+    models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "acd"]
+    checked = check_scan(noisy)
+    answers = [
+        predict_probabilities(
+            checked,
+            run,
+            np.lib.format.open_memmap(tmp_path / f"{run.id}.npy", "w+", np.float32, (SLICES, SIDE, SIDE))
+            if keep_on_disk
+            else None,
+        )
+        for run in models
+    ]
+    now = predict_scan(noisy, models, tmp_path / "now", threshold=None)
+    later = predict_at(checked, answers, setting_of(models), tmp_path / "later")
+    np.testing.assert_array_equal(later.mask, now.mask)
+    for run in models:
+        np.testing.assert_array_equal(later.mask_of(run.id), now.mask_of(run.id))
+    same = {"created": "", "seconds": 0.0, "files": {}}
+    assert dataclasses.replace(later.report, **same) == dataclasses.replace(now.report, **same)
+    for name in ("report.csv", *(name for name in now.report.files if name.endswith(".nii.gz"))):
+        assert (tmp_path / "later" / name).read_bytes() == (tmp_path / "now" / name).read_bytes()
+
+
+def test_the_same_cut_for_each_is_the_same_as_one_for_all(noisy: Path, runs: Callable[..., Run]) -> None:
+    checked = check_scan(noisy)
+    answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "abcd"]
+    one = predict_at(checked, answers, Setting(0.6, 20.0))
+    each = predict_at(checked, answers, Setting(0.5, 20.0, each=(Cut(0.6, 20.0),) * 4))
+    np.testing.assert_array_equal(each.mask, one.mask)
+    assert [model.mask for model in each.report.models] == [model.mask for model in one.report.models]
+    assert each.report.tied_voxels == one.report.tied_voxels
+
+
+def specked() -> np.ndarray:
+    """A large lesion, and a speck of four voxels far from it."""
+    voxels = chest()
+    voxels[8:10, 14:16, 3] = LESION
+    return voxels
+
+
+def test_a_model_has_no_vote_for_what_is_too_small_for_it(tmp_path: Path, runs: Callable[..., Run]) -> None:
+    """Else the vote has a lesion that only one of three masks beside it has."""
+    scan = save_scan(tmp_path / "ct.nii.gz", specked())
+    blind = runs("blind", grey(LESION) + 1)  # sees nothing
+    strict, plain = with_point(runs("strict", grey(120)), Cut(0.5, 50.0)), runs("plain", grey(120))
+    prediction = predict_scan(scan, [strict, plain, blind], threshold=None)
+    speck = np.s_[3, 14:16, 8:10]
+    assert prediction.report.minimum_mm3 == 0
+    assert not prediction.mask_of("strict")[speck].any() and prediction.mask_of("plain")[speck].all()
+    assert not prediction.mask[speck].any()
+    np.testing.assert_array_equal(prediction.mask, prediction.mask_of("strict"))
+
+
+def test_sizes_do_not_hide_what_the_vote_has_beyond_the_chest(tmp_path: Path, runs: Callable[..., Run]) -> None:
+    """How much was left out there is a warning to the user; it is that of the vote, at whatever size."""
+    voxels = chest()
+    voxels[24:44] = TISSUE  # one lung only: the other side lies beyond its hull
+    scan = save_scan(tmp_path / "ct.nii.gz", voxels)
+    lungs = runs("lungs", 80, -1e4, target="lung")
+    checked = check_scan(scan)
+    answers = [predict_probabilities(checked, runs(id, grey(0))) for id in "abc"]
+    lung = predict_probabilities(checked, lungs)
+    free = predict_at(checked, answers, Setting(), lungs=lung, keep_beyond=True)
+    for setting in (Setting(), Setting(0.5, 500.0), Setting(0.5, 20.0, each=(Cut(), Cut(0.9, 1e6), Cut(0.2, 20.0)))):
+        cut = predict_at(checked, answers, setting, lungs=lung)
+        sided = predict_at(checked, answers, dataclasses.replace(setting, minimum_mm3=0, each=()), lungs=lung)
+        assert cut.report.lungs is not None
+        assert cut.report.lungs.beyond_voxels == np.count_nonzero(free.mask > sided.mask) > 0
+
+
+def test_a_threshold_that_is_given_holds_for_all_alike(noisy: Path, runs: Callable[..., Run]) -> None:
+    models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "abc"]
+    report = predict_scan(noisy, models, threshold=0.6).report
+    assert (report.threshold, report.minimum_mm3, report.operating) == (0.6, 0, "")
+    assert {(model.threshold, model.minimum_mm3) for model in report.models} == {(0.6, 0)}
+
+
+@pytest.mark.parametrize(
+    ("each", "words"),
+    [
+        ((Cut(0.4),), "one for each of 2 models"),
+        ((Cut(0.4), Cut(0.5), Cut(0.6)), "one for each of 2 models"),
+        ((Cut(0.4), Cut(1.0)), "above 0 and below 1"),
+        ((Cut(0.4), Cut(float("nan"))), "above 0 and below 1"),
+        ((Cut(0.4), Cut(0.5, -1.0)), "0 or more"),
+    ],
+)
+def test_points_that_cannot_be_used_are_refused(
+    noisy: Path, runs: Callable[..., Run], each: tuple[Cut, ...], words: str
+) -> None:
+    checked = check_scan(noisy)
+    answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "ab"]
+    with pytest.raises(SettingError, match=words):
+        predict_at(checked, answers, Setting(each=each))
+
+
+def test_without_a_voxel_size_a_size_of_any_model_is_refused_and_points_do_without(
+    tmp_path: Path, runs: Callable[..., Run]
+) -> None:
+    scan = save_scan(tmp_path / "ct.nii", chest(), np.eye(4))
+    models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "ab"]
+    checked = check_scan(scan)
+    answers = [predict_probabilities(checked, run) for run in models]
+    with pytest.raises(SettingError, match="20 mm3, but the scan's voxel size is not known"):
+        predict_at(checked, answers, Setting(each=(Cut(0.4), Cut(0.4, 20.0))))
+    report = predict_scan(scan, models, threshold=None).report
+    assert [(model.threshold, model.minimum_mm3) for model in report.models] == [(0.7, 0), (0.85, 0)]
+    assert "the scan's voxel size is not known" in report.operating
+
+
+# --- in words
+
+
+def test_the_sentence_says_whose_point_is_used_and_what_the_vote_leaves_out(runs: Callable[..., Run]) -> None:
+    models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "abcde"]
+    a, b, c, d, e = models
+    assert setting_of([a, b]).words == (
+        "each model at its own, parts of the vote from 10 mm³ (the median): the operating points of the runs"
+    )
+    assert setting_of([b, d]).words == (
+        "each model at its own: the operating points of the runs, 0.5 for d, which has none"
+    )
+    (e.folder / FILE).unlink()
+    assert setting_of([a, d, e]).why == "the operating points of the runs, 0.5 for d and e, which have none"
+    (c.folder / FILE).unlink()
+    assert setting_of([a, c, d, e]).why == "the operating points of the runs, 0.5 for 3 of them, which have none"
+
+
+def sheet_of(scan: Path, models: Sequence[Run]) -> tuple[str, Report]:
+    prediction = predict_scan(scan, models, threshold=None)
+    page = make_sheet(prediction.report, prediction.scan.voxels, prediction.mask, None).decode()
+    return page, prediction.report
+
+
+def test_the_page_to_print_has_threshold_and_size_of_each(noisy: Path, runs: Callable[..., Run]) -> None:
+    page, report = sheet_of(noisy, [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "acd"])
+    assert (
+        "in their order: threshold 0.7, parts from 20 mm³; threshold 0.3, parts from 50 mm³; "
+        "threshold 0.5, parts of any size." in page
+    )
+    assert "the operating points of the runs, 0.5 for d, which has none" in page
+    assert "Parts of the vote smaller than 20 mm&sup3; (the median) left out" in page
+    assert report.minimum_mm3 == 20
+
+
+def test_points_of_many_models_do_not_run_off_the_page(noisy: Path, runs: Callable[..., Run]) -> None:
+    count = MAX_ROWS + 3
+    models = [with_point(runs(f"m{number}", *MODELS["a"]), Cut(0.3 + number / 20)) for number in range(count)]
+    page, _ = sheet_of(noisy, models)
+    assert page.count("parts of any size") == MAX_ROWS
+    assert "; 3 more in report.csv" in page
+
+
+# --- what the viewer draws
+
+
+def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., Run]) -> None:
+    """Smooth edges are drawn where the stretched probabilities reach 0.5: that is where the mask ends."""
+    checked = check_scan(noisy)
+    answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "abcde"]
+    for count in (1, 2, 3, 4, 5):
+        cuts = (Cut(0.7), Cut(0.85), Cut(0.3), Cut(), Cut(0.55))[:count]
+        prediction = predict_at(checked, answers[:count], Setting(each=cuts))
+        for z in range(SLICES):
+            planes = [centred(one.plane(z), cut.threshold) for one, cut in zip(answers, cuts, strict=False)]
+            np.testing.assert_array_equal(consensus(planes) >= np.float32(0.5), prediction.mask[z])
+
+
+THRESHOLDS = (1e-4, *(step / 100 for step in range(1, 100)), 1 - 1e-4)
+
+
+def test_stretching_moves_no_probability_across_its_threshold() -> None:
+    """Every float16, the float32 of each side of the threshold, and the ends: else the viewer draws another mask than
+    the one that is saved."""
+    halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16)
+    assert (halves[0], halves[-1]) == (0, 1)
+    for threshold in THRESHOLDS:
+        at = int(np.float32(threshold).view(np.int32))
+        near = np.arange(at - 20_000, at + 20_001, dtype=np.int32).view(np.float32)
+        values = np.sort(np.concatenate([halves.astype(np.float32), near[near <= 1]]))
+        moved = centred(values, threshold)
+        assert moved.dtype == np.float32
+        np.testing.assert_array_equal(moved >= np.float32(0.5), values >= threshold)
+        assert (np.diff(moved) >= 0).all(), threshold
+        assert (moved[0], moved[-1]) == (0, 1)

@@ -1,0 +1,147 @@
+"""A run's folder says truly where it stands, also after a crash, and never loses a digit of its curve."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from covseg_core.config import RunConfig, SplitConfig
+from covseg_core.data.splitting.split import Split
+from covseg_core.errors import RunError, SettingError
+from covseg_core.runs import Run, Status, create_run, delete_run, host, list_runs, open_run, read_status
+
+SPLIT = Split(SplitConfig(), {"a": (0, 1)}, {"b": (0,)}, {"c": (3,)})
+
+
+def _run(id: str = "run-1") -> Run:
+    config = RunConfig(id, "experiment", "data", "f" * 64, "dice", "quick", "2020-01-01T00:00:00+00:00")
+    return create_run(config, SPLIT)
+
+
+def _mine(**values) -> Status:
+    process = psutil.Process()
+    return Status("running", host=host(), pid=process.pid, pid_started=process.create_time(), **values)
+
+
+def test_a_new_run_is_queued_and_reads_back():
+    run = _run()
+    assert run.status.state == "queued"
+    assert open_run("run-1") == run
+    assert (run.config.metric, run.split) == ("dice", SPLIT)
+    assert list_runs() == [run]
+
+
+def test_a_run_is_not_written_over():
+    _run()
+    with pytest.raises(RunError, match="exists"):
+        _run()
+
+
+@pytest.mark.parametrize("id", ["../escape", "a/b", "", ".hidden"])
+def test_ids_never_become_paths_unchecked(id):
+    with pytest.raises(SettingError):
+        _run(id)
+    with pytest.raises(SettingError):
+        open_run(id)
+
+
+def test_a_missing_run_says_where_to_look():
+    with pytest.raises(RunError, match="covseg runs list"):
+        open_run("nothing")
+
+
+def test_shipped_models_are_found_by_name_and_not_listed_as_runs(checkpoints_folder):
+    run = _run("infection-dice")
+    (checkpoints_folder / "pretrained").mkdir()
+    run.folder.rename(checkpoints_folder / "pretrained" / "infection-dice")
+    assert open_run("infection-dice").config.metric == "dice"
+    assert list_runs() == []
+    assert [run.id for run in list_runs(pretrained=True)] == ["infection-dice"]
+
+
+def test_a_living_process_is_running():
+    run = _run()
+    run.write_status(_mine())
+    assert run.status.state == "running"
+    run.stop_file.touch()
+    assert run.status.state == "stopping"
+
+
+def test_a_killed_process_is_lost():
+    run = _run()
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    started = psutil.Process(process.pid).create_time()
+    run.write_status(Status("running", host=host(), pid=process.pid, pid_started=started, heartbeat=time.time()))
+    assert run.status.state == "running"
+    process.kill()
+    # not yet collected: the process is a zombie, which does not train either
+    psutil.wait_procs([psutil.Process(process.pid)], timeout=0.5)
+    assert run.status.state == "lost"
+    process.wait()
+    assert run.status.state == "lost"
+
+
+def test_a_process_number_used_again_is_not_the_worker():
+    run = _run()
+    run.write_status(dataclasses.replace(_mine(heartbeat=time.time()), pid_started=psutil.Process().create_time() - 99))
+    assert run.status.state == "lost"
+
+
+def test_on_another_machine_the_heartbeat_tells():
+    run = _run()
+    elsewhere = dataclasses.replace(_mine(), host="another", pid=1)
+    run.write_status(dataclasses.replace(elsewhere, heartbeat=time.time()))
+    assert run.status.state == "running"
+    run.write_status(dataclasses.replace(elsewhere, heartbeat=time.time() - 3600))
+    assert run.status.state == "lost"
+
+
+def test_a_queued_run_whose_worker_never_came_is_lost():
+    run = _run()
+    run.write_status(Status("queued", host=host(), heartbeat=time.time() - 3600))
+    assert run.status.state == "lost"
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "stopped"])
+def test_what_has_ended_stays_ended(state):
+    run = _run()
+    run.write_status(Status(state, reason="so it was"))
+    run.stop_file.touch()
+    assert (run.status.state, run.status.reason) == (state, "so it was")
+
+
+def test_history_keeps_every_digit():
+    """A resumed run computes learning rate and best epoch from what it reads."""
+    run = _run()
+    rows = [
+        {"epoch": 1, "loss": 1 / 3, "val_loss": math.pi * 1e-9, "seconds": 1e-3},
+        {"epoch": 2, "loss": float("inf"), "val_loss": 0.1 + 0.2, "seconds": 2.0},
+    ]
+    run.write_history(rows)
+    assert run.history() == rows
+    assert _run("run-2").history() == []
+
+
+def test_an_active_run_is_not_deleted():
+    run = _run()
+    run.write_status(_mine())
+    with pytest.raises(RunError, match="stop it first"):
+        delete_run(run)
+    run.write_status(Status("finished"))
+    delete_run(run)
+    assert not run.folder.exists()
+    assert list_runs() == []
+
+
+def test_the_status_of_a_vanishing_run_is_none():
+    run = _run()
+    assert read_status(run) is not None
+    os.remove(run.folder / "status.json")
+    assert read_status(run) is None

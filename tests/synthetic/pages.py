@@ -1,0 +1,32 @@
+"""Pages of the dashboard as a link opens them, driven without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
+
+
+def well(app: AppTest) -> AppTest:
+    """The same, after a look that nothing went wrong."""
+    assert not app.exception, app.exception
+    return app
+
+
+def open_page(url: str = "", state: Mapping[str, object] | None = None, **query: str) -> AppTest:
+    """The page at this address (`compare`; empty for the first), with these query parameters.
+
+    `state` is in the session before the page is drawn: an expander that is open, say.
+    """
+    app = AppTest.from_file(APP, default_timeout=120)
+    # `switch_page` knows pages by their file and only after a first run; browsers ask for them by their address
+    app._page_hash = calc_hash(url)
+    for name, value in query.items():
+        app.query_params[name] = value
+    for name, value in (state or {}).items():
+        app.session_state[name] = value
+    return well(app.run())
