@@ -16,11 +16,34 @@ Target = Literal["infection", "lung"]
 SplitKind = Literal["patient", "slice"]
 Resize = Literal["area", "thesis"]
 
-METRICS: tuple[Metric, ...] = ("accuracy", "iou", "dice")
-SCORES: dict[Metric, str] = {"accuracy": "pixel_accuracy", "iou": "iou_foreground", "dice": "dice_foreground"}
-"""What a model of each metric is scored by while it trains, as the curves name it; see docs/metrics.md."""
-LOSSES: dict[Metric, str] = {"accuracy": "binary_crossentropy", "iou": "binary_crossentropy", "dice": "soft_dice_loss"}
-"""What a model of each metric minimises."""
+
+@dataclass(frozen=True)
+class MetricRow:
+    """What a model is compiled with.
+
+    Every model *reports* all scores, since a curve costs nothing and only a common yardstick compares.
+    """
+
+    name: Metric
+    """In settings and ids."""
+    label: str
+    """For people."""
+    score: str
+    """By which the best epoch is picked, as the curves name it; see docs/metrics.md."""
+    loss: str
+    """What is minimised. Accuracy and IoU have the same: from one seed they train alike, and differ only in the epoch
+    that is kept."""
+
+
+METRICS: dict[Metric, MetricRow] = {
+    row.name: row
+    for row in (
+        MetricRow("accuracy", "Accuracy", "pixel_accuracy", "binary_crossentropy"),
+        MetricRow("iou", "IoU", "iou_foreground", "binary_crossentropy"),
+        MetricRow("dice", "Dice", "dice_foreground", "soft_dice_loss"),
+    )
+}
+"""The three experiments of the thesis, in its order."""
 
 
 def _check(name: str, value: object, fits: bool, expected: str) -> None:

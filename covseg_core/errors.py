@@ -30,6 +30,10 @@ class CovsegError(Exception):
         super().__init__(" ".join(text.split()))
 
 
+class Cancelled(Exception):
+    """Long work was given up because somebody asked for it; nothing was written. No error."""
+
+
 class ScanError(CovsegError):
     """A file cannot be used as a CT scan or as a mask."""
 

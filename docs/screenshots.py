@@ -56,7 +56,7 @@ def main() -> None:
         os.environ["COVSEG_CHECKPOINTS"] = str(folder.absolute() / "checkpoints")
         if DATASET not in list_datasets():
             import_sample(DATASET, scans=SCANS, size=SIZE)
-        found = sorted(runs.list_runs() or jobs.train(DATASET), key=lambda run: METRICS.index(run.config.metric))
+        found = sorted(runs.list_runs() or jobs.train(DATASET), key=lambda run: list(METRICS).index(run.config.metric))
         new_scan = folder / "new_patient.nii.gz"
         if not new_scan.exists():
             [case] = write_sample(Path(temporary) / "new", scans=1, size=SIZE, seed=7)

@@ -24,7 +24,7 @@ MODEL_MODULES = {
     "covseg_core.training.device",
     "covseg_core.training.export",
     "covseg_core.training.metrics",
-    "covseg_core.training.objectives",
+    "covseg_core.training.losses",
     "covseg_core.training.resume",
     "covseg_core.training.train",
     "covseg_core.training.unet",

@@ -12,7 +12,7 @@ from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
-    from covseg_core.evaluation.studies.leakage import Estimate, Leakage
+    from covseg_core.evaluation.studies.leakage import Interval, Leakage
 
 
 @click.command()
@@ -76,7 +76,7 @@ def _print(found: Leakage) -> None:
         output.print(f"- Beside the split, {difference}", soft_wrap=True)
 
 
-def _range(score: Estimate, sign: bool = False) -> str:
+def _range(score: Interval, sign: bool = False) -> str:
     if score.value is None:
         return "none"
     digits = "+.3f" if sign else ".3f"

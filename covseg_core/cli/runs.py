@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
-from covseg_core.config import SCORES
+from covseg_core.config import METRICS
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, delete_run, list_runs, open_run, open_runs
 
 
@@ -147,7 +147,7 @@ def row(run: Run) -> dict[str, Any]:
     from covseg_core.training.schedule import best_epoch
 
     config, status = run.config, run.status
-    score = f"val_{SCORES[config.metric]}"
+    score = f"val_{METRICS[config.metric].score}"
     scores = [epoch[score] for epoch in run.history()]
     best = best_epoch(scores)
     return {

@@ -38,7 +38,7 @@ def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_jso
     """Train U-Nets on DATASET, in processes of their own, one after another."""
     from covseg_core.runs import jobs
 
-    metrics = METRICS if metric == "all" else (metric,)
+    metrics = tuple(METRICS) if metric == "all" else (metric,)
     runs = []
     for kind in ("patient", "slice") if split == "both" else (split,):
         started = jobs.train(dataset, metrics, preset, split=kind, **settings)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from covseg_core.config import SCORES
+from covseg_core.config import METRICS
 from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.data.slices.slices import to_native
@@ -70,7 +70,7 @@ class Candidate:
         `advance` is called with the number of slices after each scan of the latter.
         """
         score, counts = self._train_validation(advance)
-        return OwnScore(SCORES[self.config.metric], score, self._own_metric(self._counts), counts, self._counts)
+        return OwnScore(METRICS[self.config.metric].score, score, self._own_metric(self._counts), counts, self._counts)
 
     def keep(self, evaluation: Evaluation) -> None:
         """Write predictions and evaluation into the run's folder."""

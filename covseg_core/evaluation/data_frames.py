@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from covseg_core.config import LOSSES, SCORES
+from covseg_core.config import METRICS
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.results import Comparison
@@ -56,12 +56,12 @@ def own_scores(comparison: Comparison) -> pd.DataFrame:
         [
             {
                 "Model": name,
-                "Score": NAMES[SCORES[evaluation.metric]],
+                "Score": NAMES[METRICS[evaluation.metric].score],
                 "Training [min]": evaluation.training_seconds / 60,
                 "Train + validation": evaluation.own.train_validation,
                 "Test": evaluation.own.test,
                 "Epochs": evaluation.epochs,
-                "Loss": NAMES[LOSSES[evaluation.metric]],
+                "Loss": NAMES[METRICS[evaluation.metric].loss],
                 "Run": evaluation.run,
             }
             for name, evaluation in zip(wording.model_names(comparison), comparison.evaluations, strict=True)

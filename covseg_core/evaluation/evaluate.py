@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from covseg_core.config import SCORES, Target
+from covseg_core.config import METRICS, Target
 from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.reading.volumes import load_mask, load_scan
 from covseg_core.data.splitting.split import Selection
@@ -175,7 +175,7 @@ class _Table:
             own=candidate.own_score(advance),
             training_seconds=sum(row["seconds"] for row in history),
             epochs=len(history),
-            model=self._scores("model", f"U-Net chosen by {SCORES[config.metric]}", rows),
+            model=self._scores("model", f"U-Net chosen by {METRICS[config.metric].score}", rows),
             baselines=tuple(self._scores(name, DESCRIPTIONS[name], rows) for name, rows in self.baselines.items()),
             predictions=candidate.run.test_predictions.name if self.kept else None,
             notes=tuple(self._notes() + doubts),

@@ -6,12 +6,10 @@ import math
 import string
 from collections.abc import Iterator, Sequence
 
-from covseg_core.config import LOSSES, Metric
+from covseg_core.config import METRICS, Metric
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores, Summary
-
-METRIC_NAMES: dict[Metric, str] = {"accuracy": "Accuracy", "iou": "IoU", "dice": "Dice"}
 
 TWO_IOUS = (
     "The mean IoU of two classes is higher than the IoU of the foreground, about (1 + IoU) / 2, because the background "
@@ -33,7 +31,7 @@ def model_names(comparison: Comparison) -> list[str]:
 
 def names_of(metrics: Sequence[Metric]) -> list[str]:
     """The same for models that were not compared yet."""
-    return [f"{letter} · {METRIC_NAMES[metric]}" for letter, metric in zip(letters(), metrics, strict=False)]
+    return [f"{letter} · {METRICS[metric].label}" for letter, metric in zip(letters(), metrics, strict=False)]
 
 
 def predictors(comparison: Comparison) -> dict[str, Scores]:
@@ -76,7 +74,7 @@ def same_models(evaluations: Sequence[Evaluation]) -> str:
     if not same:
         return ""
     names = " and ".join(", ".join(letter for letter, _ in group) for group in same)
-    if all(len({LOSSES[evaluation.metric] for _, evaluation in group}) == 1 for group in same):
+    if all(len({METRICS[evaluation.metric].loss for _, evaluation in group}) == 1 for group in same):
         why = "runs of one loss and one seed train alike, and the metric only picks their best epoch"
         return f"{names} predict the same: {why}."
     return f"{names} predict the same on these slices, although their losses differ: look at what they predict."

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from covseg_core.config import SCORES, Metric
+from covseg_core.config import METRICS, Metric
 from covseg_core.training.schedule import best_epoch
 
 Axis = Literal["epoch", "time"]
@@ -104,7 +104,7 @@ def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
 
 def kept_epoch(curve: Curve) -> int:
     """Epoch, from 1, with the run's best validation score in its own metric: its weights are the model. 0: none yet."""
-    return best_epoch(curve.history.get(f"val_{SCORES[curve.metric]}", np.empty(0)).tolist())
+    return best_epoch(curve.history.get(f"val_{METRICS[curve.metric].score}", np.empty(0)).tolist())
 
 
 def alike(curves: Sequence[Curve]) -> list[str]:
@@ -226,7 +226,7 @@ def _extent(curves: Sequence[Curve], view: View, name: str) -> Range:
 
 def _column(curve: Curve, view: View) -> str:
     """Of `history.csv`, for the score that is looked at."""
-    return SCORES[curve.metric if view.score == "own" else view.score]
+    return METRICS[curve.metric if view.score == "own" else view.score].score
 
 
 def _panel(

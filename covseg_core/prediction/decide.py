@@ -28,9 +28,9 @@ from covseg_core.prediction.output.report import (
 )
 from covseg_core.prediction.passport import make_passport, unlike
 from covseg_core.prediction.probabilities import Probabilities
-from covseg_core.prediction.scan import CheckedScan
+from covseg_core.prediction.scan import Scan
 from covseg_core.prediction.voting import Kept, Rules, Votes, reaching
-from covseg_core.runs.operating_point import Cut, Setting
+from covseg_core.runs.operating_point import Threshold, Thresholds
 
 LUNG_THRESHOLD = 0.5
 """Probability from which a voxel is lung, whatever the threshold of the infection."""
@@ -58,11 +58,11 @@ class Prediction:
 
 
 def decide(
-    scan: CheckedScan,
+    scan: Scan,
     target: Target,
     answers: Sequence[Probabilities],
     lung: Probabilities | None,
-    setting: Setting,
+    thresholds: Thresholds,
     keep_beyond: bool,
     started: float,
     files: Files | None,
@@ -76,14 +76,14 @@ def decide(
     scan : the one that the models were asked about
     answers : of models of one target
     lung : the answer of a lung model, or None
-    setting : thresholds and smallest sizes
+    thresholds : thresholds and smallest sizes
     keep_beyond : leave nothing out that lies beyond the chest
     started : when, by `time.perf_counter` [s]
     files : to write; None for none
     sides : what `lung_sides` makes of `lung`, where that is there already
     """
     volume, number = scan.volume, len(answers)
-    cuts = setting.each or (Cut(setting.threshold, setting.minimum_mm3),) * number
+    each = thresholds.each or (Threshold(thresholds.threshold, thresholds.minimum_mm3),) * number
     if lung is None:
         sides = None
     elif sides is None:
@@ -98,17 +98,15 @@ def decide(
 
     votes, packed = Votes(volume.voxels.shape, rules), dict[str, np.ndarray]()
     models: list[ModelReport] = []
-    for answer, cut in zip(answers, cuts, strict=True):
+    for answer, at in zip(answers, each, strict=True):
         stop_if(cancel)
-        run, kept = answer.model.run, votes.add(answer, cut)
+        run, kept = answer.model.run, votes.add(answer, at)
         size = measured(kept, files.models.get(run) if files else None)
         packed[run] = np.packbits(kept.mask)
-        models.append(
-            dataclasses.replace(answer.model, mask=size, threshold=cut.threshold, minimum_mm3=cut.minimum_mm3)
-        )
+        models.append(dataclasses.replace(answer.model, mask=size, threshold=at.threshold, minimum_mm3=at.minimum_mm3))
     file, tied = MASK if files else None, votes.tied()
     if number > 1:
-        kept = votes.decide(setting.minimum_mm3)
+        kept = votes.decide(thresholds.minimum_mm3)
         size = measured(kept, file)
     mask, mask_report = kept.mask, dataclasses.replace(size, file=file)
     lungs: LungReport | None = None
@@ -122,7 +120,7 @@ def decide(
         created=now(),
         seconds=round(time.perf_counter() - started, 3),
         target=target,
-        threshold=None if setting.each else setting.threshold,
+        threshold=None if thresholds.each else thresholds.threshold,
         vote="more than half of the models; a tie is left out" if number > 1 else "one model, no vote",
         tied_voxels=tied,
         scan=report_scan(volume, scan.scale, scan.sha256),
@@ -131,10 +129,10 @@ def decide(
         warnings=warnings,
         versions=versions(),
         files={},
-        minimum_mm3=setting.minimum_mm3,
+        minimum_mm3=thresholds.minimum_mm3,
         lungs=lungs,
         passport=make_passport(scan),
-        operating=setting.words if setting.why else "",
+        operating=thresholds.words if thresholds.why else "",
     )
     prediction = Prediction(volume, mask, report, None, (), packed, sides)
     if files is None:
@@ -143,7 +141,7 @@ def decide(
     return dataclasses.replace(prediction, report=report, output=files.folder, replaced=files.replaced)
 
 
-def lung_sides(scan: CheckedScan, lung: Probabilities) -> np.ndarray:
+def lung_sides(scan: Scan, lung: Probabilities) -> np.ndarray:
     """Which lung each voxel is in, by the answer of a lung model: (Z, Y, X) uint8, as `lungs.split_lungs`."""
     mask = clean_lungs(reaching(lung, LUNG_THRESHOLD))
     return split_lungs(mask, body_middle(scan.volume.voxels, scan.scale, mask))
@@ -156,6 +154,6 @@ def _share(mask: np.ndarray, sides: np.ndarray) -> float | None:
     return both / lung if lung else None
 
 
-def _warnings(scan: CheckedScan, answers: Sequence[Probabilities]) -> tuple[str, ...]:
+def _warnings(scan: Scan, answers: Sequence[Probabilities]) -> tuple[str, ...]:
     odd = unlike({answer.model.run: answer.unusual for answer in answers})
     return (*scan.warnings, *(warning for answer in answers for warning in answer.warnings), *odd)

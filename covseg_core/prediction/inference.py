@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from covseg_core.config import PrepareConfig
-from covseg_core.errors import RunError
+from covseg_core.errors import Cancelled, RunError
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
 
@@ -33,10 +33,6 @@ class Cancel(Protocol):
     """What says that nobody waits for the answer any more: a `threading.Event`, for instance."""
 
     def is_set(self) -> bool: ...
-
-
-class Cancelled(Exception):
-    """Prediction was given up because its `cancel` was set; nothing was written."""
 
 
 class Segmenter:

@@ -19,7 +19,7 @@ from covseg_core.runs import Run
 from covseg_core.runs.training_data import Range, TrainingData, read_training_data
 
 if TYPE_CHECKING:
-    from covseg_core.prediction.scan import CheckedScan
+    from covseg_core.prediction.scan import Scan
 
 _PREPARE = PrepareConfig()
 """Scans are looked at as most models see them, so that one passport serves all."""
@@ -70,7 +70,7 @@ class Passport:
         return (f"{which} lung: the lungs may go on beyond the scan, and volumes are of what is in it",)
 
 
-def make_passport(scan: CheckedScan) -> Passport:
+def make_passport(scan: Scan) -> Passport:
     """Look at a scan; at most `LOOKED_AT` slices are prepared, whatever its size."""
     volume = scan.volume
     z, y, x = volume.voxels.shape

@@ -18,14 +18,14 @@ from covseg_core.prediction.output.files import check_files
 from covseg_core.prediction.output.report import voxel_ml
 from covseg_core.prediction.passport import make_passport
 from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, segment
-from covseg_core.prediction.scan import CheckedScan, check_scan
+from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Keeper
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
-from covseg_core.runs.operating_point import Cut, Setting, setting_of
+from covseg_core.runs.operating_point import Threshold, Thresholds, thresholds_of
 
 MAX_MODELS = 100
-DEFAULTS = Setting()
+DEFAULTS = Thresholds()
 
 
 def predict_scan(
@@ -52,7 +52,7 @@ def predict_scan(
     path : a scan that `data.opening.open_scan` reads: NIfTI, DICOM as folder, file or zip, or a picture
     runs : the models, all of one target; each has its own way to prepare slices
     threshold : probability from which a voxel is in a mask, above 0 and below 1; None for thresholds and smallest sizes
-        of the runs' operating points (`operating_point.setting_of`)
+        of the runs' operating points (`operating_point.thresholds_of`)
     scale : of the scan's values; None to detect it
     series : key of the DICOM series, where several can be used
     minimum_mm3 : connected parts of a mask that are smaller are left out, of the vote's and of each model's
@@ -72,7 +72,7 @@ def predict_scan(
     Cancelled : `cancel` was set; nothing is written
     """
     started = time.perf_counter()
-    given = DEFAULTS if threshold is None else Setting(threshold, minimum_mm3)
+    given = DEFAULTS if threshold is None else Thresholds(threshold, minimum_mm3)
     target = _check_request([(run.id, run.config.target) for run in runs], given)
     if lungs:
         _check_lungs(target, lungs.config.target, lungs.id)
@@ -80,22 +80,22 @@ def predict_scan(
     check_files(ids, output, lungs is not None)
     asked = [*runs, lungs] if lungs else list(runs)
     segmenters = [Segmenter(run) for run in asked]
-    scan = check_scan(path, scale, series)
+    scan = read_scan(path, scale, series)
     known = voxel_ml(scan.volume) is not None
-    setting = setting_of(runs, known) if threshold is None else given
-    _check_size(scan, setting)
+    thresholds = thresholds_of(runs, known) if threshold is None else given
+    _check_size(scan, thresholds)
     files = check_files(ids, output, lungs is not None, scan.kind)
     advance = counter(progress, cancel, len(scan.volume.voxels) * len(asked))
     with Keeper() as keeper:
         answers = list(_ask(scan, asked, segmenters, keeper, advance, cancel))
         lung = answers.pop() if lungs else None
-        return decide(scan, target, answers, lung, setting, keep_beyond, started, files, cancel)
+        return decide(scan, target, answers, lung, thresholds, keep_beyond, started, files, cancel)
 
 
 def predict_at(
-    scan: CheckedScan,
+    scan: Scan,
     answers: Sequence[Probabilities],
-    setting: Setting = DEFAULTS,
+    thresholds: Thresholds = DEFAULTS,
     output: str | os.PathLike[str] | None = None,
     cancel: Cancel | None = None,
     lungs: Probabilities | None = None,
@@ -108,7 +108,7 @@ def predict_at(
     ----------
     scan : the one that the models were asked about
     answers : of models of one target
-    setting : threshold and smallest size, of all models or of each in their order
+    thresholds : threshold and smallest size, of all models or of each in their order
     output, keep_beyond : as for `predict_scan`
     lungs : the answer of a lung model, beside those of models of infection
     sides : what `lung_sides` makes of it, where that is there already: it is the same at every threshold
@@ -121,24 +121,24 @@ def predict_at(
     """
     asked = [*answers, lungs] if lungs else answers
     started = time.perf_counter() - sum(answer.seconds for answer in asked)
-    target = _check_request([(answer.model.run, answer.target) for answer in answers], setting)
+    target = _check_request([(answer.model.run, answer.target) for answer in answers], thresholds)
     if lungs:
         _check_lungs(target, lungs.target, lungs.model.run)
-    _check_size(scan, setting)
+    _check_size(scan, thresholds)
     files = check_files([answer.model.run for answer in answers], output, lungs is not None, scan.kind)
-    return decide(scan, target, answers, lungs, setting, keep_beyond, started, files, cancel, sides)
+    return decide(scan, target, answers, lungs, thresholds, keep_beyond, started, files, cancel, sides)
 
 
-def _check_request(models: Sequence[tuple[str, Target]], setting: Setting) -> Target:
+def _check_request(models: Sequence[tuple[str, Target]], thresholds: Thresholds) -> Target:
     """The common target of models, given by id and target."""
-    for cut in (Cut(setting.threshold, setting.minimum_mm3), *setting.each):
-        if not 0 < cut.threshold < 1:
-            raise SettingError("threshold", f"{cut.threshold:g}", "above 0 and below 1")
-        if not (math.isfinite(cut.minimum_mm3) and cut.minimum_mm3 >= 0):
-            raise SettingError("smallest size", f"{cut.minimum_mm3:g} mm3", "0 or more")
+    for at in (Threshold(thresholds.threshold, thresholds.minimum_mm3), *thresholds.each):
+        if not 0 < at.threshold < 1:
+            raise SettingError("threshold", f"{at.threshold:g}", "above 0 and below 1")
+        if not (math.isfinite(at.minimum_mm3) and at.minimum_mm3 >= 0):
+            raise SettingError("smallest size", f"{at.minimum_mm3:g} mm3", "0 or more")
     ids = [id for id, _ in models]
-    if len(setting.each) not in (0, len(ids)):
-        raise SettingError("thresholds", f"{len(setting.each)} of them", f"one for each of {len(ids)} models")
+    if len(thresholds.each) not in (0, len(ids)):
+        raise SettingError("thresholds", f"{len(thresholds.each)} of them", f"one for each of {len(ids)} models")
     if not 1 <= len(ids) <= MAX_MODELS:
         raise SettingError("runs", f"{len(ids)} of them", f"1 to {MAX_MODELS}")
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
@@ -158,14 +158,14 @@ def _check_lungs(target: Target, lungs: Target, id: str) -> None:
         raise SettingError("lungs", f"{id} beside models of the lungs themselves", "none")
 
 
-def _check_size(scan: CheckedScan, setting: Setting) -> None:
-    largest = max([setting.minimum_mm3, *(cut.minimum_mm3 for cut in setting.each)])
+def _check_size(scan: Scan, thresholds: Thresholds) -> None:
+    largest = max([thresholds.minimum_mm3, *(at.minimum_mm3 for at in thresholds.each)])
     if largest and voxel_ml(scan.volume) is None:
         raise SettingError("smallest size", f"{largest:g} mm3, but the scan's voxel size is not known", "0")
 
 
 def _ask(
-    scan: CheckedScan,
+    scan: Scan,
     runs: Sequence[Run],
     segmenters: list[Segmenter],
     keeper: Keeper,

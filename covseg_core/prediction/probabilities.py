@@ -17,7 +17,7 @@ from covseg_core.data.slices.slices import Grid, to_images, to_native
 from covseg_core.prediction.inference import Cancel, Segmenter, stop_if
 from covseg_core.prediction.output.report import ModelReport, report_model
 from covseg_core.prediction.passport import Passport, make_passport, unusual
-from covseg_core.prediction.scan import CheckedScan, training_warning
+from covseg_core.prediction.scan import Scan, training_warning
 from covseg_core.prediction.spool import OnDisk
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
@@ -58,7 +58,7 @@ class Probabilities:
 
 
 def predict_probabilities(
-    scan: CheckedScan,
+    scan: Scan,
     run: Run,
     values: np.ndarray | None = None,
     progress: Progress | None = None,
@@ -89,7 +89,7 @@ def predict_probabilities(
 
 
 def answered(
-    scan: CheckedScan, run: Run, values: np.ndarray | OnDisk, seconds: float, passport: Passport | None = None
+    scan: Scan, run: Run, values: np.ndarray | OnDisk, seconds: float, passport: Passport | None = None
 ) -> Probabilities:
     """The answer (Z, S, S) float32 of a run's model, with what has to be said about it."""
     config, warnings = run.config, tuple(training_warning(run, scan.sha256))
@@ -99,7 +99,7 @@ def answered(
 
 
 def segment(
-    scan: CheckedScan, segmenter: Segmenter, advance: Advance, cancel: Cancel | None = None
+    scan: Scan, segmenter: Segmenter, advance: Advance, cancel: Cancel | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """A model's answer, a few slices at a time: where they belong, and (n, S, S) float32."""
     prepare, voxels = segmenter.prepare, scan.volume.voxels
@@ -111,7 +111,7 @@ def segment(
         advance(len(images))
 
 
-def grid_of(scan: CheckedScan, prepare: PrepareConfig) -> Grid:
+def grid_of(scan: Scan, prepare: PrepareConfig) -> Grid:
     """How a scan's planes map to slices that are prepared in this way."""
     return Grid(scan.volume.voxels.shape[1:], scan.volume.spacing[1:], prepare.size, prepare.resize)
 

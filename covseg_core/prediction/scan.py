@@ -21,7 +21,7 @@ from covseg_core.runs import Run
 
 
 @dataclass(frozen=True, eq=False)
-class CheckedScan:
+class Scan:
     """A scan that models can be asked about."""
 
     volume: Volume
@@ -37,7 +37,7 @@ class CheckedScan:
     """Slices z that are not in the files but made from their neighbours."""
 
 
-def check_scan(path: str | os.PathLike[str], scale: Scale | None = None, series: str | None = None) -> CheckedScan:
+def read_scan(path: str | os.PathLike[str], scale: Scale | None = None, series: str | None = None) -> Scan:
     """Read a scan and make sure that it can be predicted on.
 
     Parameters
@@ -58,7 +58,7 @@ def check_scan(path: str | os.PathLike[str], scale: Scale | None = None, series:
     _refuse_mask(volume)
     scale = scale or detect_scale(volume.voxels, path)
     warnings = (*opened.warnings, *check_chest(volume.voxels, scale, path), *_spacing_warning(volume))
-    return CheckedScan(volume, scale, opened.sha256, warnings, opened.kind, opened.series, opened.interpolated)
+    return Scan(volume, scale, opened.sha256, warnings, opened.kind, opened.series, opened.interpolated)
 
 
 def training_warning(run: Run, sha256: str) -> list[str]:

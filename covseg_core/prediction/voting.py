@@ -14,7 +14,7 @@ import numpy as np
 from covseg_core.prediction.masks.chest import leave_out_beyond
 from covseg_core.prediction.masks.components import large_parts, smallest_voxels
 from covseg_core.prediction.probabilities import Probabilities
-from covseg_core.runs.operating_point import Cut
+from covseg_core.runs.operating_point import Threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +57,11 @@ class Votes:
         self._votes, self._models = np.zeros(shape, np.uint8), 0
         self._rules = rules
 
-    def add(self, answer: Probabilities, cut: Cut) -> Kept:
+    def add(self, answer: Probabilities, at: Threshold) -> Kept:
         """Count the mask of one more model, and return it."""
-        reached = reaching(answer, cut.threshold)
+        reached = reaching(answer, at.threshold)
         inside, beyond = self._rules.inside(reached)
-        mask, sizes = self._rules.large(inside, cut.minimum_mm3)
+        mask, sizes = self._rules.large(inside, at.minimum_mm3)
         self._models += 1
         self._votes += mask
         if beyond:  # counts too, to tell how much of it the vote leaves out

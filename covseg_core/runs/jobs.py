@@ -34,7 +34,7 @@ that end."""
 
 def train(
     dataset: str,
-    metrics: Sequence[Metric] = METRICS,
+    metrics: Sequence[Metric] = tuple(METRICS),
     preset_name: str = "quick",
     split: SplitKind = "patient",
     target: Target = "infection",

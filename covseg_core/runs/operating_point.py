@@ -56,7 +56,7 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Threshold:
     """What counts of a model's answer."""
 
     threshold: float = DEFAULT
@@ -66,14 +66,14 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Thresholds:
     """What to predict with: the same for all models, or for each its own."""
 
     threshold: float = DEFAULT
     minimum_mm3: float = 0.0
     why: str = ""
     """Where it comes from, to be shown; empty without any operating point."""
-    each: tuple[Cut, ...] = ()
+    each: tuple[Threshold, ...] = ()
     """Of each model, in their order, where they differ. Then `threshold` is that of no model, and `minimum_mm3` holds
     for the vote."""
 
@@ -111,7 +111,7 @@ def read_point(run: Run) -> OperatingPoint | None:
     return point
 
 
-def setting_of(runs: Sequence[Run], spacing_known: bool = True) -> Setting:
+def thresholds_of(runs: Sequence[Run], spacing_known: bool = True) -> Thresholds:
     """What several models are used at: each at its operating point, one without at threshold 0.5 with all parts.
 
     The vote leaves out parts below the median of the models' smallest sizes, which stands for the majority.
@@ -123,15 +123,15 @@ def setting_of(runs: Sequence[Run], spacing_known: bool = True) -> Setting:
     """
     points = [read_point(run) for run in runs]
     if not any(points):
-        return Setting()
-    usable = [(Cut(), "") if point is None else _usable(point, spacing_known) for point in points]
+        return Thresholds()
+    usable = [(Threshold(), "") if point is None else _usable(point, spacing_known) for point in points]
     cuts, notes = tuple(cut for cut, _ in usable), "".join(dict.fromkeys(note for _, note in usable))
     many = len(runs) > 1
     if len(set(cuts)) == 1:
-        return Setting(cuts[0].threshold, cuts[0].minimum_mm3, f"the operating point of the run{'s' * many}{notes}")
+        return Thresholds(cuts[0].threshold, cuts[0].minimum_mm3, f"the operating point of the run{'s' * many}{notes}")
     without = [run.id for run, point in zip(runs, points, strict=True) if point is None]
     why = f"the operating points of the runs{_without(without)}{notes}"
-    return Setting(DEFAULT, float(median(cut.minimum_mm3 for cut in cuts)), why, cuts)
+    return Thresholds(DEFAULT, float(median(cut.minimum_mm3 for cut in cuts)), why, cuts)
 
 
 def _without(ids: Sequence[str]) -> str:
@@ -142,9 +142,9 @@ def _without(ids: Sequence[str]) -> str:
     return f", {DEFAULT:g} for {named}, which {'has' if len(ids) == 1 else 'have'} none"
 
 
-def _usable(point: OperatingPoint, spacing_known: bool) -> tuple[Cut, str]:
+def _usable(point: OperatingPoint, spacing_known: bool) -> tuple[Threshold, str]:
     """What can be used of a point on a scan, and what there is to say about that."""
     if not point.minimum or (point.unit == "mm3" and spacing_known):
-        return Cut(point.threshold, point.minimum), ""
+        return Threshold(point.threshold, point.minimum), ""
     why = "the scan's voxel size is not known" if point.unit == "mm3" else "it was picked in voxels"
-    return Cut(point.alone), f" without a smallest size, since {why}"
+    return Threshold(point.alone), f" without a smallest size, since {why}"

@@ -98,7 +98,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TrainingTime:
     """Time of one or several trainings, one after another."""
 
     seconds: float
@@ -119,14 +119,14 @@ class Estimate:
 
 def estimate(
     network: Network, split: Split, dataset: Dataset, epochs: Iterable[int], target: Target = "infection"
-) -> Estimate | None:
+) -> TrainingTime | None:
     """Time of one run for each number in `epochs`; None as long as nothing was ever trained or measured here."""
     speed = find_speed(network)
     if speed is None:
         return None
     an_epoch = speed.seconds_per_slice * work(split, dataset, network.train.empty_share, target)
     seconds = sum(speed.startup + count * an_epoch for count in epochs)
-    return Estimate(seconds, an_epoch, speed)
+    return TrainingTime(seconds, an_epoch, speed)
 
 
 def find_speed(network: Network) -> Speed | None:

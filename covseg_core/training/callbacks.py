@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from covseg_core.config import SCORES, RunConfig
+from covseg_core.config import METRICS, RunConfig
 from covseg_core.errors import RunError
 from covseg_core.files import atomic_path
 from covseg_core.runs import Run
@@ -21,7 +21,7 @@ from covseg_core.training.heartbeat import Heart, StopRequested
 from covseg_core.training.resume import saving_last
 from covseg_core.training.schedule import best_epoch, learning_rate, should_stop
 
-_TRAINING = ("loss", *SCORES.values())
+_TRAINING = ("loss", *(row.score for row in METRICS.values()))
 COLUMNS = (*_TRAINING, *(f"val_{name}" for name in _TRAINING))
 """Of `history.csv`, after the epoch's number."""
 Rows = list[dict[str, float]]
@@ -47,7 +47,7 @@ class Session:
     @property
     def scores(self) -> list[float]:
         """Validation score of each epoch so far, in the run's own metric."""
-        return [row[f"val_{SCORES[self.config.metric]}"] for row in self.rows]
+        return [row[f"val_{METRICS[self.config.metric].score}"] for row in self.rows]
 
 
 class Follow(keras.callbacks.Callback):

@@ -20,8 +20,8 @@ from covseg_core.training.batches import PlainBatches, TrainingBatches
 from covseg_core.training.callbacks import Follow, Record, Session, clear, remove_previews_after
 from covseg_core.training.device import Device, set_up
 from covseg_core.training.heartbeat import Heart
+from covseg_core.training.losses import loss_of
 from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
-from covseg_core.training.objectives import objective
 from covseg_core.training.previews import choose_previews, write_preview_slices
 from covseg_core.training.resume import last_epoch, load_last
 from covseg_core.training.unet import build_unet
@@ -75,12 +75,11 @@ def load_unchanged(config: RunConfig) -> Dataset:
 def compiled(config: RunConfig, standardisation: Standardisation, positive_share: float, device: Device) -> keras.Model:
     """Build and compile the model; the three metrics' models start from the same weights."""
     keras.utils.set_random_seed(config.train.seed)
-    row = objective(config.metric)
     with device.scope():
         model = build_unet(config.model, config.prepare.size, standardisation.mean, standardisation.std, positive_share)
         model.compile(
             optimizer=keras.optimizers.Adam(config.train.learning_rate),
-            loss=row.loss,
+            loss=loss_of(config.metric),
             metrics=[PixelAccuracy(), ForegroundIoU(), ForegroundDice()],
         )
     return model

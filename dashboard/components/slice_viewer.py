@@ -16,13 +16,12 @@ import numpy as np
 import streamlit as st
 
 from covseg_core import rendering
-from covseg_core.config import PrepareConfig
+from covseg_core.config import METRICS, PrepareConfig
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.slices.cache import case_grid
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation.wording import METRIC_NAMES
 from covseg_core.runs import Run
 from dashboard.services import cache
 
@@ -95,7 +94,7 @@ def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
     RunError : a run was not evaluated, or there is no such slice
     """
     configs = [run.config for run in runs]
-    names = [f"{METRIC_NAMES[config.metric]} model" for config in configs]
+    names = [f"{METRICS[config.metric].label} model" for config in configs]
     if len(set(names)) < len(names):
         names = [run.id for run in runs]
     predicted = [set(cache.predictions_of(run).rows.get(case.id, ())) for run in runs]

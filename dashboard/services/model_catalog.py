@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from covseg_core import runs
-from covseg_core.config import RunConfig
+from covseg_core.config import METRICS, RunConfig
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation.cross_validation.folded_run import FoldedRun
 from covseg_core.evaluation.cross_validation.folds import finished_folds
-from covseg_core.evaluation.wording import METRIC_NAMES
 from covseg_core.runs import Run
 
 
@@ -27,7 +26,7 @@ class Finished:
         """As the list of models shows it."""
         config = self.config
         kind = "by slice" if config.split.kind == "slice" else ""
-        parts = [METRIC_NAMES[config.metric], config.dataset, config.preset, kind, self._folds, when(config.created)]
+        parts = [METRICS[config.metric].label, config.dataset, config.preset, kind, self._folds, when(config.created)]
         return " · ".join(filter(None, parts))
 
     @property
@@ -51,7 +50,7 @@ def finished_runs() -> list[Finished]:
         except CovsegError:
             continue  # the first page tells of broken runs
     newest = {one.config.experiment: one.config.created for one in sorted(found, key=lambda one: one.config.created)}
-    order = list(METRIC_NAMES)
+    order = list(METRICS)
     found.sort(key=lambda one: (order.index(one.config.metric), one.config.created))
     return sorted(found, key=lambda one: (newest[one.config.experiment], one.config.experiment), reverse=True)
 

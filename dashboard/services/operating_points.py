@@ -9,7 +9,7 @@ from pathlib import Path
 from covseg_core.errors import CovsegError
 from covseg_core.files import Stamp, stamp
 from covseg_core.runs import Run, open_run
-from covseg_core.runs.operating_point import FILE, OperatingPoint, Setting, read_point, setting_of
+from covseg_core.runs.operating_point import FILE, OperatingPoint, Thresholds, read_point, thresholds_of
 
 
 def point(run: Run) -> OperatingPoint | None:
@@ -17,12 +17,12 @@ def point(run: Run) -> OperatingPoint | None:
     return _point(run.folder, _stamps(run.folder))
 
 
-def setting(run_ids: Sequence[str], spacing_known: bool) -> Setting:
-    """As `operating_point.setting_of`, of the same freshness; the default if a run is gone."""
+def setting(run_ids: Sequence[str], spacing_known: bool) -> Thresholds:
+    """As `operating_point.thresholds_of`, of the same freshness; the default if a run is gone."""
     try:
         folders = tuple(open_run(id).folder for id in run_ids)
     except CovsegError:
-        return Setting()
+        return Thresholds()
     return _setting(folders, tuple(map(_stamps, folders)), spacing_known)
 
 
@@ -40,5 +40,5 @@ def _point(folder: Path, stamps: Stamps) -> OperatingPoint | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _setting(folders: tuple[Path, ...], stamps: tuple[Stamps, ...], spacing_known: bool) -> Setting:
-    return setting_of([Run(folder) for folder in folders], spacing_known)
+def _setting(folders: tuple[Path, ...], stamps: tuple[Stamps, ...], spacing_known: bool) -> Thresholds:
+    return thresholds_of([Run(folder) for folder in folders], spacing_known)

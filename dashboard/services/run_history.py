@@ -100,7 +100,7 @@ def known_runs() -> tuple[list[Known], list[str]]:
             known.append(Known(run, _config(run)))
         except CovsegError as error:
             problems.append(str(error))
-    known.sort(key=lambda item: (item.config.split.fold, METRICS.index(item.config.metric)))
+    known.sort(key=lambda item: (item.config.split.fold, list(METRICS).index(item.config.metric)))
     known.sort(key=lambda item: item.config.created, reverse=True)
     return known, problems
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from covseg_core.errors import CovsegError
+from covseg_core.errors import Cancelled, CovsegError
 
 State = Literal["running", "finished", "failed", "cancelled"]
 
@@ -29,10 +29,6 @@ KEPT_TASKS = 100
 _logger = logging.getLogger("covseg.tasks")
 
 
-class Cancelled(Exception):
-    """Raised by `progress` in the thread of a task that was cancelled."""
-
-
 @dataclass(eq=False)
 class Task:
     """A piece of long work, and how far it is."""
@@ -40,7 +36,7 @@ class Task:
     kind: str
     """What sort of work, such as `import`: to find tasks by."""
     label: str
-    """Shown to the user: `Importing ct20`; see also `Progress.phase`."""
+    """Shown to the user: `Importing ct20`; see also `TaskProgress.phase`."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     unit: str = ""
     """What is counted, if the work says so; `bytes` are shown as MB."""
@@ -69,7 +65,7 @@ class Task:
         return elapsed / self.done * (self.total - self.done)
 
 
-class Progress:
+class TaskProgress:
     """What the work calls, in its thread: `progress(done, total)`.
 
     Raises
@@ -98,7 +94,7 @@ class Progress:
             raise Cancelled
 
 
-Work = Callable[[Progress, threading.Event], Any]
+Work = Callable[[TaskProgress, threading.Event], Any]
 
 
 def start(kind: str, label: str, work: Work) -> str:
@@ -186,7 +182,7 @@ def _do(task: Task, work: Work) -> None:
     """The thread. The state is set last, since others look at it first."""
     state: State = "finished"
     try:
-        task.result = work(Progress(task), task.cancelling)
+        task.result = work(TaskProgress(task), task.cancelling)
     except Cancelled:
         state = "cancelled"
     except CovsegError as error:

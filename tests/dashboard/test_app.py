@@ -359,7 +359,7 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
     run(app)
     button(app, "Start training")
     [(args, more)] = started
-    assert args == ("sample", METRICS, "standard", "slice", "infection")
+    assert args == ("sample", tuple(METRICS), "standard", "slice", "infection")
     assert more == {"epochs": 3, "size": 64, "filters": None, "batch": None, "seed": 7, "folds": 1}
     assert app.title[0].value == "Live curves"
     assert app.query_params["runs"] in ("one,two", ["one,two"])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from covseg_core.config import LOSSES, METRICS, SCORES, Metric, RunConfig, SplitConfig
+from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import comparable, data_frames, wording
@@ -73,7 +73,7 @@ def evaluation(metric: Metric, *counts: Counts, **changes: object) -> Evaluation
         patients=(len(counts) + 1) // 2,
         spacing_known=False,
         units={"distance": "px", "volume": "voxels"},
-        own=OwnScore(SCORES[metric], None, 0.5),
+        own=OwnScore(METRICS[metric].score, None, 0.5),
         training_seconds=90.0,
         epochs=3,
         model=scores("model", *counts),
@@ -107,8 +107,7 @@ def test_own_scores_say_which_metric_they_are_of(two: Comparison) -> None:
 
 
 def test_every_metric_of_the_settings_has_words() -> None:
-    assert set(wording.METRIC_NAMES) == set(METRICS)
-    assert {*LOSSES.values(), *SCORES.values()} <= set(data_frames.NAMES)
+    assert {name for row in METRICS.values() for name in (row.loss, row.score)} <= set(data_frames.NAMES)
 
 
 def test_models_and_baselines_stand_in_one_table(two: Comparison) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fakeruns import SIZE, save_model
 
-from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import METRICS, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Case, Dataset, dataset_folder
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.phantom.phantom import write_sample
@@ -154,7 +154,7 @@ def test_own_scores_are_in_the_metric_of_the_run(
 ) -> None:
     run = make_run(metric=metric)
     own = evaluate_run(run).own
-    assert own.metric == SCORES[metric]
+    assert own.metric == METRICS[metric].score
 
     def pooled(ids: list[str]) -> float:
         masks, images = [], []

@@ -18,10 +18,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from covseg_core.config import PrepareConfig, RunConfig
-from covseg_core.errors import RunError
+from covseg_core.errors import Cancelled, RunError
 from covseg_core.files import write_json
 from covseg_core.prediction import inference
-from covseg_core.prediction.inference import Cancelled, Segmenter, usable_cores
+from covseg_core.prediction.inference import Segmenter, usable_cores
 from covseg_core.runs import Run
 
 SIZE = 16

@@ -17,7 +17,7 @@ from covseg_core.data.splitting.split import Split, SplitConfig
 from covseg_core.errors import DatasetError
 from covseg_core.files import read_json, write_json
 from covseg_core.prediction.passport import make_passport, unlike, unusual
-from covseg_core.prediction.scan import CheckedScan, check_scan
+from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.runs import Run
 from covseg_core.runs.training_data import FILE, Range, TrainingData, read_training_data, write_training_data
 
@@ -41,9 +41,9 @@ def wide() -> np.ndarray:
     return voxels
 
 
-def save(folder: Path, voxels: np.ndarray, spacing=(0.8, 0.8, 5.0)) -> CheckedScan:
+def save(folder: Path, voxels: np.ndarray, spacing=(0.8, 0.8, 5.0)) -> Scan:
     nib.save(nib.Nifti1Image(voxels, np.diag([*spacing, 1.0])), folder / "doe_jane.nii")
-    return check_scan(folder / "doe_jane.nii")
+    return read_scan(folder / "doe_jane.nii")
 
 
 def make_run(root: Path, id: str = "a", data: TrainingData | None = None, surround: float = 0.0) -> Run:
@@ -100,7 +100,7 @@ def test_coronal_slices_are_called_so(tmp_path: Path) -> None:
     """Stored front to back; the core turns them."""
     affine = np.array([[0.8, 0, 0, 0], [0, 0, 0.8, 0], [0, 5.0, 0, 0], [0, 0, 0, 1]])
     nib.save(nib.Nifti1Image(chest().transpose(0, 2, 1), affine), tmp_path / "ct.nii")
-    passport = make_passport(check_scan(tmp_path / "ct.nii"))
+    passport = make_passport(read_scan(tmp_path / "ct.nii"))
     assert (passport.plane, passport.matrix) == ("coronal", (SIDE, SIDE, SLICES))
 
 

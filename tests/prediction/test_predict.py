@@ -24,16 +24,15 @@ from scipy.spatial.transform import Rotation
 from covseg_core.config import PrepareConfig, SplitConfig
 from covseg_core.data.library.datasets import Case, Dataset, dataset_folder
 from covseg_core.data.splitting.split import Split
-from covseg_core.errors import CovsegError, RunError, ScanError, SettingError, UnknownScale
+from covseg_core.errors import Cancelled, CovsegError, RunError, ScanError, SettingError, UnknownScale
 from covseg_core.files import read_json, sha256_file, write_json
-from covseg_core.prediction.inference import Cancelled
 from covseg_core.prediction.output import files as writing
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.predict import predict_at, predict_scan
 from covseg_core.prediction.probabilities import consensus, predict_probabilities
-from covseg_core.prediction.scan import check_scan
+from covseg_core.prediction.scan import read_scan
 from covseg_core.runs import Run
-from covseg_core.runs.operating_point import Setting
+from covseg_core.runs.operating_point import Thresholds
 
 
 @pytest.fixture
@@ -412,11 +411,11 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
         runs("b", 20, slope=1 / 230, prepare=PrepareConfig(32)),
         runs("c", slope=1 / 100),
     ]
-    checked = check_scan(noisy)
+    checked = read_scan(noisy)
     answers = [predict_probabilities(checked, run) for run in models]
     for threshold in (0.05, 0.3, 0.5, 0.7, 0.95):
         now = predict_scan(noisy, models, tmp_path / "now", threshold)
-        later = predict_at(checked, answers, Setting(threshold), tmp_path / "later")
+        later = predict_at(checked, answers, Thresholds(threshold), tmp_path / "later")
         np.testing.assert_array_equal(later.mask, now.mask)
         for run in models:
             np.testing.assert_array_equal(later.mask_of(run.id), now.mask_of(run.id))
@@ -425,7 +424,7 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
         assert now.report.files.keys() == later.report.files.keys()
         for name in (name for name in now.report.files if name.endswith(".nii.gz")):
             np.testing.assert_array_equal(stored(tmp_path / "later" / name), stored(tmp_path / "now" / name))
-    assert 0 < now.mask.sum() < predict_at(checked, answers, Setting(0.05)).mask.sum(), (
+    assert 0 < now.mask.sum() < predict_at(checked, answers, Thresholds(0.05)).mask.sum(), (
         "the thresholds must make a difference"
     )
 
@@ -434,9 +433,9 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
 def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., Run], count: int) -> None:
     """What the viewer shows on a slice must be what is downloaded."""
     models = [runs(id, 20 * number, slope=1 / 200) for number, id in enumerate("abcde"[:count])]
-    checked = check_scan(noisy)
+    checked = read_scan(noisy)
     answers = [predict_probabilities(checked, run) for run in models]
-    prediction = predict_at(checked, answers, Setting(0.4))
+    prediction = predict_at(checked, answers, Thresholds(0.4))
     for z in range(SLICES):
         plane = consensus([answer.plane(z) for answer in answers])
         np.testing.assert_array_equal(plane >= np.float32(0.4), prediction.mask[z])
@@ -444,7 +443,7 @@ def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., 
 
 def test_probabilities_can_be_kept_on_disk(tmp_path: Path, noisy: Path, runs: Callable[..., Run]) -> None:
     """As the model gave them: those of a long scan take more memory than there is."""
-    run, checked = runs("a", 50, slope=1 / 200), check_scan(noisy)
+    run, checked = runs("a", 50, slope=1 / 200), read_scan(noisy)
     values = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (SLICES, SIDE, SIDE))
     seen: list[tuple[int, int]] = []
     answer = predict_probabilities(checked, run, values, lambda done, total: seen.append((done, total)))
@@ -458,7 +457,7 @@ def test_probabilities_can_be_kept_on_disk(tmp_path: Path, noisy: Path, runs: Ca
 
 
 def test_models_of_different_targets_do_not_vote_later_either(noisy: Path, runs: Callable[..., Run]) -> None:
-    checked = check_scan(noisy)
+    checked = read_scan(noisy)
     answers = [predict_probabilities(checked, run) for run in (runs("a"), runs("b", target="lung"))]
     with pytest.raises(SettingError, match=r"infection \(a\) and lung \(b\)"):
         predict_at(checked, answers)

@@ -17,17 +17,16 @@ import numpy as np
 import pytest
 from chests import BRIGHT, LESION, LUNG, SLICES, chest, grey, make_run, save_scan, stored
 
-from covseg_core.errors import CovsegError, RunError, SettingError
+from covseg_core.errors import Cancelled, CovsegError, RunError, SettingError
 from covseg_core.files import read_json, sha256_file
 from covseg_core.prediction import spool
-from covseg_core.prediction.inference import Cancelled
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.output.report_html import MAX_LINES, choose_slices, make_sheet
 from covseg_core.prediction.predict import predict_at, predict_scan
 from covseg_core.prediction.probabilities import predict_probabilities
-from covseg_core.prediction.scan import check_scan
+from covseg_core.prediction.scan import read_scan
 from covseg_core.runs import Run
-from covseg_core.runs.operating_point import Setting
+from covseg_core.runs.operating_point import Thresholds
 
 VOXEL_ML = 0.8 * 0.8 * 5 / 1000
 NOT_AIR_NOT_TISSUE = -1000.0
@@ -106,7 +105,7 @@ def test_lungs_and_shares_are_those_of_the_masks(tmp_path: Path, scan: Path, run
 
 def test_the_lesion_counts_for_its_lung(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
     """A lung model that knows opacities: both lungs whole, and the lesion in the right one."""
-    checked = check_scan(scan)
+    checked = read_scan(scan)
     answer = predict_probabilities(checked, lung_run(runs))
     whole = ventilated().T[:, ::-1, ::-1]
     values = ((whole < -300) | (whole == LESION)).astype(np.float32)
@@ -128,10 +127,10 @@ def test_the_lesion_counts_for_its_lung(tmp_path: Path, scan: Path, runs: Callab
 
 
 def test_a_threshold_chosen_later_leaves_the_lungs_as_they_are(scan: Path, runs: Callable[..., Run]) -> None:
-    checked = check_scan(scan)
+    checked = read_scan(scan)
     infection = predict_probabilities(checked, runs(above=0, slope=1 / 256))
     lungs = predict_probabilities(checked, lung_run(runs))
-    low, high = (predict_at(checked, [infection], Setting(threshold), lungs=lungs) for threshold in (0.1, 0.93))
+    low, high = (predict_at(checked, [infection], Thresholds(threshold), lungs=lungs) for threshold in (0.1, 0.93))
     assert low.report.mask.voxels > high.report.mask.voxels
     assert low.lungs is not None
     np.testing.assert_array_equal(low.lungs, high.lungs)
@@ -225,9 +224,9 @@ def test_parts_below_the_smallest_size_are_left_out(tmp_path: Path, runs: Callab
     for name in ("mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz"):
         mask = stored(tmp_path / "out" / name)
         assert (mask.sum(), mask[8:10].sum()) == (64, 0)
-    checked = check_scan(scan)
+    checked = read_scan(scan)
     answers = [predict_probabilities(checked, run) for run in models]
-    assert predict_at(checked, answers, Setting(minimum_mm3=12.9)).report.mask == dataclasses.replace(
+    assert predict_at(checked, answers, Thresholds(minimum_mm3=12.9)).report.mask == dataclasses.replace(
         report.mask, file=None
     )
 

@@ -19,14 +19,20 @@ from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.output.report_html import MAX_ROWS, make_sheet
 from covseg_core.prediction.predict import predict_at, predict_scan
 from covseg_core.prediction.probabilities import centred, consensus, predict_probabilities
-from covseg_core.prediction.scan import check_scan
+from covseg_core.prediction.scan import read_scan
 from covseg_core.runs import Run
-from covseg_core.runs.operating_point import FILE, VERSION, Cut, OperatingPoint, Setting, setting_of
+from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Threshold, Thresholds, thresholds_of
 
 VOXEL_MM3 = 0.8 * 0.8 * 5
 MODELS = {"a": (50, 1 / 200), "b": (20, 1 / 230), "c": (110, 1 / 100), "d": (0, 1 / 256), "e": (80, 1 / 170)}
 """Grey value of probability 0, and its rise by grey value."""
-POINTS = {"a": Cut(0.7, 20.0), "b": Cut(0.85, 0.0), "c": Cut(0.3, 50.0), "d": None, "e": Cut(0.55, 10.0)}
+POINTS = {
+    "a": Threshold(0.7, 20.0),
+    "b": Threshold(0.85, 0.0),
+    "c": Threshold(0.3, 50.0),
+    "d": None,
+    "e": Threshold(0.55, 10.0),
+}
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def runs(checkpoints_folder: Path) -> Callable[..., Run]:
     return make
 
 
-def with_point(run: Run, cut: Cut | None) -> Run:
+def with_point(run: Run, cut: Threshold | None) -> Run:
     if cut is not None:
         digest, values = sha256_file(run.onnx), (0.8, 0.7, cut.threshold, 0.75, 2, 20)
         point = OperatingPoint(
@@ -78,7 +84,7 @@ def test_the_vote_counts_the_masks_of_the_models_at_their_own_points(
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in ids]
     prediction = predict_scan(noisy, models, tmp_path / "out", threshold=None)
 
-    cuts = [POINTS[id] or Cut(0.5, 0.0) for id in ids]
+    cuts = [POINTS[id] or Threshold(0.5, 0.0) for id in ids]
     own = [
         without_small(by_hand(noisy, id) >= np.float32(cut.threshold), cut.minimum_mm3)
         for id, cut in zip(ids, cuts, strict=True)
@@ -103,7 +109,7 @@ def test_a_setting_chosen_later_gives_what_a_prediction_with_it_gives(
 ) -> None:
     """The page and the command line must agree, bit for bit, also with each model at its own point."""
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "acd"]
-    checked = check_scan(noisy)
+    checked = read_scan(noisy)
     answers = [
         predict_probabilities(
             checked,
@@ -115,7 +121,7 @@ def test_a_setting_chosen_later_gives_what_a_prediction_with_it_gives(
         for run in models
     ]
     now = predict_scan(noisy, models, tmp_path / "now", threshold=None)
-    later = predict_at(checked, answers, setting_of(models), tmp_path / "later")
+    later = predict_at(checked, answers, thresholds_of(models), tmp_path / "later")
     np.testing.assert_array_equal(later.mask, now.mask)
     for run in models:
         np.testing.assert_array_equal(later.mask_of(run.id), now.mask_of(run.id))
@@ -126,10 +132,10 @@ def test_a_setting_chosen_later_gives_what_a_prediction_with_it_gives(
 
 
 def test_the_same_cut_for_each_is_the_same_as_one_for_all(noisy: Path, runs: Callable[..., Run]) -> None:
-    checked = check_scan(noisy)
+    checked = read_scan(noisy)
     answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "abcd"]
-    one = predict_at(checked, answers, Setting(0.6, 20.0))
-    each = predict_at(checked, answers, Setting(0.5, 20.0, each=(Cut(0.6, 20.0),) * 4))
+    one = predict_at(checked, answers, Thresholds(0.6, 20.0))
+    each = predict_at(checked, answers, Thresholds(0.5, 20.0, each=(Threshold(0.6, 20.0),) * 4))
     np.testing.assert_array_equal(each.mask, one.mask)
     assert [model.mask for model in each.report.models] == [model.mask for model in one.report.models]
     assert each.report.tied_voxels == one.report.tied_voxels
@@ -146,7 +152,7 @@ def test_a_model_has_no_vote_for_what_is_too_small_for_it(tmp_path: Path, runs: 
     """Else the vote has a lesion that only one of three masks beside it has."""
     scan = save_scan(tmp_path / "ct.nii.gz", specked())
     blind = runs("blind", grey(LESION) + 1)  # sees nothing
-    strict, plain = with_point(runs("strict", grey(120)), Cut(0.5, 50.0)), runs("plain", grey(120))
+    strict, plain = with_point(runs("strict", grey(120)), Threshold(0.5, 50.0)), runs("plain", grey(120))
     prediction = predict_scan(scan, [strict, plain, blind], threshold=None)
     speck = np.s_[3, 14:16, 8:10]
     assert prediction.report.minimum_mm3 == 0
@@ -161,11 +167,15 @@ def test_sizes_do_not_hide_what_the_vote_has_beyond_the_chest(tmp_path: Path, ru
     voxels[24:44] = TISSUE  # one lung only: the other side lies beyond its hull
     scan = save_scan(tmp_path / "ct.nii.gz", voxels)
     lungs = runs("lungs", 80, -1e4, target="lung")
-    checked = check_scan(scan)
+    checked = read_scan(scan)
     answers = [predict_probabilities(checked, runs(id, grey(0))) for id in "abc"]
     lung = predict_probabilities(checked, lungs)
-    free = predict_at(checked, answers, Setting(), lungs=lung, keep_beyond=True)
-    for setting in (Setting(), Setting(0.5, 500.0), Setting(0.5, 20.0, each=(Cut(), Cut(0.9, 1e6), Cut(0.2, 20.0)))):
+    free = predict_at(checked, answers, Thresholds(), lungs=lung, keep_beyond=True)
+    for setting in (
+        Thresholds(),
+        Thresholds(0.5, 500.0),
+        Thresholds(0.5, 20.0, each=(Threshold(), Threshold(0.9, 1e6), Threshold(0.2, 20.0))),
+    ):
         cut = predict_at(checked, answers, setting, lungs=lung)
         sided = predict_at(checked, answers, dataclasses.replace(setting, minimum_mm3=0, each=()), lungs=lung)
         assert cut.report.lungs is not None
@@ -182,20 +192,20 @@ def test_a_threshold_that_is_given_holds_for_all_alike(noisy: Path, runs: Callab
 @pytest.mark.parametrize(
     ("each", "words"),
     [
-        ((Cut(0.4),), "one for each of 2 models"),
-        ((Cut(0.4), Cut(0.5), Cut(0.6)), "one for each of 2 models"),
-        ((Cut(0.4), Cut(1.0)), "above 0 and below 1"),
-        ((Cut(0.4), Cut(float("nan"))), "above 0 and below 1"),
-        ((Cut(0.4), Cut(0.5, -1.0)), "0 or more"),
+        ((Threshold(0.4),), "one for each of 2 models"),
+        ((Threshold(0.4), Threshold(0.5), Threshold(0.6)), "one for each of 2 models"),
+        ((Threshold(0.4), Threshold(1.0)), "above 0 and below 1"),
+        ((Threshold(0.4), Threshold(float("nan"))), "above 0 and below 1"),
+        ((Threshold(0.4), Threshold(0.5, -1.0)), "0 or more"),
     ],
 )
 def test_points_that_cannot_be_used_are_refused(
-    noisy: Path, runs: Callable[..., Run], each: tuple[Cut, ...], words: str
+    noisy: Path, runs: Callable[..., Run], each: tuple[Threshold, ...], words: str
 ) -> None:
-    checked = check_scan(noisy)
+    checked = read_scan(noisy)
     answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "ab"]
     with pytest.raises(SettingError, match=words):
-        predict_at(checked, answers, Setting(each=each))
+        predict_at(checked, answers, Thresholds(each=each))
 
 
 def test_without_a_voxel_size_a_size_of_any_model_is_refused_and_points_do_without(
@@ -203,10 +213,10 @@ def test_without_a_voxel_size_a_size_of_any_model_is_refused_and_points_do_witho
 ) -> None:
     scan = save_scan(tmp_path / "ct.nii", chest(), np.eye(4))
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "ab"]
-    checked = check_scan(scan)
+    checked = read_scan(scan)
     answers = [predict_probabilities(checked, run) for run in models]
     with pytest.raises(SettingError, match="20 mm3, but the scan's voxel size is not known"):
-        predict_at(checked, answers, Setting(each=(Cut(0.4), Cut(0.4, 20.0))))
+        predict_at(checked, answers, Thresholds(each=(Threshold(0.4), Threshold(0.4, 20.0))))
     report = predict_scan(scan, models, threshold=None).report
     assert [(model.threshold, model.minimum_mm3) for model in report.models] == [(0.7, 0), (0.85, 0)]
     assert "the scan's voxel size is not known" in report.operating
@@ -218,16 +228,16 @@ def test_without_a_voxel_size_a_size_of_any_model_is_refused_and_points_do_witho
 def test_the_sentence_says_whose_point_is_used_and_what_the_vote_leaves_out(runs: Callable[..., Run]) -> None:
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "abcde"]
     a, b, c, d, e = models
-    assert setting_of([a, b]).words == (
+    assert thresholds_of([a, b]).words == (
         "each model at its own, parts of the vote from 10 mm³ (the median): the operating points of the runs"
     )
-    assert setting_of([b, d]).words == (
+    assert thresholds_of([b, d]).words == (
         "each model at its own: the operating points of the runs, 0.5 for d, which has none"
     )
     (e.folder / FILE).unlink()
-    assert setting_of([a, d, e]).why == "the operating points of the runs, 0.5 for d and e, which have none"
+    assert thresholds_of([a, d, e]).why == "the operating points of the runs, 0.5 for d and e, which have none"
     (c.folder / FILE).unlink()
-    assert setting_of([a, c, d, e]).why == "the operating points of the runs, 0.5 for 3 of them, which have none"
+    assert thresholds_of([a, c, d, e]).why == "the operating points of the runs, 0.5 for 3 of them, which have none"
 
 
 def sheet_of(scan: Path, models: Sequence[Run]) -> tuple[str, Report]:
@@ -249,7 +259,7 @@ def test_the_page_to_print_has_threshold_and_size_of_each(noisy: Path, runs: Cal
 
 def test_points_of_many_models_do_not_run_off_the_page(noisy: Path, runs: Callable[..., Run]) -> None:
     count = MAX_ROWS + 3
-    models = [with_point(runs(f"m{number}", *MODELS["a"]), Cut(0.3 + number / 20)) for number in range(count)]
+    models = [with_point(runs(f"m{number}", *MODELS["a"]), Threshold(0.3 + number / 20)) for number in range(count)]
     page, _ = sheet_of(noisy, models)
     assert page.count("parts of any size") == MAX_ROWS
     assert "; 3 more in report.csv" in page
@@ -260,11 +270,11 @@ def test_points_of_many_models_do_not_run_off_the_page(noisy: Path, runs: Callab
 
 def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., Run]) -> None:
     """Smooth edges are drawn where the stretched probabilities reach 0.5: that is where the mask ends."""
-    checked = check_scan(noisy)
+    checked = read_scan(noisy)
     answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "abcde"]
     for count in (1, 2, 3, 4, 5):
-        cuts = (Cut(0.7), Cut(0.85), Cut(0.3), Cut(), Cut(0.55))[:count]
-        prediction = predict_at(checked, answers[:count], Setting(each=cuts))
+        cuts = (Threshold(0.7), Threshold(0.85), Threshold(0.3), Threshold(), Threshold(0.55))[:count]
+        prediction = predict_at(checked, answers[:count], Thresholds(each=cuts))
         for z in range(SLICES):
             planes = [centred(one.plane(z), cut.threshold) for one, cut in zip(answers, cuts, strict=False)]
             np.testing.assert_array_equal(consensus(planes) >= np.float32(0.5), prediction.mask[z])

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from covseg_core.config import SCORES, Metric, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import METRICS, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import make_split
 from covseg_core.runs import Run, create_run
@@ -39,7 +39,7 @@ def fake_run(dataset: Dataset, id: str, metric: Metric, split: SplitConfig, limi
 
 def epoch_row(epoch: int) -> dict[str, float]:
     """A row of `history.csv`: a minute an epoch, a loss that falls and scores that rise."""
-    values = {"loss": 1 / epoch} | dict.fromkeys(SCORES.values(), epoch / (epoch + 9))
+    values = {"loss": 1 / epoch} | dict.fromkeys((row.score for row in METRICS.values()), epoch / (epoch + 9))
     return (
         {"epoch": epoch, "seconds": 60.0, "total_seconds": 60.0 * epoch}
         | values

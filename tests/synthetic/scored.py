@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from covseg_core.config import SCORES, Metric
+from covseg_core.config import METRICS, Metric
 from covseg_core.evaluation.measures import Counts, overlap
 from covseg_core.evaluation.results import VERSION, Comparison, Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Values, summarise
@@ -61,7 +61,7 @@ def evaluation(metric: Metric, rows: Sequence[Row], **changes: object) -> Evalua
         patients=len({patient for patient, _, _ in rows}),
         spacing_known=True,
         units={"distance": "mm", "volume": "mL"},
-        own=OwnScore(SCORES[metric], None, 0.5),
+        own=OwnScore(METRICS[metric].score, None, 0.5),
         training_seconds=90.0,
         epochs=3,
         model=scores("model", rows),

@@ -22,7 +22,8 @@ import keras
 from covseg_core.training.batches import PlainBatches, TrainingBatches
 from covseg_core.config import ModelConfig, TrainConfig
 from covseg_core.training.device import set_up
-from covseg_core.training.metrics import ForegroundDice, soft_dice_loss
+from covseg_core.training.losses import soft_dice_loss
+from covseg_core.training.metrics import ForegroundDice
 from covseg_core.data.sliceset import SliceSet
 from covseg_core.runs import Run
 from covseg_core.training.resume import load_last, saving_last

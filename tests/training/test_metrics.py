@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covseg_core.evaluation.measures import count, overlap
-from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy, soft_dice_loss
+from covseg_core.training.losses import soft_dice_loss
+from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
 
 METRICS = {"accuracy": PixelAccuracy, "iou": ForegroundIoU, "dice": ForegroundDice}
 

@@ -22,7 +22,7 @@ MEASURES: tuple[Measure, ...] = ("dice", "iou")
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Interval:
     """A number with its 95 % interval."""
 
     value: float | None
@@ -32,32 +32,32 @@ class Estimate:
     high: float | None = None
 
 
-def score(evaluation: Evaluation, measure: Measure) -> Estimate:
+def score(evaluation: Evaluation, measure: Measure) -> Interval:
     """A measure, pooled over all slices."""
     counts = _by_patient(evaluation)
     if len(counts) < paired_tests.FEWEST_FOR_INTERVAL:
-        return Estimate(evaluation.model.pooled[measure])
-    return Estimate(evaluation.model.pooled[measure], *_interval(_pooled(counts, measure), len(counts)))
+        return Interval(evaluation.model.pooled[measure])
+    return Interval(evaluation.model.pooled[measure], *_interval(_pooled(counts, measure), len(counts)))
 
 
-def gap(honest: Evaluation, leaky: Evaluation, measure: Measure) -> Estimate:
+def gap(honest: Evaluation, leaky: Evaluation, measure: Measure) -> Interval:
     """The leaky score minus the honest one, pooled.
 
     The same patients are drawn on both sides if both test the same slices, else each side is drawn by itself.
     """
     values = [evaluation.model.pooled[measure] for evaluation in (leaky, honest)]
     if values[0] is None or values[1] is None:
-        return Estimate(None)
+        return Interval(None)
     value, sides = values[0] - values[1], [_by_patient(leaky), _by_patient(honest)]
     fewest = min(map(len, sides))
     if fewest < paired_tests.FEWEST_FOR_INTERVAL:
-        return Estimate(value)
+        return Interval(value)
     seeds = (0, 0) if same_slices(honest, leaky) else (0, 1)
     drawn = [_pooled(side, measure, seed) for side, seed in zip(sides, seeds, strict=True)]
-    return Estimate(value, *_interval(drawn[0] - drawn[1], fewest))
+    return Interval(value, *_interval(drawn[0] - drawn[1], fewest))
 
 
-def difference_of_means(there: Mapping[str, Sequence[float]], here: Mapping[str, Sequence[float]]) -> Estimate:
+def difference_of_means(there: Mapping[str, Sequence[float]], here: Mapping[str, Sequence[float]]) -> Interval:
     """Mean there minus mean here; each side is drawn by itself.
 
     Parameters
@@ -65,7 +65,7 @@ def difference_of_means(there: Mapping[str, Sequence[float]], here: Mapping[str,
     there, here : patient -> values, of scans for instance: each counts alike, and a patient is drawn with all of his
 
     >>> difference_of_means({"a": [0.25, 0.5]}, {"b": [0.5], "c": [0.75]})
-    Estimate(value=-0.25, low=None, high=None)
+    Interval(value=-0.25, low=None, high=None)
     """
     sides = [tuple((sum(values), len(values)) for values in side.values() if values) for side in (there, here)]
     return _difference(*sides)
@@ -92,17 +92,17 @@ def _pooled(counts: np.ndarray, measure: Measure, seed: int = paired_tests.SEED)
 
 
 @functools.lru_cache(maxsize=256)
-def _difference(there: tuple[tuple[float, int], ...], here: tuple[tuple[float, int], ...]) -> Estimate:
+def _difference(there: tuple[tuple[float, int], ...], here: tuple[tuple[float, int], ...]) -> Interval:
     """From sum and number of the values of each patient; kept, since it takes a while and pages ask often."""
     if not there or not here:
-        return Estimate(None)
+        return Interval(None)
     sides = [np.array(side) for side in (there, here)]
     means = [float(side[:, 0].sum() / side[:, 1].sum()) for side in sides]
     value, fewest = means[0] - means[1], min(map(len, sides))
     if fewest < paired_tests.FEWEST_FOR_INTERVAL:
-        return Estimate(value)
+        return Interval(value)
     (sums, numbers), (own_sums, own_numbers) = (_resampled(side, seed).T for seed, side in enumerate(sides))
-    return Estimate(value, *_interval(sums / numbers - own_sums / own_numbers, fewest))
+    return Interval(value, *_interval(sums / numbers - own_sums / own_numbers, fewest))
 
 
 def _resampled(rows: np.ndarray, seed: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.cross_validation import folds
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.results import Evaluation
-from covseg_core.evaluation.significance.bootstrap import MEASURES, Estimate, gap, same_slices, score
+from covseg_core.evaluation.significance.bootstrap import MEASURES, Interval, gap, same_slices, score
 from covseg_core.files import cached_sha256, read_json, write_json
 from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run
@@ -42,7 +42,7 @@ class Side:
     slices: int
     patients: int
     """Of the test."""
-    scores: dict[str, Estimate]
+    scores: dict[str, Interval]
     """`dice` and `iou`, pooled over the test slices; the interval is a bootstrap by patient."""
     similarity: tuple[float, ...]
     """Of each test slice: the highest correlation with a training slice, -1..1."""
@@ -64,7 +64,7 @@ class Leakage:
     by_slice: Side
     paired: bool
     """Both tests are over the same slices, as with folds: patients are drawn in pairs, which tells smaller gaps."""
-    gaps: dict[str, Estimate]
+    gaps: dict[str, Interval]
     """`dice` and `iou` by slice minus by patient."""
     differences: tuple[str, ...]
     """What else differs between the runs, so that it may be the reason; one sentence each."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.significance import paired_tests
-from covseg_core.evaluation.significance.bootstrap import Estimate, difference_of_means
+from covseg_core.evaluation.significance.bootstrap import Interval, difference_of_means
 from covseg_core.evaluation.significance.verdict import spoken
 from covseg_core.evaluation.studies.source_matrix import Cell, Shift
 from covseg_core.runs import Run
@@ -21,7 +21,7 @@ class Drop:
     dataset: str
     own: str
     """The dataset that it was made from."""
-    difference: Estimate
+    difference: Interval
     """Mean Dice over scans there minus that of the own test part: below 0 where it is worse there."""
     patients: int
     """Of those scans, there."""
@@ -72,7 +72,7 @@ def _by_patient(cell: Cell) -> dict[str, list[float]]:
     return found
 
 
-def _sentence(model: str, difference: Estimate, there: Cell, own: Cell, patients: tuple[int, int], folds: bool) -> str:
+def _sentence(model: str, difference: Interval, there: Cell, own: Cell, patients: tuple[int, int], folds: bool) -> str:
     n = f"n = {patients[0]} and {wording.plural(patients[1], 'patient')}"
     home, value = f"{own.dataset}'s test part{'s' if folds else ''}", difference.value or 0.0
     low, high = difference.low, difference.high

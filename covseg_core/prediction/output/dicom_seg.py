@@ -20,7 +20,7 @@ from covseg_core.data.reading.dicom.headers import Header
 from covseg_core.data.reading.volumes import Geometry
 from covseg_core.errors import ScanError
 from covseg_core.files import atomic_path
-from covseg_core.prediction.scan import CheckedScan
+from covseg_core.prediction.scan import Scan
 
 if TYPE_CHECKING:
     import highdicom
@@ -36,7 +36,7 @@ _SERIES_NUMBER = 9000
 
 def save_dicom_seg(
     mask: np.ndarray,
-    scan: CheckedScan,
+    scan: Scan,
     path: str | Path,
     target: Target,
     algorithm: str,
@@ -82,7 +82,7 @@ def save_dicom_seg(
         raise ScanError(path, f"cannot be written ({error.strerror or error})") from None
 
 
-def seg_problem(scan: CheckedScan) -> str:
+def seg_problem(scan: Scan) -> str:
     """Why a scan can have no SEG, in one line; "" if it can."""
     series = scan.series
     if series is None or series.grid is None:

@@ -20,7 +20,7 @@ from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.output.report_csv import make_table
 from covseg_core.prediction.output.report_html import make_sheet
 from covseg_core.prediction.probabilities import Probabilities
-from covseg_core.prediction.scan import CheckedScan
+from covseg_core.prediction.scan import Scan
 
 MASK = "mask.nii.gz"
 LUNG_MASK = "lung_mask.nii.gz"
@@ -59,7 +59,7 @@ def check_files(
 
 def write_files(
     files: Files,
-    scan: CheckedScan,
+    scan: Scan,
     report: Report,
     mask: np.ndarray,
     mask_of: Callable[[str], np.ndarray],
@@ -110,7 +110,7 @@ def _disagreement(answers: Sequence[Probabilities], shape: tuple[int, ...]) -> n
     return levels
 
 
-def _with_seg(report: Report, scan: CheckedScan, mask: np.ndarray, path: Path) -> Report:
+def _with_seg(report: Report, scan: Scan, mask: np.ndarray, path: Path) -> Report:
     """Write the mask as DICOM SEG; the report, with a warning where the series cannot have one."""
     # highdicom takes a second to import
     from covseg_core.prediction.output.dicom_seg import save_dicom_seg, seg_problem

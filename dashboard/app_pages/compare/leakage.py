@@ -71,7 +71,7 @@ def _measured(pair: Pair) -> Leakage | None:
 
 
 def _start(id: str, by_patient: list[Run], by_slice: list[Run]) -> None:
-    def work(progress: tasks.Progress, cancelled: object) -> None:
+    def work(progress: tasks.TaskProgress, cancelled: object) -> None:
         measure_leakage(by_patient, by_slice, progress)  # keeps it in a run's folder
 
     st.session_state[TASKS][id] = tasks.start("leakage", "Measuring the leak", work)

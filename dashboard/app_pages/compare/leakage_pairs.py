@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.cross_validation.folded_run import FoldedRun
-from covseg_core.evaluation.studies.leakage import ALIKE, MEASURES, Estimate, Leakage
+from covseg_core.evaluation.studies.leakage import ALIKE, MEASURES, Interval, Leakage
 from covseg_core.figures.learning_curves import COLOURS, NEUTRAL
 from covseg_core.runs import Run
 from dashboard.services.model_catalog import Finished
@@ -76,7 +76,7 @@ def table(found: Leakage) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["", *SIDES])
 
 
-def words(score: Estimate, signed: bool = False) -> str:
+def words(score: Interval, signed: bool = False) -> str:
     """`+0.110 [+0.020, +0.190]`."""
     if score.value is None:
         return "none"

@@ -111,7 +111,7 @@ def _offer(runs: list[Run], names: list[str]) -> None:
 
 
 def _start(key: tuple[str, ...], runs: list[Run], names: list[str]) -> None:
-    def work(progress: tasks.Progress, cancelled: object) -> None:
+    def work(progress: tasks.TaskProgress, cancelled: object) -> None:
         measure_shift(runs, names, progress)  # keeps it in the runs' folders
 
     st.session_state[TASKS][key] = tasks.start("shift", "Scoring on other sources", work)

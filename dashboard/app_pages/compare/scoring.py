@@ -47,7 +47,7 @@ def comparison_of(chosen: Sequence[Run], dataset: str) -> Comparison | None:
 
 
 def _start(chosen: list[Run], dataset: str) -> str:
-    def work(progress: tasks.Progress, cancelled: object) -> Comparison | None:
+    def work(progress: tasks.TaskProgress, cancelled: object) -> Comparison | None:
         comparison = folded_run.evaluate(chosen, dataset, progress)
         return comparison if dataset else None  # else it is in the runs' folders
 

@@ -135,7 +135,7 @@ def _buttons(runs: list[Run], stored: bool) -> None:
 def _start(runs: list[Run]) -> str:
     """The search, one model after another."""
 
-    def work(progress: tasks.Progress, cancelled: object) -> None:
+    def work(progress: tasks.TaskProgress, cancelled: object) -> None:
         for number, run in enumerate(runs, start=1):
             progress.phase(f"Predicting validation, model {number} of {len(runs)}", "slices")
             choose_point(run, progress)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from covseg_core.evaluation.wording import METRIC_NAMES
+from covseg_core.config import METRICS
 from covseg_core.runs import ACTIVE
 from dashboard.services.run_history import Known, Seen
 
@@ -76,7 +76,7 @@ def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
     several_experiments = len({item.config.experiment for item in known}) > 1
     found = {}
     for item in known:
-        parts = [METRIC_NAMES[item.config.metric]]
+        parts = [METRICS[item.config.metric].label]
         if several_kinds:
             parts.append(f"by {item.config.split.kind}")
         if item.config.split.folds:

@@ -11,15 +11,13 @@ from functools import partial
 import numpy as np
 
 from covseg_core import runs
-from covseg_core.config import Target
-from covseg_core.errors import CovsegError
-from covseg_core.evaluation.wording import METRIC_NAMES
+from covseg_core.config import METRICS, Target
+from covseg_core.errors import Cancelled, CovsegError
 from covseg_core.files import cached_sha256, sha256_file
 from covseg_core.paths import pretrained_root
 from covseg_core.prediction.decide import lung_sides
-from covseg_core.prediction.inference import Cancelled
 from covseg_core.prediction.probabilities import Probabilities, answered, predict_probabilities
-from covseg_core.prediction.scan import CheckedScan
+from covseg_core.prediction.scan import Scan
 from covseg_core.runs import Run
 from dashboard.app_pages.predict.workspace import Desk, Result
 from dashboard.services import tasks, uploads
@@ -41,7 +39,7 @@ def models() -> list[Finished]:
             shipped.append(Finished(run, run.config))
         except CovsegError:
             continue
-    shipped.sort(key=lambda one: list(METRIC_NAMES).index(one.config.metric))
+    shipped.sort(key=lambda one: list(METRICS).index(one.config.metric))
     return [one for one in (*finished_runs(), *shipped) if one.run.onnx.is_file()]
 
 
@@ -74,7 +72,7 @@ def same_models(models: Sequence[Finished]) -> str:
     """Which of the models are one and the same, in one sentence; empty if none."""
     by_weights: dict[str, list[str]] = {}
     for one in models:
-        by_weights.setdefault(cached_sha256(one.run.onnx), []).append(METRIC_NAMES[one.config.metric])
+        by_weights.setdefault(cached_sha256(one.run.onnx), []).append(METRICS[one.config.metric].label)
     twins = [" and ".join(names) for names in by_weights.values() if len(names) > 1]
     return f"{'; '.join(twins)} have the same weights: one opinion that counts more than once." if twins else ""
 
@@ -86,7 +84,12 @@ def start(desk: Desk, chosen: Sequence[Run], lungs: Run | None) -> None:
 
 
 def _work(
-    desk: Desk, chosen: list[Run], lungs: Run | None, label: str, progress: tasks.Progress, cancelled: threading.Event
+    desk: Desk,
+    chosen: list[Run],
+    lungs: Run | None,
+    label: str,
+    progress: tasks.TaskProgress,
+    cancelled: threading.Event,
 ) -> None:
     """In the thread of the task."""
     _wait(progress)
@@ -119,7 +122,7 @@ def _work(
         _ONE_AT_A_TIME.release()
 
 
-def _wait(progress: tasks.Progress) -> None:
+def _wait(progress: tasks.TaskProgress) -> None:
     if not _ONE_AT_A_TIME.acquire(blocking=False):
         progress.phase("Waiting for another prediction to end")
         while not _ONE_AT_A_TIME.acquire(timeout=0.2):
@@ -127,7 +130,7 @@ def _wait(progress: tasks.Progress) -> None:
 
 
 def _ask(
-    desk: Desk, scan: CheckedScan, run: Run, count: Callable[[int, int], None], cancelled: threading.Event
+    desk: Desk, scan: Scan, run: Run, count: Callable[[int, int], None], cancelled: threading.Event
 ) -> Probabilities:
     """One model's answer, kept on disk; that of a twin with the same weights is taken over."""
     digest, prepare = sha256_file(run.onnx), run.config.prepare
@@ -148,7 +151,7 @@ def _ask(
     return replace(answer, values=np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _sides(desk: Desk, scan: CheckedScan, lung: Probabilities) -> np.ndarray:
+def _sides(desk: Desk, scan: Scan, lung: Probabilities) -> np.ndarray:
     """Which lung each voxel is in, (Z, Y, X) uint8 on disk: it is the same at every threshold."""
     path = desk.folder / f"sides-{lung.model.run}.npy"
     try:
@@ -164,7 +167,7 @@ def _no_room(desk: Desk, error: OSError) -> CovsegError:
     return CovsegError(desk.name, f"no room for the answer ({error.strerror or error})")
 
 
-def _seg_problem(scan: CheckedScan) -> str:
+def _seg_problem(scan: Scan) -> str:
     """Why a DICOM series can have no DICOM SEG; asked here, since to import highdicom takes a second."""
     if scan.kind != "dicom":
         return ""

@@ -8,17 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from covseg_core.config import Target
+from covseg_core.config import METRICS, Target
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.errors import CovsegError
-from covseg_core.evaluation.wording import METRIC_NAMES
 from covseg_core.files import sha256_file
 from covseg_core.prediction.masks.disagreement import disagreement
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.predict import predict_at
 from covseg_core.prediction.probabilities import Probabilities, centred, consensus
-from covseg_core.prediction.scan import CheckedScan
-from covseg_core.runs.operating_point import Cut, Setting
+from covseg_core.prediction.scan import Scan
+from covseg_core.runs.operating_point import Threshold, Thresholds
 from dashboard.app_pages.predict.prediction_task import TARGETS
 from dashboard.app_pages.predict.workspace import Desk, Outcome, Result
 from dashboard.components import slice_viewer
@@ -28,20 +27,20 @@ VOTE = ""
 """Name of the vote's mask, or of the only model's."""
 
 
-def outcome(desk: Desk, setting: Setting) -> Outcome:
+def outcome(desk: Desk, thresholds: Thresholds) -> Outcome:
     """Masks and figures, made anew only where something has changed."""
     scan, result = _there(desk)
     last = desk.outcome
-    if last and (last.asked, last.setting) == (result.asked, setting):
+    if last and (last.asked, last.thresholds) == (result.asked, thresholds):
         return last
-    made = predict_at(scan, result.answers, setting, lungs=result.lungs, sides=result.sides)
-    desk.outcome = Outcome(result.asked, setting, made.report, {VOTE: np.packbits(made.mask), **made.packed})
+    made = predict_at(scan, result.answers, thresholds, lungs=result.lungs, sides=result.sides)
+    desk.outcome = Outcome(result.asked, thresholds, made.report, {VOTE: np.packbits(made.mask), **made.packed})
     return desk.outcome
 
 
 def names(result: Result) -> list[str]:
     """What the models are called: by their metric, if that tells them apart."""
-    metrics = [METRIC_NAMES[answer.model.metric] for answer in result.answers]
+    metrics = [METRICS[answer.model.metric].label for answer in result.answers]
     return metrics if len(set(metrics)) == len(metrics) else list(result.runs)
 
 
@@ -128,8 +127,8 @@ def scene(desk: Desk, outcome: Outcome) -> slice_viewer.Scene:
     scan, result = _there(desk)
     voxels = scan.volume.voxels
 
-    cuts = outcome.setting.each or (None,) * len(result.answers)
-    planes = [_own_plane(one, cut) for one, cut in zip(result.answers, cuts, strict=True)]
+    each = outcome.thresholds.each or (None,) * len(result.answers)
+    planes = [_own_plane(one, at) for one, at in zip(result.answers, each, strict=True)]
 
     def layer(name: str, key: str, planes: Sequence[slice_viewer.Plane]) -> slice_viewer.Layer:
         return slice_viewer.Layer(name, functools.partial(_plane, outcome, key, voxels.shape, planes))
@@ -151,7 +150,7 @@ def scene(desk: Desk, outcome: Outcome) -> slice_viewer.Scene:
         ct=lambda z: voxels[z][::-1, ::-1],
         truth=_truth(desk, result.answers[0].target),
         layers=layers,
-        threshold=outcome.setting.threshold,
+        threshold=outcome.thresholds.threshold,
         threshold_fixed=True,
         outline=None if sides is None else lambda z: sides[z][::-1, ::-1],
         heat=heat,
@@ -169,7 +168,7 @@ def preview(desk: Desk) -> slice_viewer.Scene:
     )
 
 
-def download(desk: Desk, setting: Setting, name: str) -> bytes:
+def download(desk: Desk, thresholds: Thresholds, name: str) -> bytes:
     """A file of the prediction, as docs/prediction.md lists them.
 
     All of them are made by the first download, in the scan's own geometry; masks are read back and compared when they
@@ -181,9 +180,9 @@ def download(desk: Desk, setting: Setting, name: str) -> bytes:
     """
     scan, result = _there(desk)
     with desk.writing:
-        wanted = outcome(desk, setting)
+        wanted = outcome(desk, thresholds)
         if desk.written is None or desk.written[0] is not wanted:
-            made = predict_at(scan, result.answers, setting, desk.output, lungs=result.lungs, sides=result.sides)
+            made = predict_at(scan, result.answers, thresholds, desk.output, lungs=result.lungs, sides=result.sides)
             desk.written = (wanted, made.report.files)
         path, digests = desk.output / name, desk.written[1]
         if name in digests and sha256_file(path) != digests[name]:
@@ -191,7 +190,7 @@ def download(desk: Desk, setting: Setting, name: str) -> bytes:
         return path.read_bytes()
 
 
-def _there(desk: Desk) -> tuple[CheckedScan, Result]:
+def _there(desk: Desk) -> tuple[Scan, Result]:
     if desk.checked is None or desk.result is None:
         raise CovsegError(desk.name, "there is no prediction any more", "a new one")
     return desk.checked, desk.result
@@ -205,9 +204,9 @@ def _mask(outcome: Outcome, key: str, shape: tuple[int, ...], z: int) -> np.ndar
     return bits[behind : behind + area].reshape(shape[1:]).astype(bool)
 
 
-def _own_plane(answer: Probabilities, cut: Cut | None) -> slice_viewer.Plane:
+def _own_plane(answer: Probabilities, at: Threshold | None) -> slice_viewer.Plane:
     """(Y, X) float32, RAS+: probabilities of a slice; those of a model with a threshold of its own with that at 0.5."""
-    return answer.plane if cut is None else lambda z: centred(answer.plane(z), cut.threshold)
+    return answer.plane if at is None else lambda z: centred(answer.plane(z), at.threshold)
 
 
 def _plane(
@@ -215,7 +214,7 @@ def _plane(
 ) -> np.ndarray:
     """Probabilities, for smooth edges when enlarged, without those that were left out of the mask."""
     values = consensus([plane(z) for plane in planes])
-    left_out = (values >= np.float32(outcome.setting.threshold)) & ~_mask(outcome, key, shape, z)
+    left_out = (values >= np.float32(outcome.thresholds.threshold)) & ~_mask(outcome, key, shape, z)
     return np.where(left_out, np.float32(0), values)[::-1, ::-1]
 
 

@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from covseg_core.prediction.masks.lung_sides import TOLERANCE_VOXELS
 from covseg_core.prediction.output.files import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
 from covseg_core.prediction.output.folder import REPORT
-from covseg_core.runs.operating_point import Setting, words
+from covseg_core.runs.operating_point import Thresholds, words
 from dashboard.app_pages.predict import result as outcomes
 from dashboard.app_pages.predict.passport import sentence
 from dashboard.app_pages.predict.prediction_task import plain
@@ -38,9 +38,9 @@ def show(desk: Desk) -> None:
     st.subheader("3. Mask")
     figures, settings = st.columns([5, 2], gap="medium")
     with settings:
-        setting = _settings(desk, result)
+        thresholds = _settings(desk, result)
     with st.spinner("Measuring"):
-        outcome = outcomes.outcome(desk, setting)
+        outcome = outcomes.outcome(desk, thresholds)
     if not desk.opened:
         slice_viewer.go_to("predict", outcomes.largest_slice(outcome))
         desk.opened = True
@@ -60,7 +60,7 @@ def show(desk: Desk) -> None:
     _details(result, outcome)
 
 
-def _settings(desk: Desk, result: Result) -> Setting:
+def _settings(desk: Desk, result: Result) -> Thresholds:
     """What the user has set: each model at its own operating point, where these differ, or one for all."""
     known = desk.passport is not None and desk.passport.spacing_mm is not None
     start = operating_points.setting(result.runs, known)
@@ -72,7 +72,7 @@ def _settings(desk: Desk, result: Result) -> Setting:
         if own:
             st.caption(_points(result, start))
             return start
-        start = Setting()
+        start = Thresholds()
     _start_from(start)
     threshold = st.slider(
         "Threshold", 0.05, 0.95, start.threshold, 0.05, key="threshold", bind="query-params",
@@ -86,21 +86,21 @@ def _settings(desk: Desk, result: Result) -> Setting:
     if start.why:
         st.caption(f"To start from: {start.words}.")
     # a slider may give 0.6000000000000001
-    return Setting(round(threshold, 2), float(minimum if known else 0))
+    return Thresholds(round(threshold, 2), float(minimum if known else 0))
 
 
-def _points(result: Result, start: Setting) -> str:
+def _points(result: Result, start: Thresholds) -> str:
     """Of each model, as Markdown."""
     lines = ["The table of models has each one's."]
     if len(start.each) <= MOST_POINTS:
         named = zip(outcomes.names(result), start.each, strict=True)
-        lines = [f"{plain(name)}: {words(cut.threshold, cut.minimum_mm3)}" for name, cut in named]
+        lines = [f"{plain(name)}: {words(at.threshold, at.minimum_mm3)}" for name, at in named]
     if start.minimum_mm3:
         lines.append(sentence(start.words_of_vote))
     return "  \n".join([*lines, plain(f"From {start.why}.")])
 
 
-def _start_from(start: Setting) -> None:
+def _start_from(start: Thresholds) -> None:
     """Sliders that stand where the models before were to start from go to where these are; others stay.
 
     While models are asked there are no sliders, and Streamlit keeps only the value that the URL has.
@@ -113,9 +113,9 @@ def _start_from(start: Setting) -> None:
         st.session_state.update(zip(SLIDERS, new, strict=True))
 
 
-def _stand(setting: Setting) -> tuple[float, int]:
-    """Where the sliders stand at a setting."""
-    return setting.threshold, int(setting.minimum_mm3)
+def _stand(thresholds: Thresholds) -> tuple[float, int]:
+    """Where the sliders stand at a thresholds."""
+    return thresholds.threshold, int(thresholds.minimum_mm3)
 
 
 def _downloads(desk: Desk, result: Result, outcome: Outcome) -> None:
@@ -124,7 +124,7 @@ def _downloads(desk: Desk, result: Result, outcome: Outcome) -> None:
     def button(
         place: DeltaGenerator, label: str, name: str, kind: Literal["primary", "secondary"] = "secondary"
     ) -> None:
-        make = partial(outcomes.download, desk, outcome.setting, name)
+        make = partial(outcomes.download, desk, outcome.thresholds, name)
         place.download_button(
             label, make, name, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
         )

@@ -28,8 +28,8 @@ from covseg_core.paths import data_root
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.passport import Passport, make_passport
 from covseg_core.prediction.probabilities import Probabilities
-from covseg_core.prediction.scan import CheckedScan, check_scan
-from covseg_core.runs.operating_point import Setting
+from covseg_core.prediction.scan import Scan, read_scan
+from covseg_core.runs.operating_point import Thresholds
 from dashboard.services import tasks, uploads
 from dashboard.services.upload_receiver import Sent
 
@@ -66,7 +66,7 @@ class Outcome:
     """Masks and figures of a result, at one setting."""
 
     asked: tuple[str, ...]
-    setting: Setting
+    thresholds: Thresholds
     report: Report
     masks: dict[str, np.ndarray] = field(repr=False)
     """One bit a voxel: of each model by run id, and the vote's, as ""."""
@@ -88,7 +88,7 @@ class Desk:
     source: tuple[str, str] | None = None
     """Dataset and case, if it is of a dataset."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    checked: CheckedScan | None = None
+    checked: Scan | None = None
     passport: Passport | None = None
     problem: str = ""
     """What is in the way of reading it, in a sentence: its scale is unknown."""
@@ -167,7 +167,7 @@ def check(desk: Desk) -> None:
     """
     path = desk.folder / "voxels.npy"
     try:
-        checked = check_scan(desk.file, desk.scale, desk.series)
+        checked = read_scan(desk.file, desk.scale, desk.series)
         uploads.check_room(checked.volume.voxels.nbytes)
         path.unlink(missing_ok=True)  # another series may still be mapped
         np.save(path, checked.volume.voxels, allow_pickle=False)

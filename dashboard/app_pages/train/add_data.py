@@ -106,7 +106,7 @@ def show_public() -> None:
         st.rerun()
 
 
-def _download(progress: tasks.Progress, cancelled: threading.Event) -> str:
+def _download(progress: tasks.TaskProgress, cancelled: threading.Event) -> str:
     uploads.check_room(DOWNLOAD_ROOM)
     progress.phase("Downloading the public data set, file by file", "bytes")
     archives = download.download(PUBLIC, progress)

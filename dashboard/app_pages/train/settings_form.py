@@ -11,15 +11,14 @@ from covseg_core.config import METRICS, PRESETS, Metric, SplitConfig, SplitKind,
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
-from covseg_core.evaluation.wording import METRIC_NAMES
 from covseg_core.runs import jobs
 from covseg_core.runs.time_estimate import Network
 from dashboard import navigation
 from dashboard.app_pages.train import time_estimate
 
 _METRICS: dict[str, tuple[Metric, ...]] = {
-    "All three": METRICS,
-    **{METRIC_NAMES[metric]: (metric,) for metric in METRICS},
+    "All three": tuple(METRICS),
+    **{METRICS[metric].label: (metric,) for metric in METRICS},
 }
 _SPLITS: dict[SplitKind, str] = {"patient": "By patient", "slice": "By slice (leaks)"}
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}

@@ -7,11 +7,10 @@ from datetime import datetime
 import pandas as pd
 
 from covseg_core import runs
-from covseg_core.config import RunConfig
+from covseg_core.config import METRICS, RunConfig
 from covseg_core.data.library import datasets
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
-from covseg_core.evaluation.wording import METRIC_NAMES
 
 
 def load_datasets() -> tuple[list[Dataset], list[str]]:
@@ -85,7 +84,7 @@ def run_table() -> tuple[pd.DataFrame, list[str]]:
                 "Run": run.id,
                 "State": status.state.capitalize(),
                 "Dataset": config.dataset,
-                "Metric": METRIC_NAMES[config.metric] + _fold(config),
+                "Metric": METRICS[config.metric].label + _fold(config),
                 "Preset": config.preset,
                 "Epochs": status.epoch / status.epochs if status.epochs else 0.0,
                 "Device": status.device,

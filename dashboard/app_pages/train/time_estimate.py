@@ -12,7 +12,7 @@ from covseg_core.config import Target
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import Split
 from covseg_core.runs import time_estimate
-from covseg_core.runs.time_estimate import Estimate, Network
+from covseg_core.runs.time_estimate import Network, TrainingTime
 from dashboard.services import tasks
 
 
@@ -40,7 +40,7 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
             st.rerun()
 
 
-def _words(found: Estimate, epochs: Sequence[int], network: Network) -> str:
+def _words(found: TrainingTime, epochs: Sequence[int], network: Network) -> str:
     trainings = "1 training" if len(epochs) == 1 else f"{len(epochs)} trainings"
     counts = " / ".join(str(count) for count in dict.fromkeys(epochs))
     most = "at most" if network.train.patience else "about"
@@ -51,7 +51,7 @@ def _words(found: Estimate, epochs: Sequence[int], network: Network) -> str:
 
 
 def _measure(network: Network) -> str:
-    def work(progress: tasks.Progress, cancelled: threading.Event) -> None:
+    def work(progress: tasks.TaskProgress, cancelled: threading.Event) -> None:
         time_estimate.measure(network, progress.check)
 
     id = tasks.start("measure", "Timing a few training steps", work)

@@ -17,7 +17,7 @@ import pytest
 from fakeruns import SIZE, fake_folds, fake_run
 from pages import open_page
 
-from covseg_core.config import SCORES, Metric, PrepareConfig, SplitConfig
+from covseg_core.config import METRICS, Metric, PrepareConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.data.slices.slices import to_native
@@ -298,4 +298,4 @@ def test_all_folds_are_stopped_and_resumed_by_one_click(folds: list[Run], monkey
     assert not any(run.stop_file.exists() for run in folds)
 
 
-_SCORES = [start + score for score in SCORES.values() for start in ("", "val_")]
+_SCORES = [start + score for score in (row.score for row in METRICS.values()) for start in ("", "val_")]

@@ -23,6 +23,7 @@ from covseg_core.data.library.datasets import Dataset, dataset_folder, delete_da
 from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.data.slices.slices import to_native
 from covseg_core.data.splitting.split import make_split
+from covseg_core.errors import Cancelled
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.evidence.verify import verify_bundle
@@ -243,7 +244,7 @@ def test_a_cancelled_scoring_leaves_nothing_and_can_be_repeated(
     app = open_page()
 
     def cancelled(*args: object, **kwargs: object) -> None:
-        raise tasks.Cancelled
+        raise Cancelled
 
     from covseg_core.evaluation.cross_validation import folded_run
 

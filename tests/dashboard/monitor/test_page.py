@@ -409,7 +409,7 @@ def test_broken_predictions_are_one_line() -> None:
 
 def test_twenty_runs_fit_the_page() -> None:
     for number in range(20):
-        make_run(f"run-{number:02d}", metric=METRICS[number % 3], experiment=f"e{number // 3}")
+        make_run(f"run-{number:02d}", metric=list(METRICS)[number % 3], experiment=f"e{number // 3}")
     app = open_page(runs=",".join(f"run-{number:02d}" for number in range(20)))
     assert len(app.get("progress")) == 20
     solid = [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace.get("showlegend")]

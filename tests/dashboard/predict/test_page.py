@@ -29,7 +29,7 @@ from covseg_core.files import sha256_file, write_json
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.predict import predict_scan
 from covseg_core.runs import Run, create_run, open_run
-from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Setting
+from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Thresholds
 from dashboard.app_pages.predict import prediction_task, result, workspace
 from dashboard.app_pages.predict.step3_result import OWN
 from dashboard.services import tasks, uploads
@@ -338,10 +338,10 @@ def test_a_scan_of_a_dataset_can_be_taken(make: Callable[..., Run], phantoms: st
     case = load_dataset(phantoms).cases[0]
     assert (app.query_params["dataset"], app.query_params["case"]) == (phantoms, case.id)
     desk = the_desk(predict(app))
-    scene = result.scene(desk, result.outcome(desk, Setting()))
+    scene = result.scene(desk, result.outcome(desk, Thresholds()))
     assert scene.truth is not None, "where the true mask is known, it is shown beside the model's"
     delete_dataset(phantoms)
-    assert result.scene(desk, result.outcome(desk, Setting())).truth is None
+    assert result.scene(desk, result.outcome(desk, Thresholds())).truth is None
 
 
 def test_a_link_reproduces_scan_models_slice_and_threshold(make: Callable[..., Run], phantoms: str) -> None:
@@ -396,9 +396,9 @@ def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..
     assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
     assert "threshold 0.35, parts from 20 mm³: the operating point of the run" in text(app)
     desk = the_desk(app)
-    assert desk.outcome is not None and desk.outcome.setting == Setting(0.35, 20)
+    assert desk.outcome is not None and desk.outcome.setting == Thresholds(0.35, 20)
     app = well(app.slider(key="threshold").set_value(0.5).run())
-    assert desk.outcome.setting == Setting(0.5, 20)
+    assert desk.outcome.setting == Thresholds(0.5, 20)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5])
@@ -426,7 +426,7 @@ def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
     assert ask("iou") == (0.35, 20)
     assert ask("dice") == (0.5, 0)
     assert ask("accuracy") == (0.65, 50)
-    assert the_desk(app).outcome.setting == Setting(0.65, 50)
+    assert the_desk(app).outcome.setting == Thresholds(0.65, 50)
     well(app.slider(key="threshold").set_value(0.8).run())
     well(app.slider(key="minimum").set_value(100).run())
     delete = the_desk(app).answers.pop
@@ -463,7 +463,7 @@ def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_
         np.testing.assert_array_equal(shown, mask)
     app = well(app.toggle(key=OWN).set_value(False).run())
     assert app.slider(key="threshold").value == 0.5
-    assert desk.outcome.setting == Setting()
+    assert desk.outcome.setting == Thresholds()
     assert desk.outcome.report.mask == predict_scan(scan, runs).report.mask != expected.report.mask
 
 
@@ -504,7 +504,7 @@ def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], t
     ]  # fmt: skip
     app = well(app.toggle(key=OWN).set_value(False).run())
     app = well(app.slider(key="threshold").set_value(0.6).run())
-    assert desk.outcome.setting == Setting(0.6)
+    assert desk.outcome.setting == Thresholds(0.6)
     assert not [frame for frame in app.dataframe if "Threshold" in frame.value.columns], "it is that of all"
     app = well(app.toggle(key=OWN).set_value(True).run())
     assert desk.outcome.setting == own.setting
@@ -545,7 +545,7 @@ def test_a_link_keeps_one_threshold_for_all(make: Callable[..., Run], phantoms: 
     runs = "first-accuracy,first-iou,first-dice"
     app = predict(open_page(dataset=phantoms, case=case, runs=runs, own="false", threshold="0.7"))
     assert app.slider(key="threshold").value == 0.7
-    assert the_desk(app).outcome.setting == Setting(0.7)
+    assert the_desk(app).outcome.setting == Thresholds(0.7)
 
 
 def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tmp_path: Path) -> None:
@@ -559,7 +559,7 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
         app = well(app.slider(key="threshold").set_value(threshold).run())
         desk = the_desk(app)
         truth = predict_scan(scan, runs, tmp_path / f"by hand {threshold}", threshold)
-        report = json.loads(result.download(desk, Setting(threshold), "report.json"))
+        report = json.loads(result.download(desk, Thresholds(threshold), "report.json"))
         own = [model.mask.volume_ml for model in truth.report.models]
         assert float(metrics(app)["Infection [mL]"]) == pytest.approx(truth.report.mask.volume_ml, abs=0.05)
         low, high = map(float, metrics(app)["Range over 3 models [mL]"].split(" to "))
@@ -571,7 +571,7 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
         assert report["scan"]["sha256"] == sha256_file(scan)
         assert "not for diagnosis" in report["notice"]
         for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs)):
-            image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Setting(threshold), name)))
+            image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Thresholds(threshold), name)))
             by_hand = nib.load(tmp_path / f"by hand {threshold}" / name)
             np.testing.assert_array_equal(image.dataobj, by_hand.dataobj)
             np.testing.assert_array_equal(image.affine, nib.load(scan).affine)
@@ -596,9 +596,9 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
     for metric, zero in (("accuracy", -900), ("iou", -700), ("dice", -1000)):
         make(metric, zero)
     desk = the_desk(predict(send(open_page(), chest())))
-    scene = result.scene(desk, result.outcome(desk, Setting()))
+    scene = result.scene(desk, result.outcome(desk, Thresholds()))
     assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
-    image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Setting(), "mask.nii.gz")))
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Thresholds(), "mask.nii.gz")))
     ras = np.asarray(nib.as_closest_canonical(image).dataobj)
     for z in (0, 6, 7):
         np.testing.assert_array_equal(scene.layers[0].plane(z) >= np.float32(0.5), ras[::-1, ::-1, z].T)
@@ -608,10 +608,10 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
 def test_a_damaged_file_is_not_handed_out(make: Callable[..., Run]) -> None:
     make()
     desk = the_desk(predict(send(open_page(), chest())))
-    result.download(desk, Setting(), "mask.nii.gz")
+    result.download(desk, Thresholds(), "mask.nii.gz")
     (desk.output / "mask.nii.gz").write_bytes(b"half of it")
     with pytest.raises(CovsegError, match="is not as it was written"):
-        result.download(desk, Setting(), "mask.nii.gz")
+        result.download(desk, Thresholds(), "mask.nii.gz")
 
 
 def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -627,7 +627,7 @@ def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: p
     app = predict(app)
     assert asked == ["first-dice", "first-accuracy"]
     assert list(app.dataframe[0].value["Run"]) == ["first-accuracy", "first-iou", "first-dice"]
-    report = json.loads(result.download(the_desk(app), Setting(), "report.json"))
+    report = json.loads(result.download(the_desk(app), Thresholds(), "report.json"))
     assert [model["metric"] for model in report["models"]] == ["accuracy", "iou", "dice"]
 
 
@@ -729,7 +729,7 @@ def test_the_scan_before_is_removed_with_everything_made_from_it(make: Callable[
     make()
     app = predict(send(open_page(), chest()))
     first = the_desk(app)
-    result.download(first, Setting(), "mask.nii.gz")
+    result.download(first, Thresholds(), "mask.nii.gz")
     app = press(app, "Another scan")
     assert left_on_disk(data_folder) == []
     assert workspace.find(first.id) is None

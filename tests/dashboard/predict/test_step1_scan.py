@@ -21,7 +21,7 @@ from pages import open_page, well
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from covseg_core.runs.operating_point import Setting
+from covseg_core.runs.operating_point import Thresholds
 from dashboard.app_pages.predict import result, workspace
 from dashboard.services import tasks
 
@@ -128,10 +128,10 @@ def test_a_dicom_series_gives_masks_shares_of_lungs_and_a_dicom_seg(folder: Path
     assert {"Right lung [%]", "Left lung [%]", "Both lungs [%]"} <= metrics.keys()
     assert (metrics["Right lung [%]"] == "0.0") != (metrics["Left lung [%]"] == "0.0"), "the lesion is in one lung only"
     assert "DICOM SEG" in downloads(app)
-    seg = pydicom.dcmread(io.BytesIO(result.download(desk, Setting(), "mask.dcm")))
+    seg = pydicom.dcmread(io.BytesIO(result.download(desk, Thresholds(), "mask.dcm")))
     assert seg.pixel_array.sum() == voxels
     for name in ("report.json", "report.html", "report.csv", "mask.dcm"):
-        assert SECRET.encode() not in result.download(desk, Setting(), name), name
+        assert SECRET.encode() not in result.download(desk, Thresholds(), name), name
     assert SECRET not in text(app)
 
 
@@ -161,18 +161,18 @@ def test_a_picture_has_no_millilitres(folder: Path) -> None:
     assert "Infection [voxels]" in {metric.label for metric in app.metric}
     assert next(slider for slider in app.slider if slider.key == "minimum").disabled
     assert "DICOM SEG" not in downloads(app)
-    assert json.loads(result.download(desk, Setting(), "report.json"))["scan"]["voxel_ml"] is None
+    assert json.loads(result.download(desk, Thresholds(), "report.json"))["scan"]["voxel_ml"] is None
 
 
 def test_small_lesions_are_left_out_of_figures_and_files_alike(folder: Path) -> None:
     write(folder / "ct", stack())
     app, desk = predict(send(*files(folder)))
     before = float(app.metric[0].value)
-    size = result.outcome(desk, Setting()).report.mask
+    size = result.outcome(desk, Thresholds()).report.mask
     assert size.lesions == 1
     app = well(app.slider(key="minimum").set_value(500).run())
     assert float(app.metric[0].value) == before, "one lesion of 125 mm3 voxels is larger than 500 mm3"
-    tall = result.outcome(desk, Setting(minimum_mm3=before * 1000 + 1))
+    tall = result.outcome(desk, Thresholds(minimum_mm3=before * 1000 + 1))
     assert tall.report.mask.voxels == 0
     assert not np.unpackbits(tall.masks[result.VOTE]).any()
 

@@ -33,7 +33,7 @@ class Steps:
         self.gate = threading.Semaphore(0)
         self.done = threading.Event()
 
-    def __call__(self, progress: tasks.Progress, cancelled: threading.Event) -> str:
+    def __call__(self, progress: tasks.TaskProgress, cancelled: threading.Event) -> str:
         for step in range(5):
             self.gate.acquire()
             progress(step + 1, 5)
@@ -60,10 +60,10 @@ def test_work_goes_on_in_the_background_and_its_result_is_kept() -> None:
 
 
 def test_an_error_of_the_user_is_one_line_and_a_bug_is_called_one(caplog: pytest.LogCaptureFixture) -> None:
-    def mendable(progress: tasks.Progress, cancelled: threading.Event) -> None:
+    def mendable(progress: tasks.TaskProgress, cancelled: threading.Event) -> None:
         raise DatasetError("ct.nii.gz", "4 dimensions", "3 dimensions")
 
-    def bug(progress: tasks.Progress, cancelled: threading.Event) -> None:
+    def bug(progress: tasks.TaskProgress, cancelled: threading.Event) -> None:
         raise ZeroDivisionError("secret detail")
 
     assert ended(tasks.start("test", "Reading", mendable)).error == "ct.nii.gz: 4 dimensions; expected 3 dimensions"
@@ -98,7 +98,7 @@ def test_a_cancelled_import_leaves_nothing_behind(
         monkeypatch.setattr(importing, "pair", _renamed(importing.pair))
     before = sorted(path for path in data_folder.rglob("*"))
 
-    def work(progress: tasks.Progress, cancelled: threading.Event) -> str:
+    def work(progress: tasks.TaskProgress, cancelled: threading.Event) -> str:
         def cancelled_after_the_first(done: int, total: int) -> None:
             cancelled.set()
             progress(done, total)
@@ -150,7 +150,7 @@ def test_progress_in_words() -> None:
 def test_a_new_phase_counts_anew() -> None:
     """A download of many bytes, then a few cases: the bar must not jump to its end."""
     task = tasks.Task("download", "Downloading", done=7, total=9)
-    tasks.Progress(task).phase("Reading", "cases")
+    tasks.TaskProgress(task).phase("Reading", "cases")
     assert (task.label, task.unit, task.done, task.total) == ("Reading", "cases", 0, 0)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from covseg_core.data.library import datasets
-from covseg_core.errors import CovsegError, DatasetError, PairingError, ScanError, SettingError
+from covseg_core.errors import Cancelled, CovsegError, DatasetError, PairingError, ScanError, SettingError
 from dashboard.services import tasks, upload_receiver, uploads
 
 
@@ -39,7 +39,7 @@ def folder(path: Path, without: str = "nothing") -> list[Sent]:
 
 def run(upload: uploads.Upload, name: str = "mine", **options: object) -> str:
     work = upload.import_as(name, **options)  # type: ignore[arg-type]
-    return work(tasks.Progress(tasks.Task("import", "")), threading.Event())
+    return work(tasks.TaskProgress(tasks.Task("import", "")), threading.Event())
 
 
 def left() -> list[Path]:
@@ -120,8 +120,8 @@ def test_cancelling_an_import_removes_upload_and_dataset(phantom_files: Path, da
     upload = received(*folder(phantom_files))
     task = tasks.Task("import", "")
     task.cancel()
-    with pytest.raises(tasks.Cancelled):
-        upload.import_as("mine", allow_empty=True)(tasks.Progress(task), task.cancelling)
+    with pytest.raises(Cancelled):
+        upload.import_as("mine", allow_empty=True)(tasks.TaskProgress(task), task.cancelling)
     assert [path for path in data_folder.rglob("*") if path.is_file()] == []
 
 

@@ -19,7 +19,7 @@ from covseg_core.data.reading import opening
 from covseg_core.data.reading.archives import Limits
 from covseg_core.data.reading.opening import SeriesChoice, open_scan
 from covseg_core.errors import CovsegError, ScanError
-from covseg_core.prediction.scan import check_scan
+from covseg_core.prediction.scan import read_scan
 
 STACK = make_stack()
 HU = STACK.values[:, ::-1, ::-1]
@@ -88,7 +88,7 @@ def test_interpolated_slices_are_counted_from_the_feet(tmp_path: Path) -> None:
 
 def test_a_chest_as_dicom_passes_the_check(tmp_path: Path) -> None:
     voxels = chest_series(tmp_path)
-    checked = check_scan(tmp_path / "dicom")
+    checked = read_scan(tmp_path / "dicom")
     assert (checked.kind, checked.scale, checked.interpolated) == ("dicom", "HU", ())
     assert checked.series is not None and checked.series.slices == 12
     np.testing.assert_array_equal(checked.volume.voxels, np.maximum(voxels, -1024))
@@ -178,7 +178,7 @@ def test_a_mask_uploaded_as_a_scan(tmp_path: Path, labels: list[int]) -> None:
     write(tmp_path / "m", make_stack((9, 20, 24)), RescaleIntercept=0)
     for path in (tmp_path / "m.nii.gz", tmp_path / "m.png"):
         with pytest.raises(ScanError, match="a mask, not a scan"):
-            check_scan(path)
+            read_scan(path)
 
 
 def test_a_mask_as_dicom(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_mask_as_dicom(tmp_path: Path) -> None:
     object.__setattr__(stack, "values", (stack.values > 0).astype(np.int16))
     write(tmp_path, stack, RescaleIntercept=0)
     with pytest.raises(ScanError, match="a mask, not a scan"):
-        check_scan(tmp_path)
+        read_scan(tmp_path)
 
 
 # --- zips from strangers
@@ -367,16 +367,16 @@ def test_no_tag_of_the_patient_in_warnings_or_errors(tmp_path: Path, caplog: pyt
 
 def test_real_series_through_the_check(real_data: Path) -> None:
     folder = real_data / "dicom"
-    covid = check_scan(folder / "gstt_covid_20")
+    covid = read_scan(folder / "gstt_covid_20")
     assert (covid.kind, covid.scale, covid.interpolated) == ("dicom", "HU", (1,))
     assert any("-820.2 mm" in warning for warning in covid.warnings)
-    assert check_scan(folder / "lungpetct_A0002_8mm_B40f").volume.voxels.shape == (30, 512, 512)
-    single = check_scan(folder / "ny_sbu_singles")
+    assert read_scan(folder / "lungpetct_A0002_8mm_B40f").volume.voxels.shape == (30, 512, 512)
+    single = read_scan(folder / "ny_sbu_singles")
     assert single.volume.voxels.shape == (1, 512, 512)
     assert any("one coronal slice" in warning for warning in single.warnings)
     with pytest.raises(ScanError, match="no lungs found"):
-        check_scan(folder / "totalseg_jpeg2000_20")
+        read_scan(folder / "totalseg_jpeg2000_20")
     with pytest.raises(ScanError, match="5 NIfTI files"):
-        check_scan(folder / "gstt_covid_20_lung_lobes")
+        read_scan(folder / "gstt_covid_20_lung_lobes")
     with pytest.raises(ScanError, match="a mask, not a scan"):
-        check_scan(next((real_data / "mosmed_masks").glob("*.nii.gz")))
+        read_scan(next((real_data / "mosmed_masks").glob("*.nii.gz")))

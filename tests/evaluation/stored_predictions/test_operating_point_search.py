@@ -31,9 +31,9 @@ from covseg_core.files import write_json
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.predict import predict_at, predict_scan
 from covseg_core.prediction.probabilities import predict_probabilities
-from covseg_core.prediction.scan import check_scan
+from covseg_core.prediction.scan import read_scan
 from covseg_core.runs import Run, create_run
-from covseg_core.runs.operating_point import FILE, Cut, OperatingPoint, Setting, read_point, setting_of
+from covseg_core.runs.operating_point import FILE, OperatingPoint, Threshold, Thresholds, read_point, thresholds_of
 
 SIZE = 32
 
@@ -147,7 +147,7 @@ def test_a_point_of_an_earlier_model_is_not_used(run: Run) -> None:
     choose_point(run)
     save_likeness(run.onnx, SIZE, 60.0)
     assert read_point(run) is None
-    assert setting_of([run]) == Setting()
+    assert thresholds_of([run]) == Thresholds()
 
 
 def test_without_its_data_the_error_says_what_is_missing(run: Run) -> None:
@@ -175,27 +175,31 @@ def test_a_validation_part_without_a_lesion_is_refused(run: Run, dataset: Datase
 
 def test_several_models_are_used_each_at_its_own_point(make_run: Callable[..., Run]) -> None:
     runs = [make_run("a"), make_run("b"), make_run("c")]
-    assert setting_of(runs) == Setting()
+    assert thresholds_of(runs) == Thresholds()
     for run in runs[:2]:
         point(run, threshold=0.35, minimum=20.0)
-    assert setting_of(runs[:1]) == Setting(0.35, 20.0, "the operating point of the run")
-    assert setting_of(runs[:2]) == Setting(0.35, 20.0, "the operating point of the runs")
-    own = (Cut(0.35, 20.0), Cut(0.35, 20.0), Cut())
-    assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs, 0.5 for c, which has none", own)
-    assert setting_of(runs[1:]).minimum_mm3 == 10, "the vote takes the median of the sizes"
+    assert thresholds_of(runs[:1]) == Thresholds(0.35, 20.0, "the operating point of the run")
+    assert thresholds_of(runs[:2]) == Thresholds(0.35, 20.0, "the operating point of the runs")
+    own = (Threshold(0.35, 20.0), Threshold(0.35, 20.0), Threshold())
+    assert thresholds_of(runs) == Thresholds(
+        0.5, 20.0, "the operating points of the runs, 0.5 for c, which has none", own
+    )
+    assert thresholds_of(runs[1:]).minimum_mm3 == 10, "the vote takes the median of the sizes"
     point(runs[2], threshold=0.4, minimum=50.0)
-    assert setting_of(runs) == Setting(0.5, 20.0, "the operating points of the runs", (*own[:2], Cut(0.4, 50.0)))
+    assert thresholds_of(runs) == Thresholds(
+        0.5, 20.0, "the operating points of the runs", (*own[:2], Threshold(0.4, 50.0))
+    )
     assert forget_point(runs[0]) and not forget_point(runs[0])
-    assert setting_of(runs[:1]) == Setting()
+    assert thresholds_of(runs[:1]) == Thresholds()
 
 
 def test_where_sizes_cannot_be_measured_the_threshold_that_was_best_alone_is_used(run: Run) -> None:
     point(run, threshold=0.35, minimum=20.0, alone=0.45)
-    setting = setting_of([run], spacing_known=False)
+    setting = thresholds_of([run], spacing_known=False)
     assert (setting.threshold, setting.minimum_mm3) == (0.45, 0)
     assert "voxel size is not known" in setting.why
     point(run, threshold=0.35, minimum=20.0, alone=0.45, unit="voxels")
-    assert (setting_of([run]).threshold, setting_of([run]).minimum_mm3) == (0.45, 0)
+    assert (thresholds_of([run]).threshold, thresholds_of([run]).minimum_mm3) == (0.45, 0)
 
 
 def test_prediction_uses_it_unless_told_otherwise(run: Run, dataset: Dataset) -> None:
@@ -223,9 +227,9 @@ def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dat
     np.testing.assert_array_equal(used.mask, sum(one.mask for one in alone) >= 2)
     np.testing.assert_array_equal(used.mask, alone[1].mask)
     assert (used.mask != predict_scan(scan, runs).mask).any(), "0.5 would give the same: the test shows nothing"
-    checked = check_scan(scan)
+    checked = read_scan(scan)
     answers = [predict_probabilities(checked, run) for run in runs]
-    later = predict_at(checked, answers, setting_of(runs))
+    later = predict_at(checked, answers, thresholds_of(runs))
     assert (later.report.mask, later.report.operating) == (used.report.mask, used.report.operating)
 
 

@@ -16,28 +16,26 @@ from scipy.spatial import cKDTree
 from covseg_core.data.reading.opening import open_scan
 from covseg_core.errors import ScanError
 from covseg_core.prediction.output.dicom_seg import save_dicom_seg, seg_problem
-from covseg_core.prediction.scan import CheckedScan
+from covseg_core.prediction.scan import Scan
 
 LPS = np.array([-1.0, -1.0, 1.0])
 TILTED = np.array([0, 0, 1 / np.cos(np.radians(20))]) - np.cross(rotated(20, 0, 0)[:3], rotated(20, 0, 0)[3:])
 
 
-def checked(path: Path) -> CheckedScan:
-    """A scan as `check_scan` gives it, without looking for lungs in noise."""
+def checked(path: Path) -> Scan:
+    """A scan as `read_scan` gives it, without looking for lungs in noise."""
     opened = open_scan(path)
-    return CheckedScan(
-        opened.volume, "HU", opened.sha256, opened.warnings, opened.kind, opened.series, opened.interpolated
-    )
+    return Scan(opened.volume, "HU", opened.sha256, opened.warnings, opened.kind, opened.series, opened.interpolated)
 
 
-def blob(scan: CheckedScan) -> np.ndarray:
+def blob(scan: Scan) -> np.ndarray:
     """A lopsided mask that looks like none of its mirror images."""
     mask = (np.random.default_rng(5).random(scan.volume.voxels.shape) > 0.8).astype(np.uint8)
     mask[: len(mask) // 2, :2] = 1
     return mask
 
 
-def save(mask: np.ndarray, scan: CheckedScan, path: Path, **how: bool) -> pydicom.Dataset:
+def save(mask: np.ndarray, scan: Scan, path: Path, **how: bool) -> pydicom.Dataset:
     save_dicom_seg(mask, scan, path, "infection", "infection-dice", "1.2.3", **how)
     return pydicom.dcmread(path)
 
@@ -64,7 +62,7 @@ def assert_same(theirs: np.ndarray, ours: np.ndarray) -> None:
     assert len(set(partners.tolist())) == len(ours)
 
 
-def world(mask: np.ndarray, scan: CheckedScan) -> np.ndarray:
+def world(mask: np.ndarray, scan: Scan) -> np.ndarray:
     """The same of a mask, by the affine of the volume."""
     return nib.affines.apply_affine(scan.volume.affine, np.argwhere(mask)[:, ::-1]) * LPS
 
