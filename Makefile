@@ -4,20 +4,24 @@
 # make lint     ruff and mypy only
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
+# make mutants  small changes to the code, one at a time: how many do the tests notice? Half an hour, in copies; not in CI
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
 # TESTS="tests/test_slices.py"   runs only these instead of all
+# MODULES="lesions measures"     mutates only these of the modules in pyproject.toml; JOBS=1 spares the other cores
 
 PYTHON ?= python3
 TESTS ?=
+MODULES ?=
+JOBS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format run bench clean browser screenshots
+.PHONY: help test lint format run bench mutants clean browser screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -54,6 +58,9 @@ run: $(VENV)/run
 bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
+mutants: $(VENV)/dev
+	$(BIN)/python tests/mutants.py $(if $(JOBS),--jobs $(JOBS)) $(MODULES)
+
 # The two files below are stamps: they stand for an environment that holds what the requirements name.
 $(VENV)/run: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -68,5 +75,5 @@ $(VENV)/dev: $(VENV)/run requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +
