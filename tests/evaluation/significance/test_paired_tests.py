@@ -55,6 +55,15 @@ def test_many_patients_are_tested_by_chance_and_always_alike(n: int) -> None:
     assert p == pytest.approx(stats.ttest_1samp(row[0], 0).pvalue, abs=0.02)
 
 
+@pytest.mark.parametrize(("n", "signs"), [(12, 2**12), (13, 2**13), (14, 10_000)])
+def test_up_to_13_patients_every_sign_is_tried(n: int, signs: int) -> None:
+    """An exact p is no matter of luck; of 9,999 random signs the data's own are one more."""
+    mixed, alike = np.random.default_rng(n).normal(0.3, 1, (2, n))
+    as_far = sign_flip_p(mixed[None])[0] * signs
+    assert as_far == pytest.approx(round(as_far), abs=1e-6), "a count of signs"
+    assert sign_flip_p(np.abs(alike)[None])[0] == pytest.approx(2 / signs), "never 0: the data's own signs count"
+
+
 @pytest.mark.parametrize(
     ("p", "corrected"),
     [
