@@ -65,6 +65,7 @@ def brute_distances(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[fl
         ([[1, 1], [0, 0]], {"accuracy": 1, "iou": 1, "dice": 1, "mean_iou": 1, "sensitivity": 1, "precision": 1}),
         ([[1, 0], [0, 0]], {"accuracy": 0.75, "iou": 1 / 2, "dice": 2 / 3, "mean_iou": (1 / 2 + 2 / 3) / 2}),
         ([[1, 0], [1, 0]], {"accuracy": 0.5, "iou": 1 / 3, "dice": 0.5, "sensitivity": 0.5, "specificity": 0.5}),
+        ([[0, 1], [0, 1]], {"accuracy": 0.5, "mean_iou": 1 / 3, "specificity": 0.5, "precision": 0.5}),
         ([[1, 1], [1, 1]], {"accuracy": 0.5, "iou": 0.5, "dice": 2 / 3, "precision": 0.5, "specificity": 0}),
         ([[0, 0], [1, 1]], {"accuracy": 0, "iou": 0, "dice": 0, "mean_iou": 0, "sensitivity": 0, "precision": 0}),
         ([[0, 0], [0, 0]], {"accuracy": 0.5, "iou": 0, "dice": 0, "mean_iou": 0.25, "precision": 0, "specificity": 1}),
@@ -116,7 +117,7 @@ def test_only_two_empty_masks_depend_on_the_policy() -> None:
         for name in ("iou", "dice", "precision"):
             assert missed[name] == invented[name] == 0, "an error is never left out of a mean"
         assert missed["sensitivity"] == 0
-    with pytest.raises(SettingError):
+    with pytest.raises(SettingError, match=r"^policy: 'zero'; expected nan or one$"):
         overlap(empty, "zero")  # type: ignore[arg-type]
 
 

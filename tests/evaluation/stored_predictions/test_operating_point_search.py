@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_it_is_the_best_of_all_that_are_tried(run: Run) -> None:
     assert (chosen.chosen_on, chosen.unit) == ("validation", "mm3")
     assert (chosen.scans, chosen.slices) == (len(run.split.validation), 8 * len(run.split.validation))
     assert read_point(run) == chosen
+
+
+def test_the_sizes_that_are_tried_are_those_of_the_document() -> None:
+    """A paper that cites docs/metrics.md says what was searched: another grid is another method."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    said = re.search(r"\(([\d, ]+) mm³; ([\d, ]+) voxels\)", text)
+    assert said is not None
+    assert {unit: [f"{size:g}" for size in sizes] for unit, sizes in MINIMUMS.items()} == {
+        "mm3": said[1].split(", "),
+        "voxels": said[2].split(", "),
+    }
 
 
 def test_the_test_part_has_no_say_in_it(run: Run, dataset: Dataset) -> None:
