@@ -26,9 +26,9 @@ OPEN = "compare-whatif"
 """The expander: what is in it is computed once it is open."""
 WARNING = "Exploring the test part: a threshold chosen here makes these scores too good"
 GRID = (
-    "Measured on the networks' own grids, where a threshold moves without resampling, and sizes in 3D by parts that "
-    "touch. At 0.5 with all parts, scores differ from the tables above by the grid alone: that is the step from *As "
-    "evaluated* to *0.5, network's grid*. HD95 and NSD need the scans' own grid."
+    "Measured on the networks' own grids, so that no slice is resampled when the threshold moves; sizes are those of "
+    "connected parts in 3D. At 0.5 with all parts, only the grid differs from the tables above: that is the step "
+    "from *As evaluated* to *0.5, network's grid*. HD95 and NSD need the scans' own grid."
 )
 SIZES = {"mm3": (500, 10), "voxels": (200, 5)}
 """Largest smallest size and step of its slider."""
@@ -104,9 +104,9 @@ def _show_points(table: pd.DataFrame, stored: Sequence[OperatingPoint | None]) -
     st.dataframe(table, hide_index=True, column_config=dict.fromkeys(table.columns[3:], digits))
     scans = sorted({point.scans for point in stored if point})
     st.caption(
-        "Mean Dice over scans, on the networks' own grids. Validation scores at the point are too good, since it was "
-        f"picked there, on {' or '.join(map(str, scans))} scans; test scores are not, since the test part had no say. "
-        "Prediction uses a run's point where no other threshold is set."
+        "Mean Dice over scans, on the networks' own grids. Validation scores at the point are too good, because it "
+        f"was picked there, on {' or '.join(map(str, scans))} scans; test scores are not, because the test part was "
+        "not used. Prediction uses a run's point unless another threshold is set."
     )
 
 
