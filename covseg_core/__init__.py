@@ -2,9 +2,11 @@
 
 The Python API, for notebooks and scripts; command line and dashboard call the same functions:
 
-    import covseg_core
-    run = covseg_core.open_run("infection-dice")
-    mask = covseg_core.predict("scan.nii.gz", run).mask
+>>> import covseg_core
+>>> run = covseg_core.open_run("infection-dice")
+>>> mask = covseg_core.predict("scan.nii.gz", run).mask
+>>> mask.shape, mask.dtype
+((8, 64, 64), dtype('uint8'))
 
 Rooms, from the ground up: `data` (from files to slices), `runs` (trainings as folders), `prediction`, `evaluation`,
 `figures`, `evidence`, `cli`. `training` is the only room that imports a framework, and only the worker's process comes
