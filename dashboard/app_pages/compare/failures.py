@@ -1,4 +1,4 @@
-"""Below the slices of the Compare page: which lesions the models find, and pictures of what goes wrong most."""
+"""Which lesions the models find, and pictures of what goes wrong most."""
 
 from __future__ import annotations
 
