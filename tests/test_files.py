@@ -14,6 +14,7 @@ from covseg_core import files
 from covseg_core.errors import CovsegError, SettingError
 from covseg_core.files import (
     atomic_path,
+    cached_json,
     cached_sha256,
     read_json,
     safe_name,
@@ -131,6 +132,20 @@ def test_a_file_is_read_again_only_once_it_has_changed(tmp_path: Path, monkeypat
     assert asked == []
     write_bytes(path, b"WEIGHTS")  # as long as before, as models of one network are
     assert cached_sha256(path) == "other"
+
+
+def test_json_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
+    """The Monitor page asks for the configuration of every run, again and again, and must see an edited one."""
+    path = tmp_path / "config.json"
+    with pytest.raises(CovsegError, match="no such file"):
+        cached_json(path, Share)
+    write_json(path, Share(0.5))
+    first = cached_json(path, Share)
+    assert first == Share(0.5)
+    assert cached_json(path, dict) == {"value": 0.5}, "as another kind it is another value"
+    assert cached_json(path, Share) is first
+    write_json(path, Share(0.7))
+    assert cached_json(path, Share) == Share(0.7)
 
 
 def test_a_file_with_the_time_of_another_is_not_taken_for_it(tmp_path: Path) -> None:
