@@ -4,18 +4,20 @@
 # make lint     ruff and mypy only
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
-# make mutants  small changes to the code, one at a time: how many do the tests notice? Half an hour, in copies; not in CI
+# make mutants  small changes to the code, one at a time: how many do the tests notice? An hour, in copies; not in CI
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
 # TESTS="tests/test_slices.py"   runs only these instead of all
 # MODULES="lesions measures"     mutates only these of the modules in pyproject.toml; JOBS=1 spares the other cores
+# SAMPLE=40                      makes only so many changes in each module, the same ones every time
 
 PYTHON ?= python3
 TESTS ?=
 MODULES ?=
 JOBS ?=
+SAMPLE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -59,7 +61,7 @@ bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 mutants: $(VENV)/dev
-	$(BIN)/python tests/mutants.py $(if $(JOBS),--jobs $(JOBS)) $(MODULES)
+	$(BIN)/python tests/mutants.py $(if $(JOBS),--jobs $(JOBS)) $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)
 
 # The two files below are stamps: they stand for an environment that holds what the requirements name.
 $(VENV)/run: requirements.txt pyproject.toml

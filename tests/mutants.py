@@ -4,7 +4,9 @@ mutmut changes one thing at a time in a module (a comparison, an operator, a con
 module's own tests, those at the mirrored path. Changes are made in copies below `.mutants/`, never in the sources, so
 that nothing has to be put back whatever happens. `tests/mutants.md` names the changes that no test notices, and why.
 
-    python tests/mutants.py [--jobs 2] [lesions measures ...]    by default all modules that pyproject.toml names
+    python tests/mutants.py [--jobs 2] [--sample 40] [lesions measures ...]
+
+By default every change of every module that pyproject.toml names; with a sample so many of each, always the same.
 
 mutmut looks inside functions only, not at constants of a module or at decorated functions.
 """
@@ -12,8 +14,8 @@ mutmut looks inside functions only, not at constants of a module or at decorated
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -33,6 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("modules", nargs="*", help="names such as lesions; all of pyproject.toml by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--sample", type=int, help="changes tried in each module; all by default")
     options = parser.parse_args()
     paths = [Path(path) for path in tomllib.loads(_pyproject())["tool"]["mutmut"]["only_mutate"]]
     if unknown := set(options.modules) - {path.stem for path in paths}:
@@ -44,35 +47,44 @@ def main() -> int:
         if options.modules and path.stem not in options.modules:
             continue
         folder = WORK / path.stem
-        counts = _mutate(path, folder, options.jobs)
-        if counts is None:
+        results = _mutate(path, folder, options.jobs, options.sample)
+        if results is None:
             print(f"{path}: mutmut did not finish, see {folder / 'output.txt'}", file=sys.stderr)
             return 1
-        here = sum(counts[name] for name in NOTICED)
-        _print_row(path.stem, here, counts["total"])
-        noticed, total = noticed + here, total + counts["total"]
+        here = sum(status in NOTICED for status in results.values())
+        _print_row(path.stem, here, len(results))
+        noticed, total = noticed + here, total + len(results)
     _print_row("all", noticed, total)
     print(f"The changes that survive: {WORK.relative_to(ROOT)}/*/survivors.diff; the reasons: tests/mutants.md")
     return 0
 
 
-def _mutate(path: Path, folder: Path, jobs: int) -> dict[str, int] | None:
-    """mutmut's counts for one module, from a fresh copy: results of yesterday's tests say nothing about today's."""
+def _mutate(path: Path, folder: Path, jobs: int, sample: int | None) -> dict[str, str] | None:
+    """What became of each change of one module, in a fresh copy: results of yesterday's tests are worth nothing."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in ("covseg_core", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "img"))
     (folder / "pyproject.toml").write_text(_narrowed(path), encoding="utf-8")
+    chosen: list[str] = []
     with open(folder / "output.txt", "w", encoding="utf-8") as output:
-        ran = _mutmut(folder, "run", "--max-children", str(jobs), stdout=output, stderr=subprocess.STDOUT)
-    if ran.returncode or _mutmut(folder, "export-cicd-stats", stdout=subprocess.DEVNULL).returncode:
+        if sample:
+            _mutmut(folder, "run", "none", stdout=output, stderr=subprocess.STDOUT)  # makes the changes, tries none
+            names = sorted(_results(folder))
+            chosen = random.Random(0).sample(names, min(sample, len(names)))
+        ran = _mutmut(folder, "run", "--max-children", str(jobs), *chosen, stdout=output, stderr=subprocess.STDOUT)
+    if ran.returncode:
         return None
-    listed = _mutmut(folder, "results", stdout=subprocess.PIPE).stdout
-    survivors = re.findall(r"^ +(\S+): (?:survived|no tests|suspicious)$", listed, re.MULTILINE)
+    results = {name: status for name, status in _results(folder).items() if name in chosen or not sample}
     with open(folder / "survivors.diff", "w", encoding="utf-8") as output:
+        survivors = [name for name, status in results.items() if status not in NOTICED]
         _run(folder, sys.executable, "-c", SHOW, *survivors, stdout=output)
-    counts: dict[str, int] = json.loads((folder / "mutants" / "mutmut-cicd-stats.json").read_text(encoding="utf-8"))
-    return counts
+    return results
+
+
+def _results(folder: Path) -> dict[str, str]:
+    listed = _mutmut(folder, "results", "--all", "yes", stdout=subprocess.PIPE).stdout
+    return dict(re.findall(r"^ +(\S+): (.+)$", listed, re.MULTILINE))
 
 
 def _narrowed(path: Path) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import Case, Dataset
-from covseg_core.data.splitting.split import PARTS, Split, make_split, split_report
+from covseg_core.data.splitting.split import PARTS, Split, make_split, make_splits, split_report
 from covseg_core.errors import DatasetError
 from covseg_core.files import read_json, to_json, write_json
 
@@ -172,6 +172,14 @@ def test_a_seed_deals_the_patients_that_it_always_has(seed: int, validation: lis
     """
     split = make_split(make_dataset(*TEN), SplitConfig(seed=seed))
     assert (list(split.validation), list(split.test)) == (validation, test)
+
+
+def test_an_experiment_has_a_split_or_one_for_each_fold() -> None:
+    dataset = make_dataset(*TEN, make_case("other", "p10", [1], lung=False))
+    assert make_splits(dataset, SplitConfig(seed=3)) == [make_split(dataset, SplitConfig(seed=3))]
+    folds = make_splits(dataset, SplitConfig(seed=3, folds=4, fold=2), "lung")
+    assert folds == [make_split(dataset, SplitConfig(seed=3, folds=4, fold=n), "lung") for n in (1, 2, 3, 4)]
+    assert {id for split in folds for id in split.test} == {case.id for case in TEN}, "of all who have lung masks"
 
 
 def test_a_report_of_nothing_is_a_table_of_zeros() -> None:
