@@ -142,7 +142,7 @@ def test_no_page_names_a_command_or_an_option_that_is_gone(page: Path) -> None:
     """In backticks or in a block of commands."""
     text = page.read_text(encoding="utf-8").replace("\\|", "|")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    lines = [" ".join(line.split()) for block in blocks for line in block.replace("\\\n", "").splitlines()]
     lines += [" ".join(quoted.split()) for quoted in re.findall(r"`([^`]+)`", text)]
     for line in lines:
         if not (called := re.match(r"(?:[A-Z_]+=\S+ )?(covseg(?: [a-z][a-z-]*)+)(.*)", line)):

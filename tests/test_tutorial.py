@@ -27,7 +27,7 @@ def steps(page: str) -> Iterator[tuple[list[str], str]]:
     for number, (kind, text) in enumerate(blocks):
         if kind == "bash":
             following, shown = blocks[number + 1] if number + 1 < len(blocks) else ("", "")
-            yield text.splitlines(), shown if following == "text" else ""
+            yield text.replace("\\\n", "").splitlines(), shown if following == "text" else ""
 
 
 def pattern(shown: str) -> re.Pattern[str]:
@@ -62,7 +62,8 @@ def test_every_command_of_the_tutorial_prints_what_the_page_shows(tmp_path: Path
         "COVSEG_DATA": str(tmp_path / "data"),
         "COVSEG_CHECKPOINTS": str(tmp_path / "checkpoints"),
     }
-    environment.pop("COVSEG_PRETRAINED", None)
+    for name in ("COVSEG_PRETRAINED", "COLUMNS"):
+        environment.pop(name, None)
     experiment = EXPERIMENT
     for commands, shown in steps(PAGE):
         printed = ""
