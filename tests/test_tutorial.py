@@ -33,8 +33,9 @@ def steps(page: str) -> Iterator[tuple[list[str], str]]:
 def pattern(shown: str) -> re.Pattern[str]:
     """Any amount of space is one space, and `...` is anything: over lines where it stands alone."""
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    parts = [r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*?") + r"\n" for line in lines]
-    return re.compile("".join(parts))
+    # of four dots the first is one: `0....` is any number below 1
+    parts = [re.sub(r"(\\\.){3}(?!\\\.)", ".*?", re.escape(line)) + r"\n" for line in lines]
+    return re.compile("".join(r"(?:.*\n)*?" if part == r".*?\n" else part for part in parts))
 
 
 def squeezed(printed: str) -> str:
@@ -47,6 +48,8 @@ def test_the_page_is_read() -> None:
     assert all(shown for _, shown in steps(PAGE))
     assert pattern("a ...\n...\nz\n").fullmatch("a b c\nd\ne\nz\n")
     assert not pattern("a ...\nz\n").fullmatch("a b\nc\nz\n")
+    assert pattern("0.... 1\n").fullmatch("0.25 1\n")
+    assert not pattern("0.... 1\n").fullmatch("10 1\n")
 
 
 @pytest.mark.slow
