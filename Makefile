@@ -1,4 +1,4 @@
-# make test     a fresh machine included: creates .venv, installs what tests need, lints, type-checks, runs pytest
+# make test     a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs and pytest
 #               (Debian's Chromium, too, where root has apt-get; the browser tests are skipped where there is no browser)
 # make run      the dashboard
 # make lint     ruff and mypy only
@@ -9,7 +9,7 @@
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
-# TESTS="tests/test_slices.py"   runs only these instead of all
+# TESTS="tests/evaluation"       runs only these instead of all
 
 PYTHON ?= python3
 TESTS ?=
@@ -50,7 +50,7 @@ docs: site/index.html
 
 # The stamp of the site is its first page: the site is made again after any of these has changed.
 site/index.html: $(VENV)/docs mkdocs.yml $(shell find docs covseg_core -name '*.md' -o -name '*.png' -o -name '*.py')
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict || { rm -f $@; exit 1; } # else the page would pass for a stamp
 
 screenshots: $(VENV)/dev browser
 	$(BIN)/python docs/screenshots.py
