@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from covseg_core.config import METRICS, Metric
-from covseg_core.training.schedule import best_epoch
+from covseg_core.runs.history import best_epoch
 
 Axis = Literal["epoch", "time"]
 Score = Literal["own", "accuracy", "iou", "dice"]

@@ -1,7 +1,7 @@
 """Time a few real training steps: `python -m covseg_core.training.calibrate QUESTION`.
 
-A process of its own, since Keras must not be imported by who asks; `covseg_core.estimate.measure` starts it. QUESTION
-is JSON of `prepare`, `model` and `train`. Prints one line of JSON: device, seconds per training slice, seconds from the
+A process of its own, since Keras must not be imported by who asks; `runs.time_estimate.measure` starts it. QUESTION is
+JSON of `prepare`, `model` and `train`. Prints one line of JSON: device, seconds per training slice, seconds from the
 start of the process to the end of its first step.
 """
 

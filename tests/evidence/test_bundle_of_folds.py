@@ -22,7 +22,8 @@ from covseg_core.config import Metric
 from covseg_core.data.library.datasets import Dataset, delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_sample
 from covseg_core.errors import CovsegError, DatasetError, RunError
-from covseg_core.evaluation.cross_validation.folds import evaluate_each, evaluate_folds, folds_of
+from covseg_core.evaluation.cross_validation.evaluate import evaluate_each, evaluate_folds
+from covseg_core.evaluation.cross_validation.folds import folds_of
 from covseg_core.evaluation.cross_validation.merge import merge
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evidence.bundle import MANIFEST, write_bundle

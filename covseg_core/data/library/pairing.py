@@ -1,6 +1,6 @@
 """Which files belong together: scans, infection masks and lung masks, paired by the id that their names hold.
 
-Only names are looked at, so that pairing is quick and can be tested without files; `covseg_core.data.importing` checks
+Only names are looked at, so that pairing is quick and can be tested without files; `importing` beside it checks
 that paired volumes lie on one grid. Sorted order is never used: in a circulating copy of the public data set the scans
 are called `coronacases_org_001.nii` and the masks `coronacases_001.nii`, and both lists sort differently.
 """

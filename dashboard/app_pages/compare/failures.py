@@ -9,9 +9,9 @@ import streamlit as st
 
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import wording
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.stored_predictions.lesions import BINS, BORDER, FOUND_FROM, POOR_BELOW, Item, Kind, Lesions
-from covseg_core.runs import Run
 from dashboard.app_pages.compare import failure_pictures, slices
 from dashboard.app_pages.compare.failure_pictures import KINDS
 
@@ -22,7 +22,7 @@ PAGE, WIDTH = 12, 180
 
 
 @st.fragment
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Turning its pages reruns only this."""
     if comparison.evaluations[0].target != "infection":
         return
@@ -53,7 +53,7 @@ def _table(found: dict[str, Lesions], evaluation: Evaluation) -> None:
     )
 
 
-def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Run, Evaluation]]) -> None:
+def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Model, Evaluation]]) -> None:
     """The worst of one kind, of one model."""
     row = st.container(horizontal=True, gap="medium")
     model = row.segmented_control("Model", list(found), default=next(iter(found)), required=True, key="gallery-model")
@@ -80,8 +80,8 @@ def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Run, Evaluation]
             _picture(*pairs[model], item, failure_pictures.words(item, kind, lesions), number)
 
 
-def _picture(run: Run, evaluation: Evaluation, item: Item, words: str, number: int) -> None:
-    url = "data:image/jpeg;base64," + base64.b64encode(failure_pictures.picture(run, evaluation, item)).decode()
+def _picture(model: Model, evaluation: Evaluation, item: Item, words: str, number: int) -> None:
+    url = "data:image/jpeg;base64," + base64.b64encode(failure_pictures.picture(model, evaluation, item)).decode()
     st.image(url, words, width=WIDTH, alt=words)
     # in a callback, since the choice of the scan stands above and cannot be changed once it is drawn
     if st.button("Show the slice", key=f"gallery-go-{number}", on_click=_go, args=(item,)):

@@ -4,10 +4,9 @@ import streamlit as st
 
 from covseg_core.data.library.datasets import list_datasets
 from covseg_core.evaluation import comparable, data_frames
-from covseg_core.evaluation.cross_validation import folded_run
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.figures import scans
-from covseg_core.runs import Run
 from dashboard import navigation
 from dashboard.app_pages.compare import (
     calibration,
@@ -23,8 +22,7 @@ from dashboard.app_pages.compare import (
     verdict,
     what_if,
 )
-from dashboard.services import url_state
-from dashboard.services.model_catalog import Finished, finished_runs, models, preselected
+from dashboard.services import model_catalog, url_state
 
 MODELS, DATASET = "compare-models", "compare-dataset"
 NOT_A_RANKING = (
@@ -35,7 +33,7 @@ NOT_A_RANKING = (
 
 def main() -> None:
     st.title("Compare")
-    offered = models(finished_runs())
+    offered = model_catalog.finished_models()
     if not offered:
         show_empty_state()
         return
@@ -73,25 +71,26 @@ def show_empty_state() -> None:
         navigation.link(navigation.MONITOR, "Live curves of running trainings")
 
 
-def choose(offered: list[Finished]) -> list[Run]:
+def choose(offered: list[Model]) -> list[Model]:
     """The models; the newest finished experiment unless the link says otherwise."""
-    known = {one.run.id: one for one in offered}
-    folds = f". {comparable.FOLDS_ELSEWHERE}" if folded_run.any_in([one.run for one in offered]) else ""
+    known = {model.id: model for model in offered}
+    folds = f". {comparable.FOLDS_ELSEWHERE}" if any(model.folds for model in offered) else ""
     if MODELS not in st.session_state:
-        st.session_state[MODELS] = url_state.read("runs", preselected(offered), known)
+        newest = [model.id for model in model_catalog.newest(offered)]
+        st.session_state[MODELS] = url_state.read("runs", newest, known)
     st.session_state[MODELS] = [id for id in st.session_state[MODELS] if id in known]  # one may have been deleted
     chosen = st.multiselect(
         "Models",
         list(known),
-        format_func=lambda id: known[id].label,
+        format_func=lambda id: model_catalog.label(known[id]),
         key=MODELS,
         help=f"Finished runs, the newest experiment first{folds}",
     )
     url_state.write(runs=chosen)
-    return [known[id].run for id in chosen]
+    return [known[id] for id in chosen]
 
 
-def choose_dataset(chosen: list[Run]) -> str:
+def choose_dataset(chosen: list[Model]) -> str:
     """What the models are scored on, where there is a choice; empty for their own test part."""
     grounds = comparable.grounds(chosen, list_datasets())
     dataset = grounds[0]

@@ -7,48 +7,43 @@ from collections.abc import Sequence
 import streamlit as st
 
 from covseg_core.evaluation import comparable
-from covseg_core.evaluation.cross_validation import folded_run
+from covseg_core.evaluation.cross_validation.evaluate import evaluate
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
-from covseg_core.runs import Run
-from dashboard.services import cache, tasks
-
-TASKS = "compare-tasks"
-"""In the session: (dataset, ids of the runs) -> id of the task that scores them."""
+from dashboard.components import task_progress
+from dashboard.services import tasks
 
 
-def comparison_of(chosen: Sequence[Run], dataset: str) -> Comparison | None:
+def comparison_of(models: Sequence[Model], dataset: str) -> Comparison | None:
     """The models' scores on their test part, or on another dataset if one is named.
 
     None if there are none yet: then the page says why, and offers to make them or shows how far that is.
     """
+    key = ("score", dataset, *(model.id for model in models))
+    task = task_progress.task_of(key)
     if not dataset:
-        comparison, why = comparable.stored_comparison(chosen, cache.evaluation)
+        comparison, why = comparable.compared(models)
         if comparison is not None:
             return comparison
+    elif task is not None and task.state == "finished":
+        return task.result
     else:
         why = f"The models are scored on all of {dataset} but what they have learned from. This is kept for an hour."
-    started = st.session_state.setdefault(TASKS, {})
-    key = (dataset, *(run.id for run in chosen))
-    task = tasks.show(started.get(key))
-    if task is not None and task.state == "finished" and dataset:
-        return task.result
-    running = tasks.get(started.get(key))
-    if running is not None and running.state == "running":
-        return None
-    st.info(why, icon=":material/rule:")
-    if task is not None and task.state == "failed":
-        st.error(task.error, icon=":material/error:")
-    elif task is not None and task.state == "cancelled":
-        st.warning("Scoring was cancelled; nothing was changed.", icon=":material/cancel:")
-    if st.button("Score these models on the same slices", icon=":material/calculate:", type="primary"):
-        started[key] = _start(list(chosen), dataset)
-        st.rerun()
-    return None
+    if task is None or task.state != "running":
+        st.info(why, icon=":material/rule:")
+    runs = [run for model in models for run in model.runs]
 
-
-def _start(chosen: list[Run], dataset: str) -> str:
     def work(progress: tasks.TaskProgress, cancelled: object) -> Comparison | None:
-        comparison = folded_run.evaluate(chosen, dataset, progress)
+        comparison = evaluate(runs, dataset or None, progress=progress)
         return comparison if dataset else None  # else it is in the runs' folders
 
-    return tasks.start("evaluate", "Scoring", work)
+    task_progress.task_button(
+        key,
+        "Score these models on the same slices",
+        work,
+        doing="Scoring",
+        cancelled="Scoring was cancelled; nothing was changed.",
+        icon=":material/calculate:",
+        primary=True,
+    )
+    return None

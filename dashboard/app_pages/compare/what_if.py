@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from covseg_core.errors import CovsegError
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.stored_predictions.operating_point_search import choose_point, forget_point
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf
@@ -18,12 +19,11 @@ from covseg_core.runs import Run
 from covseg_core.runs.operating_point import DEFAULT, OperatingPoint
 from dashboard.app_pages.compare import score_table, stored_predictions
 from dashboard.app_pages.compare.score_table import Level
+from dashboard.components import task_progress
 from dashboard.services import operating_points, tasks
 
 OPEN = "compare-whatif"
 """The expander: what is in it is computed once it is open."""
-TASKS = "compare-operate"
-"""In the session: ids of the runs -> id of the task that picks their points."""
 WARNING = "Exploring the test part: a threshold chosen here makes these scores too good"
 GRID = (
     "Measured on the networks' own grids, where a threshold moves without resampling, and sizes in 3D by parts that "
@@ -35,7 +35,7 @@ SIZES = {"mm3": (500, 10), "voxels": (200, 5)}
 
 
 @st.fragment
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Open already where a point is stored. Moving a slider reruns nothing else."""
     words = "What if: another threshold, small lesions left out"
     try:
@@ -43,7 +43,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         stored = [operating_points.point(part.run) for part in parts]
         box = st.expander(words, any(stored), icon=":material/tune:", key=OPEN, on_change="rerun")
         if box.open:
-            models = stored_predictions.models(comparison, chosen)
+            models = stored_predictions.what_ifs(comparison, chosen)
             table = stored_predictions.points_table(parts)
             with box:
                 _explore(comparison, models)
@@ -112,32 +112,27 @@ def _show_points(table: pd.DataFrame, stored: Sequence[OperatingPoint | None]) -
 
 def _buttons(runs: list[Run], stored: bool) -> None:
     """Pick points in a task, or remove them."""
-    started = st.session_state.setdefault(TASKS, {})
-    key = tuple(run.id for run in runs)
-    task = tasks.show(started.get(key))
-    if task is None and tasks.get(started.get(key)) is not None:
-        return
-    if task is not None and task.state == "failed":
-        st.error(task.error, icon=":material/error:")
-    elif task is not None and task.state == "cancelled":
-        st.warning("The search was cancelled.", icon=":material/cancel:")
-    row = st.container(horizontal=True)
-    if row.button("Choose on validation", icon=":material/my_location:", type="primary", key="choose-points"):
-        started[key] = _start(runs)
-        st.rerun()
-    if stored and row.button("Back to 0.5", icon=":material/undo:", key="forget-points"):
-        for run in runs:
-            forget_point(run)
-        started.pop(key, None)
-        st.rerun()
-
-
-def _start(runs: list[Run]) -> str:
-    """The search, one model after another."""
 
     def work(progress: tasks.TaskProgress, cancelled: object) -> None:
         for number, run in enumerate(runs, start=1):
             progress.phase(f"Predicting validation, model {number} of {len(runs)}", "slices")
             choose_point(run, progress)
 
-    return tasks.start("operate", "Choosing on validation", work)
+    key = ("operating-point", *(run.id for run in runs))
+    row = st.container(horizontal=True)
+    task = task_progress.task_button(
+        key,
+        "Choose on validation",
+        work,
+        doing="Choosing on validation",
+        cancelled="The search was cancelled.",
+        icon=":material/my_location:",
+        primary=True,
+        place=row,
+    )
+    running = task is not None and task.state == "running"
+    if stored and not running and row.button("Back to 0.5", icon=":material/undo:", key="forget-points"):
+        for run in runs:
+            forget_point(run)
+        task_progress.forget(key)
+        st.rerun()

@@ -12,6 +12,7 @@ from covseg_core.data.library.datasets import list_datasets, load_dataset
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError
 from covseg_core.files import safe_name
+from dashboard.components import task_progress
 from dashboard.services import tasks, uploads
 from dashboard.services.uploads import Upload
 
@@ -24,7 +25,7 @@ _SCALES: dict[str, Scale | None] = {"Find out": None, "HU": "HU", "0 to 255": "0
 
 def finish() -> None:
     """Say how the import of this window went, once it has ended; show how far it is until then."""
-    task = tasks.show(st.session_state.get("import"), unit="cases")
+    task = task_progress.show(st.session_state.get("import"), unit="cases")
     if task is None:
         return
     del st.session_state["import"]

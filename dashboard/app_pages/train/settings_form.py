@@ -25,7 +25,7 @@ _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingChoice:
     """What is passed to `jobs.train`; None stands for the preset's value."""
 
     metrics: tuple[Metric, ...]
@@ -82,7 +82,7 @@ def show(dataset: Dataset) -> None:
     st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
 
 
-def choose(targets: list[Target]) -> Settings:
+def choose(targets: list[Target]) -> TrainingChoice:
     """Widgets; those that few need are folded away."""
     with st.container(horizontal=True):
         metrics = st.segmented_control(
@@ -125,7 +125,7 @@ def choose(targets: list[Target]) -> Settings:
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
         help = "Cross-validation: so many trainings a metric, in which everybody is tested once. 1: one split."
         folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
-    return Settings(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
+    return TrainingChoice(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
 
 
 def show_split(report: SplitReport, target: Target) -> None:
@@ -160,7 +160,7 @@ def show_split(report: SplitReport, target: Target) -> None:
             )
 
 
-def show_folds(reports: list[SplitReport], settings: Settings) -> None:
+def show_folds(reports: list[SplitReport], settings: TrainingChoice) -> None:
     """A row a fold: how many of whom it trains, validates and tests."""
     st.markdown(f"**Split into {len(reports)} folds**")
     unit = {"patient": "patients", "slice": "slices"}[settings.split]
@@ -180,7 +180,7 @@ def show_folds(reports: list[SplitReport], settings: Settings) -> None:
         st.warning(text, icon=":material/warning:")
 
 
-def start(dataset: Dataset, settings: Settings) -> None:
+def start(dataset: Dataset, settings: TrainingChoice) -> None:
     """Put the runs in the queue and go where they can be watched."""
     try:
         runs = jobs.train(

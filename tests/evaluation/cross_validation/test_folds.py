@@ -20,7 +20,8 @@ from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import RunError
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.cross_validation import folds as folding
-from covseg_core.evaluation.cross_validation.folds import evaluate_folds, finished_folds, of_several_folds
+from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
+from covseg_core.evaluation.cross_validation.folds import finished_folds, of_several_folds
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.measures import Counts, count, overlap, surface_measures
 from covseg_core.evaluation.scores import ScanScore
