@@ -1,7 +1,7 @@
 """For the Python API of the site: what our docstrings say after a name is what it is, and not its type.
 
-NumPy's format has `name : type`, and the meaning below. Ours has `name : meaning` in one line, since the type stands in the
-signature already; so has `Raises`. Griffe, which reads docstrings for mkdocstrings, is handed NumPy's.
+NumPy's format has `name : type`, and the meaning below. Ours has `name : meaning` in one line, since the type stands in
+the signature already; so has `Raises`. Griffe, which reads docstrings for mkdocstrings, is handed NumPy's.
 """
 
 from __future__ import annotations
