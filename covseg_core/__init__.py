@@ -2,9 +2,11 @@
 
 The Python API, for notebooks and scripts; command line and dashboard call the same functions:
 
-    import covseg_core
-    run = covseg_core.open_run("infection-dice")
-    mask = covseg_core.predict("scan.nii.gz", run).mask
+>>> import covseg_core
+>>> run = covseg_core.open_run("infection-dice")
+>>> mask = covseg_core.predict("scan.nii.gz", run).mask
+>>> mask.shape, mask.dtype
+((8, 64, 64), dtype('uint8'))
 
 Rooms, from the ground up: `data` (from files to slices), `runs` (trainings as folders), `prediction`, `evaluation`,
 `figures`, `evidence`, `cli`. `training` is the only room that imports a framework, and only the worker's process comes
@@ -16,6 +18,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from covseg_core.version import __version__
+
 if TYPE_CHECKING:
     from covseg_core.data.library.datasets import load_dataset
     from covseg_core.evaluation.cross_validation.evaluate import evaluate
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
     from covseg_core.runs import open_run
     from covseg_core.runs.jobs import train, wait
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_dataset", "open_run", "predict", "train", "wait"]
 
 _HOMES = {

@@ -11,8 +11,8 @@ import sys
 
 import click
 
-from covseg_core import __version__
 from covseg_core.errors import CovsegError
+from covseg_core.version import __version__
 
 COMMANDS = {
     "data": "covseg_core.cli.data:data",

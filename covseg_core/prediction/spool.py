@@ -118,4 +118,4 @@ class Spool:
 
 
 def _no_room(error: OSError) -> CovsegError:
-    return CovsegError("prediction", f"no room for the models' answers ({error.strerror or error})")
+    return CovsegError("prediction", f"no room for the models' answers ({error.strerror or 'disk full'})")

@@ -33,7 +33,7 @@ PANEL, LARGE_PANEL, FEW = 310, 470, 2
 """Width of a picture [px]; of up to `FEW` pictures, larger."""
 SLIDER = 160
 """Width of a slider beside others [px]."""
-HEAT = "Disagreement: nothing where all models say the same, light yellow where half are sure of yes and half of no."
+HEAT = "Disagreement: dark where all models agree, light yellow where half are sure of infection and half of none."
 SHOWN = "viewer-scene"
 """Where the session keeps the id of the scene it has seen last."""
 _POOL = ThreadPoolExecutor(4, "viewer")
@@ -228,7 +228,7 @@ def _slice(scene: Scene, key: str) -> int:
         return zs[0]
     if wanted is not None:
         st.session_state["z"] = _nearest(zs, wanted)
-    words = "Counted from the lowest, 0. Arrow keys move it too."
+    words = "Counted from 0, the lowest slice. The arrow keys move it, too."
     return st.select_slider("Slice", zs, start, key="z", bind="query-params", help=words)
 
 

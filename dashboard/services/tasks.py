@@ -131,9 +131,7 @@ def _do(task: Task, work: Work) -> None:
         _logger.exception("%s failed", task.label)
         state = "failed"
         kind = type(error).__name__
-        task.error = (
-            f"{task.label}: a fault in covseg ({kind}), not in your files; the terminal of the dashboard has more"
-        )
+        task.error = f"{task.label}: a fault in covseg ({kind}), not in your files; see the terminal of the dashboard"
     task.ended = time.monotonic()
     task.state = state
 

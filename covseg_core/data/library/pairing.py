@@ -55,8 +55,8 @@ class Group:
 def pair(files: Mapping[Path, PurePath]) -> tuple[Group, ...]:
     """Group files into cases, sorted by id.
 
-    A file's role (scan, infection mask, lung mask) is told by words in its name, else by its nearest folder that has
-    such a word, else it is a scan. What remains of the name without those words is the id; where nothing remains
+    A file's role (scan, infection mask, lung mask) is recognised by words in its name, else by its nearest folder that
+    has such a word, else it is a scan. What remains of the name without those words is the id; where nothing remains
     (`<case>/ct.nii.gz`), the folder's name is. Capital letters do not matter.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Below the slices of the Compare page: how far probabilities can be believed, and what every threshold would find."""
+"""How far probabilities can be believed, and what every threshold would find."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from dashboard.app_pages.compare import stored_predictions
 OPEN = "compare-trust"
 """The expander: what is in it is computed once it is open."""
 READ = (
-    "Over all voxels of the test part, on the networks' grids. On the dashed line a model says what is true; below it, "
-    "it is too sure of lesions. ECE is the mean distance from it, weighed by voxels, most of which are background of "
-    "the lowest bin. Stars are at the threshold of the tables. Voxels of one patient are not independent."
+    "Over all voxels of the test part, on the networks' grids. On the dashed line, predicted and observed "
+    "frequencies agree; below it the model is overconfident. ECE is the mean distance from the line, weighted by "
+    "voxels; most voxels are background and lie in the lowest bin."
+    " Stars are at the threshold of the tables. Voxels of one patient are not independent."
 )
 
 

@@ -1,4 +1,4 @@
-"""The end of the Compare page: what can be taken away, as files."""
+"""The end of the Compare page: export as files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ZIP = "application/zip"
 
 def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Buttons; a file is made when it is asked for."""
-    st.subheader("Take away")
+    st.subheader("Export")
     name = f"covseg-{comparison.dataset}"
     with st.container(horizontal=True):
         download = functools.partial(st.download_button, icon=":material/download:", on_click="ignore")

@@ -33,7 +33,7 @@ def lesions(model: Model, evaluation: Evaluation) -> Lesions:
 
 
 def table(names: Sequence[str], found: Sequence[Lesions]) -> pd.DataFrame:
-    """A row a size class: how many lesions each model has found, and how many parts it has made up."""
+    """A row a size class: how many lesions each model has found, and how many false alarms there are."""
     columns: dict[str, list[str]] = {}
     classes = [each.classes() for each in found]
     columns["Size"] = [_size_class(one, found[0].unit) for one in classes[0]]

@@ -1,4 +1,4 @@
-"""Below the slices of the Compare page: which lesions the models find, and pictures of what goes wrong most."""
+"""Which lesions the models find, and pictures of what goes wrong most."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Turning its pages reruns only this."""
     if comparison.evaluations[0].target != "infection":
         return
-    words = "Failures: lesions missed, made up, or badly outlined"
+    words = "Failures: missed lesions, false alarms, wrong boundaries"
     box = st.expander(words, icon=":material/photo_library:", key=OPEN, on_change="rerun")
     if not box.open:
         return
@@ -46,8 +46,8 @@ def _table(found: dict[str, Lesions], evaluation: Evaluation) -> None:
     right = st.column_config.TextColumn(alignment="right")
     st.dataframe(table, hide_index=True, height="content", column_config=dict.fromkeys(table.columns[1:], right))
     st.caption(
-        "Lesions are connected parts of the true mask on the network's grid; of slices without neighbours in the test, "
-        f"those of the slice. One is found if at least {FOUND_FROM:.0%} of it is marked at threshold "
+        "A lesion is a connected part of the true mask on the network's grid; on slices without neighbours in the "
+        "test, a part of that slice. A lesion is found if at least {FOUND_FROM:.0%} of it is marked at threshold "
         f"{evaluation.threshold:g}; a marked part that covers no true voxel is a false alarm. Lesions of one patient "
         "are not independent: their number is not a sample size."
     )
@@ -100,4 +100,4 @@ def _explained(kind: Kind, lesions: Lesions) -> str:
         "boundary": f"Slices on which a lesion is hit and most wrong pixels lie within {BORDER} pixels of the true "
         "border; those with most wrong pixels first.",
         "small": f"Lesions below {small} of which less than {POOR_BELOW:.0%} is marked, the least covered first.",
-    }[kind] + " Blue is right, orange missed, yellow made up. *Show the slice* moves the slices above."
+    }[kind] + " Blue: found. Orange: missed. Yellow: false alarm. *Show the slice* moves the viewer above."

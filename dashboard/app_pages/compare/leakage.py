@@ -17,13 +17,13 @@ from dashboard.services import model_catalog, tasks
 
 OPEN, CHOICE = "compare-leakage", "compare-leakage-pair"
 HOW = (
-    "Leakage meter: train the same experiment by the other split, too, and it says here by how much a split by slice "
+    "Leakage meter: train the same experiment with the other split as well, to see here by how much a split by slice "
     "raises the scores. `covseg train {} --metric all --split both` trains both."
 )
 READ = (
     "Dice and IoU are pooled over the test slices, with their 95 % interval by patient in brackets where there are "
-    "patients enough. Similarity is the highest correlation of a test slice with any training slice, at 32 x 32 px; "
-    "the dotted line is where a slice counts as nearly known."
+    "enough patients. Similarity is the highest correlation of a test slice with any training slice, at 32 x 32 px; "
+    "beyond the dotted line a slice counts as nearly known."
 )
 PAIRED = "Both splits test the same slices."
 APART = "The two tests are not the same slices, so the gap is uncertain: folds of both splits would test everybody."

@@ -24,7 +24,7 @@ UNKNOWN = "not scored"
 READ = (
     "Per scan: mean Dice ± standard deviation over n scans; in stacks of unrelated slices each slice counts. Pooled: "
     "Dice over all voxels. *Own* is the model's own test part; elsewhere it is scored on all of the dataset. LEAKY: "
-    "it has learned from patients of that dataset, so that the score is too good."
+    "it has learned from patients of that dataset, so the score is too good."
 )
 
 

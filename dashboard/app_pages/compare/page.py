@@ -27,7 +27,7 @@ from dashboard.services import model_catalog, url_state
 MODELS, DATASET = "compare-models", "compare-dataset"
 NOT_A_RANKING = (
     "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
-    "be the same prediction. The next table can, since there every model has every metric."
+    "be the same prediction. The next table can: there every model has every metric."
 )
 
 
@@ -100,10 +100,15 @@ def choose_dataset(chosen: list[Model]) -> str:
         dataset = st.selectbox(
             "Scored on",
             grounds,
-            format_func=lambda name: f"All of {name} that none has learned from" if name else "Their test part",
+            format_func=lambda name: (
+                f"All of {name}, less what any model has learned from" if name else "Their test part"
+            ),
             key=DATASET,
             width=400,
-            help="Runs of different splits have no test part in common: they meet on what none has learned from",
+            help=(
+                "Runs of different splits share no test part. They are compared on the slices that none of them has "
+                "learned from."
+            ),
         )
     url_state.write(dataset=dataset or chosen[0].config.dataset)
     return dataset
@@ -131,7 +136,7 @@ def show_chart(comparison: Comparison) -> None:
     st.plotly_chart(scans.figure(comparison), key="compare-chart", config={"displaylogo": False})
     if missing := scans.undefined(comparison):
         st.caption(
-            f"No point where Dice is undefined, nothing being there and nothing predicted: {', '.join(missing)}."
+            f"No point where Dice is undefined because truth and prediction are both empty: {', '.join(missing)}."
         )
 
 

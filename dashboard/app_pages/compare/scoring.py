@@ -28,7 +28,10 @@ def comparison_of(models: Sequence[Model], dataset: str) -> Comparison | None:
     elif task is not None and task.state == "finished":
         return task.result
     else:
-        why = f"The models are scored on all of {dataset} but what they have learned from. This is kept for an hour."
+        why = (
+            f"The models are scored on all of {dataset}, less the slices that they have learned from. The scores are "
+            "kept for an hour."
+        )
     if task is None or task.state != "running":
         st.info(why, icon=":material/rule:")
     runs = [run for model in models for run in model.runs]

@@ -48,7 +48,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
             },
         )
         rings = (
-            "Rings are patients; left of the line the second model of the pair is ahead. A mean and its interval are "
+            "Each ring is a patient; left of the line the second model of the pair is ahead. Mean and interval are "
             "coloured where one model is better."
         )
         st.caption("\n".join(f"- {note}" for note in (rings, *found.notes)))

@@ -83,7 +83,9 @@ def show(seen: Sequence[Snapshot], names: dict[str, str]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         hint = "Draw a box in a figure to zoom in."
         if same := charts.alike(curves):
-            hint += f" One curve hides another: {' and '.join(same)} have learned the same, with one loss and seed."
+            hint += (
+                f" Some curves hide others: {' and '.join(same)} have the same loss and seed and have learned the same."
+            )
         st.caption(hint, width="stretch")
         if now.zoom:
             st.button("Show everything", icon=":material/zoom_out_map:", on_click=show_everything)

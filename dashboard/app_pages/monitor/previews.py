@@ -134,6 +134,5 @@ def playing() -> bool:
 
 def legend() -> None:
     st.caption(
-        "White line: true mask. Blue: found. Orange: missed. Yellow: found where there is none. "
-        "Validation slices, threshold 0.5."
+        "White line: true mask. Blue: found. Orange: missed. Yellow: false alarm. Validation slices, threshold 0.5."
     )

@@ -42,4 +42,4 @@ def same_models(models: Sequence[ListedRun]) -> str:
     for one in models:
         by_weights.setdefault(cached_sha256(one.run.onnx), []).append(METRICS[one.config.metric].label)
     twins = [" and ".join(names) for names in by_weights.values() if len(names) > 1]
-    return f"{'; '.join(twins)} have the same weights: one opinion that counts more than once." if twins else ""
+    return f"{'; '.join(twins)} have the same weights: one opinion is counted more than once." if twins else ""

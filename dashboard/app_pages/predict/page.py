@@ -14,7 +14,7 @@ from dashboard.services import tasks
 
 def main() -> None:
     st.title("Quick prediction")
-    st.caption(f"A chest CT in, its mask out. {NOTICE}")
+    st.caption(f"Upload a chest CT, get the mask of its infection. {NOTICE}")
     models = offered_models.offered()
     if not models:
         show_no_model()
@@ -41,7 +41,7 @@ def show_no_model() -> None:
             navigation.link(navigation.MONITOR, "Watch it learn")
         else:
             st.subheader("No model yet")
-            st.markdown("Masks are drawn by models that were trained before. Train one first: sample data will do.")
+            st.markdown("Predictions need a trained model. Train one first; sample data will do.")
             navigation.link(navigation.TRAIN, "Go to Data and training")
 
 
@@ -57,7 +57,9 @@ def show_prediction(space: Workspace) -> None:
         step3_result.show(space)
     elif not space.answers:
         st.subheader("Preview")
-        st.caption("Is it the scan you meant, with the patient's front up and right side on the left? Then predict.")
+        st.caption(
+            "Check that this is the right scan, with the patient's front up and right side on the left. Then predict."
+        )
         slice_viewer.show(result.preview(space), "predict")
 
 

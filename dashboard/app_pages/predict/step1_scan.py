@@ -67,7 +67,10 @@ def _upload(folder: bool) -> bool:
         key=f"upload-{number}",
         help="NIfTI is .nii or .nii.gz. A PNG or JPG of a single slice works too, without a scale and without mL.",
     )
-    st.caption("It stays on the computer of this dashboard, and is removed after an hour or with the next scan.")
+    st.caption(
+        "The scan stays on the computer that runs this dashboard. It is removed after an hour, or when you open "
+        "another scan."
+    )
     if not sent:
         return False
     st.session_state.uploads = number + 1  # a new widget, so that Streamlit lets go of the files

@@ -53,7 +53,7 @@ def show_models(models: list[ListedRun], space: Workspace | None) -> Chosen:
         key=f"models-{target}",
         placeholder="Choose at least one",
         wrap=True,
-        help="Several models vote: a voxel is in the mask when more than half of them say so.",
+        help="Several models vote: a voxel is in the mask if more than half of the models mark it.",
     )
     url_state.write(runs=ids)
     chosen = Chosen([offered[id] for id in ids], _lungs(models, target))

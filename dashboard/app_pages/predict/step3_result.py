@@ -20,7 +20,7 @@ from dashboard.components import slice_viewer
 from dashboard.formatting import plain, sentence
 from dashboard.services import operating_points
 
-VOTE = "A voxel is in the mask when more than half of the models say so; a tie is left out."
+VOTE = "A voxel is in the mask if more than half of the models mark it; a tie is left out."
 MOST_MM3 = 500
 MOST_POINTS = 5
 """Models whose points stand beside the toggle; those of more are only in the table of models."""
@@ -68,7 +68,7 @@ def _thresholds(space: Workspace, answers: Answers) -> Thresholds:
     if start.each:
         own = st.toggle(
             "Own operating points", True, key=OWN, bind="query-params",
-            help="Each model at what validation has found best for it (Compare)",
+            help="Each model at the threshold and size that were best on its validation part (see Compare)",
         )  # fmt: skip
         if own:
             st.caption(_points(answers, start))
@@ -92,7 +92,7 @@ def _thresholds(space: Workspace, answers: Answers) -> Thresholds:
 
 def _points(answers: Answers, start: Thresholds) -> str:
     """Of each model, as Markdown."""
-    lines = ["The table of models has each one's."]
+    lines = ["See the table of models."]
     if len(start.each) <= MOST_POINTS:
         named = zip(result_figures.names(answers), start.each, strict=True)
         lines = [f"{plain(name)}: {words(at.threshold, at.minimum_mm3)}" for name, at in named]

@@ -96,7 +96,7 @@ def confirm_delete(dataset: Dataset) -> None:
     if ended:
         st.markdown(f"{ended} of its runs stay, with their scores; they cannot be resumed or evaluated again.")
     if active:
-        st.error(f"{active} runs are training on it, or waiting to. Stop them first.", icon=":material/block:")
+        st.error(f"{active} runs are training on it or waiting in the queue. Stop them first.", icon=":material/block:")
     with st.container(horizontal=True):
         if st.button(
             "Delete it",

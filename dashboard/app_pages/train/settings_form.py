@@ -101,8 +101,10 @@ def choose(targets: list[Target]) -> TrainingChoice:
             default="patient",
             required=True,
             format_func=_SPLITS.__getitem__,
-            help="By patient, nobody is on two sides. By slice, as in the thesis, neighbouring slices of one person "
-            "are, which makes scores too high.",
+            help=(
+                "By patient, all slices of a person are on one side. By slice, as in the thesis, neighbouring slices "
+                "of a person are on both sides, which makes scores too high."
+            ),
         )
         base = PRESETS[preset]
         usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
@@ -121,9 +123,9 @@ def choose(targets: list[Target]) -> TrainingChoice:
         size = number("Side of the slices (pixels)", 16, 1024, base.prepare.size, 16)
         filters = number("Filters of the first block", 1, 256, base.model.filters)
         batch = number("Slices a batch", 1, 4096, base.train.batch)
-        help = "Of the split, the first weights and the order of slices"
+        help = "Of the split, the initial weights and the order of the slices"
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
-        help = "Cross-validation: so many trainings a metric, in which everybody is tested once. 1: one split."
+        help = "Cross-validation: so many trainings for each metric; every patient is tested once. 1: a single split."
         folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
     return TrainingChoice(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
 

@@ -17,7 +17,7 @@ def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
     positive = _positive_slices(dataset)
     return [
         ("Cases", len(dataset.cases), "Scans with their masks"),
-        ("Patients", len(dataset.patients), "Of stacked scans, every slice is another one"),
+        ("Patients", len(dataset.patients), "In stacked scans, every slice counts as a patient"),
         ("Slices", sum(case.slices for case in dataset.cases), None),
         ("Positive slices", "none" if positive is None else positive, "Slices on which infection is outlined"),
     ]

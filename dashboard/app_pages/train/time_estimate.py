@@ -34,7 +34,7 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
         st.caption(f"{ahead} {'run is' if ahead == 1 else 'runs are'} ahead in the queue; this training starts after.")
     if tasks.running("measure"):
         if found is None:
-            st.caption("A few training steps are being timed, to tell how long this will take. You need not wait.")
+            st.caption("A few training steps are timed to estimate how long this will take. You need not wait.")
     elif found is None or found.speed.basis == "scaled":
         help = "Time a few training steps of this network; not while something trains"
         if st.button("Measure", icon=":material/timer:", help=help, disabled=bool(ahead)):

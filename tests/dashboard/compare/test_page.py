@@ -99,7 +99,7 @@ SECTIONS = [
     "Which model is better?",
     "Dice of each test scan",
     "Slices",
-    "Take away",
+    "Export",
 ]
 
 

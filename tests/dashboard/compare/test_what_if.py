@@ -97,7 +97,7 @@ def test_the_table_follows_the_sliders(runs: list[Run]) -> None:
         assert dice["At the sliders"][row] == expected.at(0.75, 100).over_scans["dice"].mean
         assert dice["0.5, network's grid"][row] == expected.at(0.5).over_scans["dice"].mean
         assert dice["As evaluated"][row] == evaluation_of(run).model.over_scans["dice"].mean
-    assert any("by the grid alone" in caption.value for caption in app.caption)
+    assert any("only the grid differs" in caption.value for caption in app.caption)
     assert not any((run.folder / FILE).exists() for run in runs), "exploring stores nothing"
 
 

@@ -464,7 +464,11 @@ def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_
     app = well(app.toggle(key=OWN).set_value(False).run())
     assert app.slider(key="threshold").value == 0.5
     assert space.decided.thresholds == Thresholds()
-    assert space.decided.prediction.report.mask == predict_scan(scan, runs).report.mask != expected.report.mask
+    assert (
+        space.decided.prediction.report.mask
+        == predict_scan(scan, runs, threshold=0.5).report.mask
+        != expected.report.mask
+    )
 
 
 def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], tmp_path: Path) -> None:
@@ -488,7 +492,7 @@ def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], t
     expected = predict_scan(scan, runs, tmp_path / "by hand", threshold=None)
     space = the_workspace(app)
     own = space.decided
-    assert own is not None and own.report.mask.voxels == expected.report.mask.voxels
+    assert own is not None and own.prediction.report.mask.voxels == expected.report.mask.voxels
     scene = result.scene(space, own.prediction, own.thresholds)
     masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
     for layer, mask in zip(scene.layers, masks, strict=True):
@@ -710,6 +714,24 @@ def test_a_full_disk_is_told_before_anything_is_computed(
 
     monkeypatch.setattr(uploads, "check_room", full)
     assert "no room" in predict(app).error[0].value
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_disk_that_fills_while_models_answer_costs_that_prediction_only(make: Callable[..., Run]) -> None:
+    """Answers were once written through a memory map, and a full disk ended the dashboard for everybody."""
+    import resource
+
+    make()
+    app = send(open_page(), chest())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))  # the scan has room, the answer has not
+    try:
+        app = predict(app)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "no room for the models' answers" in app.error[0].value
+    assert not list((the_workspace(app).folder / "answers").glob("*"))
+    assert metrics(predict(app)), "with room again it works"
 
 
 # --- whose scan it is, and for how long
