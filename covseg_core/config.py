@@ -1,6 +1,6 @@
 """Configuration of a run: frozen dataclasses that go to `config.json` and back, and the presets as rows of a table.
 
-`docs/settings.md` explains every field; a test holds the two together.
+`docs/reference/settings.md` explains every field; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MetricRow:
     label: str
     """For people."""
     score: str
-    """By which the best epoch is picked, as the curves name it; see docs/metrics.md."""
+    """By which the best epoch is picked, as the curves name it; see docs/reference/metrics.md."""
     loss: str
     """What is minimised. Accuracy and IoU have the same: from one seed they train alike, and differ only in the epoch
     that is kept."""

@@ -41,9 +41,9 @@ def predict(
 ) -> Prediction:
     """Predict the mask of a scan, and write it if an output folder is given.
 
-    The folder gets the files that docs/prediction.md lists: all of them, or on any error none. Files of an earlier
-    prediction in it are replaced and other files stay. A file that was edited since, or is not covseg's, is never
-    overwritten: that is an error.
+    The folder gets the files that docs/reference/prediction.md lists: all of them, or on any error none. Files of an
+    earlier prediction in it are replaced and other files stay. A file that was edited since, or is not covseg's, is
+    never overwritten: that is an error.
 
     Parameters
     ----------

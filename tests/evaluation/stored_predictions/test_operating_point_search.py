@@ -268,7 +268,7 @@ def test_on_the_command_line(
 ) -> None:
     make_run("a")
     make_run("b", width=60.0)
-    code, out, err = covseg("operate", "a", "b")
+    code, out, err = covseg("operating-point", "a", "b")
     assert (code, err) == (0, "")
     points = {id: read_point(Run(Path(os.environ["COVSEG_CHECKPOINTS"]) / id)) for id in "ab"}
     for chosen in points.values():
@@ -305,9 +305,9 @@ def test_on_the_command_line(
         assert "operating point" not in out
         assert json.loads((tmp_path / options[0] / "report.json").read_text())["threshold"] == 0.5
     assert "the operating point of the run" in (tmp_path / "one" / "report.html").read_text()
-    code, out, _ = covseg("operate", "a", "--json")
+    code, out, _ = covseg("operating-point", "a", "--json")
     assert json.loads(out)[0]["run"] == "a" and json.loads(out)[0]["chosen_on"] == "validation"
     code, out, _ = covseg("operate", "a", "--reset")
-    assert (code, out) == (0, "a: back to threshold 0.5\n")
-    code, out, err = covseg("operate", "missing")
+    assert (code, out) == (0, "a: back to threshold 0.5\n"), "the name it had before still works"
+    code, out, err = covseg("operating-point", "missing")
     assert code == 2 and err.startswith("covseg: missing: no such run")
