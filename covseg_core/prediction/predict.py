@@ -47,7 +47,7 @@ def predict(
 
     Parameters
     ----------
-    scan : a file or folder that `data.reading.opening.open_scan` reads: NIfTI, DICOM as folder, file or zip, or a picture
+    scan : what `data.reading.opening` reads: NIfTI, DICOM as folder, file or zip, or a picture
     runs : a model, or several of one target that vote; each has its own way to prepare slices
     threshold : probability from which a voxel is in a mask, above 0 and below 1
     scale : of the scan's values; None to detect it
