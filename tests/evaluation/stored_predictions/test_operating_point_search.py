@@ -107,14 +107,16 @@ def test_it_is_the_best_of_all_that_are_tried(run: Run) -> None:
 
 
 def test_the_sizes_that_are_tried_are_those_of_the_document() -> None:
-    """A paper that cites docs/metrics.md says what was searched: another grid is another method."""
-    text = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
-    said = re.search(r"\(([\d, ]+) mm³; ([\d, ]+) voxels\)", text)
+    """A paper that cites docs/reference/analyses.md says what was searched: another grid is another method."""
+    document = Path(__file__).resolve().parents[3] / "docs" / "reference" / "analyses.md"
+    said = re.search(r"from ([\d, and]+) mm³ \(([\d, and]+) voxels", document.read_text(encoding="utf-8"))
     assert said is not None
-    assert {unit: [f"{size:g}" for size in sizes] for unit, sizes in MINIMUMS.items()} == {
-        "mm3": said[1].split(", "),
-        "voxels": said[2].split(", "),
+    sizes = {
+        unit: [float(size) for size in re.findall(r"\d+", words)]
+        for unit, words in zip(MINIMUMS, said.groups(), strict=True)
     }
+    assert sizes == {unit: list(sizes) for unit, sizes in MINIMUMS.items()}
+    assert list(MINIMUMS) == ["mm3", "voxels"]
 
 
 class Answers:
@@ -151,7 +153,7 @@ class Answers:
 def test_how_a_point_is_picked_by_hand(
     run: Run, monkeypatch: pytest.MonkeyPatch, known: dict, picked: tuple, alone: tuple
 ) -> None:
-    """As docs/metrics.md says it: otherwise two groups with the same scores would report different points."""
+    """As docs/reference/analyses.md says it: from the same scores everybody must get the same point."""
     answers = Answers(known)
     monkeypatch.setattr(operating_point_search, "validation", lambda *_: answers)
     chosen = choose_point(run)
@@ -353,13 +355,14 @@ def test_where_sizes_cannot_be_measured_the_threshold_that_was_best_alone_is_use
 def test_prediction_uses_it_unless_told_otherwise(run: Run, dataset: Dataset) -> None:
     scan = dataset.path(dataset.cases[1], "scan")
     point(run, threshold=0.35, minimum=500.0)
-    used = predict(scan, [run], threshold=None)
+    used = predict(scan, [run])
     assert (used.report.threshold, used.report.minimum_mm3) == (0.35, 500)
     assert used.report.operating == "threshold 0.35, parts from 500 mm³: the operating point of the run"
     assert predict(scan, [run], threshold=0.35, minimum_mm3=500).report.mask == used.report.mask
-    plain = predict(scan, [run])
+    plain = predict(scan, [run], threshold=0.5)
     assert (plain.report.threshold, plain.report.minimum_mm3, plain.report.operating) == (0.5, 0, "")
     assert plain.report.mask != used.report.mask
+    assert predict(scan, [run], minimum_mm3=0).report.mask == plain.report.mask, "the two belong together"
 
 
 def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dataset: Dataset) -> None:
@@ -374,7 +377,9 @@ def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dat
         np.testing.assert_array_equal(used.mask_of(run.id), one.mask)
     np.testing.assert_array_equal(used.mask, sum(one.mask for one in alone) >= 2)
     np.testing.assert_array_equal(used.mask, alone[1].mask)
-    assert (used.mask != predict(scan, runs).mask).any(), "0.5 would give the same: the test shows nothing"
+    assert (used.mask != predict(scan, runs, threshold=0.5).mask).any(), (
+        "0.5 would give the same: the test shows nothing"
+    )
     checked = read_scan(scan)
     answers = ask(checked, runs, Spool())
     later = predict_at(checked, answers, thresholds_of(runs))
@@ -415,7 +420,7 @@ def test_on_the_command_line(
 ) -> None:
     make_run("a")
     make_run("b", width=60.0)
-    code, out, err = covseg("operate", "a", "b")
+    code, out, err = covseg("operating-point", "a", "b")
     assert (code, err) == (0, "")
     points = {id: read_point(Run(Path(os.environ["COVSEG_CHECKPOINTS"]) / id)) for id in "ab"}
     for chosen in points.values():
@@ -452,9 +457,9 @@ def test_on_the_command_line(
         assert "operating point" not in out
         assert json.loads((tmp_path / options[0] / "report.json").read_text())["threshold"] == 0.5
     assert "the operating point of the run" in (tmp_path / "one" / "report.html").read_text()
-    code, out, _ = covseg("operate", "a", "--json")
+    code, out, _ = covseg("operating-point", "a", "--json")
     assert json.loads(out)[0]["run"] == "a" and json.loads(out)[0]["chosen_on"] == "validation"
     code, out, _ = covseg("operate", "a", "--reset")
-    assert (code, out) == (0, "a: back to threshold 0.5\n")
-    code, out, err = covseg("operate", "missing")
+    assert (code, out) == (0, "a: back to threshold 0.5\n"), "the name it had before still works"
+    code, out, err = covseg("operating-point", "missing")
     assert code == 2 and err.startswith("covseg: missing: no such run")
