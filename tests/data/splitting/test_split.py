@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,6 +152,33 @@ def test_by_patient_the_shares_come_close_and_positive_slices_go_everywhere() ->
         parts = split_report(make_split(dataset, SplitConfig(seed=seed)), dataset).parts
         assert all(row.positive for row in parts)
         assert all(abs(row.share - share) < 0.08 for row, share in zip(parts, (0.7, 0.2, 0.1), strict=True))
+
+
+@pytest.mark.parametrize("shares", [(0.7, 0.2, 0.1), (0.5, 0.25, 0.25)])
+@pytest.mark.parametrize("seed", range(8))
+def test_no_way_to_split_a_few_patients_is_much_closer(seed: int, shares: tuple[float, float, float]) -> None:
+    """Every way there is, for six patients: a test part that is too small, or has nothing to find, says nothing.
+
+    Closeness is the sum of differences in shares of slices and of positive slices, and 1 for a part without any.
+    """
+    random = np.random.default_rng(seed)
+    slices = random.integers(10, 60, 6)
+    positives = (slices * random.uniform(0, 0.8, 6)).astype(int) * (seed % 3 > 0)
+    cases = [make_case(f"scan{n}", f"p{n}", [1] * positives[n] + [0] * (slices[n] - positives[n])) for n in range(6)]
+
+    def off(part: tuple[int, ...]) -> float:
+        total = 0.0
+        for number, share in enumerate(shares):
+            mine = np.array(part) == number
+            total += abs(slices[mine].sum() / slices.sum() - share)
+            if positives.any():
+                total += abs(positives[mine].sum() / positives.sum() - share) + (positives[mine].sum() == 0)
+        return total
+
+    best = min(off(way) for way in itertools.product(range(3), repeat=6) if len(set(way)) == 3)
+    split = make_split(make_dataset(*cases), SplitConfig(fractions=shares, seed=seed))
+    where = {id: number for number, part in enumerate(PARTS) for id in split.part(part)}
+    assert off(tuple(where[f"scan{n}"] for n in range(6))) <= best + 0.1 + 1e-9
 
 
 def test_other_seeds_give_other_splits() -> None:
