@@ -1,14 +1,15 @@
-# make test     a fresh machine included: creates .venv, installs what tests need, lints, type-checks, runs pytest
+# make test     a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs and pytest
 #               (Debian's Chromium, too, where root has apt-get; the browser tests are skipped where there is no browser)
 # make run      the dashboard
 # make lint     ruff and mypy only
+# make docs     the site of docs/ in site/; a broken link is an error
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
-# TESTS="tests/test_slices.py"   runs only these instead of all
+# TESTS="tests/evaluation"       runs only these instead of all
 
 PYTHON ?= python3
 TESTS ?=
@@ -17,12 +18,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format run bench clean browser screenshots
+.PHONY: help test lint format run bench clean browser docs screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-test: lint browser
+test: lint docs browser
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/dev
@@ -45,6 +46,12 @@ browser:
 	apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null || \
 		echo "Chromium could not be installed: the browser tests will be skipped" >&2
 
+docs: site/index.html
+
+# The stamp of the site is its first page: the site is made again after any of these has changed.
+site/index.html: $(VENV)/docs mkdocs.yml $(shell find docs covseg_core -name '*.md' -o -name '*.png' -o -name '*.py')
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict || { rm -f $@; exit 1; } # else the page would pass for a stamp
+
 screenshots: $(VENV)/dev browser
 	$(BIN)/python docs/screenshots.py
 
@@ -54,7 +61,7 @@ run: $(VENV)/run
 bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-# The two files below are stamps: they stand for an environment that holds what the requirements name.
+# The three files below are stamps: they stand for an environment that holds what the requirements name.
 $(VENV)/run: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "covseg needs Python 3.11 to 3.13; say which: PYTHON=python3.12 make test" >&2; exit 1; }
@@ -67,6 +74,10 @@ $(VENV)/dev: $(VENV)/run requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/docs: $(VENV)/run requirements-docs.txt
+	$(PIP) -r requirements-docs.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +

@@ -33,7 +33,7 @@ from covseg_core.config import METRICS, RunConfig, SplitConfig, TrainConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.files import write_json
 from covseg_core.runs import Run
-from covseg_core.training.previews import PreviewSlice
+from covseg_core.runs.previews import PreviewSlice
 
 ROOT = Path(__file__).resolve().parent.parent
 PACE = 2.0

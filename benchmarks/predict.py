@@ -31,7 +31,7 @@ from rich.table import Table
 from covseg_core.config import PRESETS, RunConfig
 from covseg_core.files import write_json
 from covseg_core.prediction.inference import Segmenter, usable_cores
-from covseg_core.prediction.predict import predict_scan
+from covseg_core.prediction.predict import predict
 from covseg_core.runs import Run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -162,7 +162,7 @@ def memory(table: Table, runs: list[Run], folder: Path) -> None:
 def predict_long(scan: Path, runs: list[Run], output: Path) -> float:
     """Seconds of a prediction with everything written."""
     started = time.perf_counter()
-    predict_scan(scan, runs, output)
+    predict(scan, runs, output)
     return time.perf_counter() - started
 
 

@@ -27,11 +27,12 @@ from covseg_core.data.phantom.phantom import make_phantom
 from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.data.splitting.split import Split
 from covseg_core.runs import Standardisation, create_run
+from covseg_core.runs.previews import write_preview_slices
 from covseg_core.training.batches import PlainBatches, TrainingBatches
 from covseg_core.training.callbacks import Follow, Record, Session
 from covseg_core.training.device import set_up
 from covseg_core.training.heartbeat import Heart
-from covseg_core.training.previews import choose_previews, write_preview_slices
+from covseg_core.training.previews import choose_previews
 from covseg_core.training.train import compiled, previewer
 
 

@@ -43,9 +43,10 @@ import streamlit as st
 st.set_page_config(layout="wide")
 from covseg_core import runs
 from covseg_core.data.library import datasets
+from covseg_core.evaluation.model import single_runs
 from dashboard.components import slice_viewer
 dataset = datasets.load_dataset("bench")
-slice_viewer.show(slice_viewer.scene_of_case(dataset, dataset.cases[0], runs.list_runs()), "bench")
+slice_viewer.show(slice_viewer.scene_of_case(dataset, dataset.cases[0], single_runs(runs.list_runs())), "bench")
 """
 IMAGES = "[...document.querySelectorAll('img[src^=\"data:image/jpeg\"]')]"
 STEP = f"""

@@ -7,10 +7,10 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -89,6 +89,11 @@ def read_json(path: Path, kind: type[T]) -> T:
         raise CovsegError(path, str(error), f"JSON of {kind.__name__}") from None
 
 
+def cached_json(path: Path, kind: type[T]) -> T:
+    """As `read_json`, read again only once the file's stamp has changed. Shared: nobody may change what it holds."""
+    return cast(T, _json(path, cast(Hashable, kind), stamp(path)))
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as handle:
@@ -111,6 +116,11 @@ def stamp(path: Path) -> Stamp | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+@functools.lru_cache(maxsize=1024)
+def _json(path: Path, kind: Any, stamp: Stamp | None) -> Any:
+    return read_json(path, kind)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,7 +1,7 @@
 """The shipped models: trained on the real data as `covseg train` does it, and put where git keeps them.
 
-    python docs/pretrained.py train --data ../shared/data [--folder FOLDER]   data set and trainings in FOLDER
-    python docs/pretrained.py publish --data ../shared/data [--folder FOLDER] finished ones to checkpoints/pretrained/
+    python docs/pretrained.py train --data DATA [--folder FOLDER]       data set and trainings in FOLDER
+    python docs/pretrained.py publish --data DATA [--folder FOLDER]     finished ones to checkpoints/pretrained/
 
 Training takes hours on two CPU cores, goes on in the background and can be asked for again after an interruption. What
 is published is the run folder without weights for resuming, previews, logs and test predictions, which show the data's
@@ -26,7 +26,7 @@ from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.scores import ScanScore
 from covseg_core.files import sha256_file, write_bytes, write_json
-from covseg_core.prediction.predict import predict_scan
+from covseg_core.prediction.predict import predict
 from covseg_core.runs import RESUMABLE, Run, Status, jobs
 from covseg_core.runs.training_data import write_training_data
 
@@ -141,7 +141,7 @@ def elsewhere(run: Run, data: Path) -> list[str]:
     }
     for name, what in scans.items():
         lungs = Run(SHIPPED / "lung") if run.config.target == "infection" and (SHIPPED / "lung").is_dir() else None
-        report = predict_scan(data / "dicom" / name, [run], lungs=lungs).report
+        report = predict(data / "dicom" / name, [run], lungs=lungs).report
         ml = report.mask.volume_ml
         volume = "unknown" if ml is None else f"{ml:,.1f} mL"
         if report.lungs and report.lungs.beyond_ml:

@@ -17,22 +17,36 @@ CORE = ROOT / "covseg_core"
 DASHBOARD = ROOT / "dashboard"
 
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax", "tf2onnx"}
-MODEL_MODULES = {
-    "covseg_core.training.batches",
-    "covseg_core.training.calibrate",
-    "covseg_core.training.callbacks",
-    "covseg_core.training.device",
-    "covseg_core.training.export",
-    "covseg_core.training.metrics",
-    "covseg_core.training.losses",
-    "covseg_core.training.resume",
-    "covseg_core.training.train",
-    "covseg_core.training.unet",
-    "covseg_core.worker",
+TRAINING = "covseg_core.training"
+"""The one room that may import a framework."""
+DOORS = {"covseg_core.worker", "covseg_core.cli.export"}
+"""Who comes into it: the worker's process, and the command that makes a run's `model.onnx` again."""
+GROUND = {f"covseg_core.{name}" for name in ("config", "errors", "files", "paths", "progress", "version")}
+CORE_LAYERS = [
+    GROUND,
+    {"covseg_core.data"},
+    {"covseg_core.rendering"},
+    {"covseg_core.runs"},
+    {"covseg_core.prediction"},
+    {"covseg_core.evaluation"},
+    {"covseg_core.figures"},
+    {"covseg_core.evidence"},
+    {"covseg_core.cli"},
+]
+"""Rooms of the core from the ground up: each may import itself and what stands below it, and nothing else."""
+BELOW_TRAINING = GROUND | {"covseg_core.data", "covseg_core.runs"}
+APART = {"covseg_core", "covseg_core.__main__", "covseg_core.worker"}
+"""The package's face, and the entries of its processes."""
+SHARED = {"dashboard.services", "dashboard.formatting"}
+DASHBOARD_LAYERS: dict[str, set[str]] = {
+    "dashboard.formatting": set(),
+    "dashboard.navigation": set(),
+    "dashboard.services": {"dashboard.formatting"},
+    "dashboard.components": SHARED,
+    "dashboard.app_pages": SHARED | {"dashboard.components", "dashboard.navigation"},
+    "dashboard.app": {"dashboard.navigation", "dashboard.services.startup", "dashboard.services.upload_receiver"},
 }
-"""Modules that may import a framework."""
-COMMANDS = {"covseg_core.cli.export"}
-"""May import model modules, inside the function of a command that needs them."""
+"""What each room of the dashboard may import beside itself and the core; a page never another page."""
 
 
 def _files(folder: Path) -> list[Path]:
@@ -53,6 +67,11 @@ def _imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import; the graph below reads absolute ones"
             found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def _path(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 GRAPH = {_module(path): _imports(path) for path in _files(CORE)}
@@ -81,11 +100,72 @@ def _in_a_fresh_python(code: str) -> str:
     return result.stdout.strip()
 
 
+def _within(name: str, rooms: set[str]) -> bool:
+    """Whether a module is one of these rooms or stands in one."""
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+def _ours(path: Path) -> set[str]:
+    """Modules of the project that a file imports."""
+    return {name for name in _imports(path) if _top(name) in {"covseg_core", "dashboard"} and _path(name).is_file()}
+
+
+CORE_MODULES = sorted(set(GRAPH) - APART)
+OUTSIDE = sorted(name for name in GRAPH if not _within(name, {TRAINING} | DOORS))
+PAGES = _files(DASHBOARD)
+
+
 def test_the_graph_is_read() -> None:
     """The tests below would pass on an empty graph."""
     assert "covseg_core.files" in GRAPH["covseg_core.data.library.datasets"]
     assert "keras" in _reachable("covseg_core.training.unet")
-    assert set(GRAPH) >= MODEL_MODULES | COMMANDS, "a module was renamed: change the sets above"
+    assert set(GRAPH) >= DOORS
+    assert "covseg_core.config" in _ours(_path("dashboard.services.model_catalog"))
+
+
+@pytest.mark.parametrize("module", CORE_MODULES)
+def test_imports_of_the_core_run_down_only(module: str) -> None:
+    """What stands below never needs what stands above: a reader can begin at the ground and finds no circle."""
+    if _within(module, {TRAINING}):
+        allowed = BELOW_TRAINING | {TRAINING}
+    else:
+        floor = next((floor for floor, rooms in enumerate(CORE_LAYERS) if _within(module, rooms)), None)
+        assert floor is not None, f"{module} has no room: give it one in CORE_LAYERS"
+        allowed = set().union(*CORE_LAYERS[: floor + 1]) | ({TRAINING} if module in DOORS else set())
+    wrong = {name for name in _ours(_path(module)) if name != "covseg_core" and not _within(name, allowed)}
+    assert not wrong, f"{module} is not to import these"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: _module(path))
+def test_imports_of_the_dashboard_run_down_only(path: Path) -> None:
+    """A page that imports another page, or a service that draws, makes every change a change of everything."""
+    module = _module(path)
+    if module == "dashboard":
+        return
+    room = next(name for name in sorted(DASHBOARD_LAYERS, key=len, reverse=True) if _within(module, {name}))
+    own = ".".join(module.split(".")[:3]) if room == "dashboard.app_pages" else room
+    allowed, faces = (
+        {own, "covseg_core", *DASHBOARD_LAYERS[room]},
+        {"dashboard", "dashboard.app_pages", "dashboard.services"},
+    )
+    wrong = {name for name in _ours(path) - faces if not _within(name, allowed)}
+    assert not wrong, f"{module} is not to import these"
+
+
+def test_no_module_of_the_dashboard_is_imported_by_a_bare_name() -> None:
+    """Streamlit puts the folder of app.py on the path: `import navigation` would work, and make a second copy."""
+    bare = {path.relative_to(DASHBOARD).with_suffix("").parts[0] for path in PAGES} - {"__init__"}
+    for path in [*PAGES, *_files(ROOT / "benchmarks")]:
+        assert not {name for name in _imports(path) if _top(name) in bare}, path
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Directly or through others: neither could be understood, moved or tested without the other."""
+    files = [path for path in (*_files(CORE), *PAGES) if path.name != "__init__.py"]
+    graph = {_module(path): _ours(path) for path in files}
+    while leaves := {name for name, imports in graph.items() if not (imports - {name}) & graph.keys()}:
+        graph = {name: imports for name, imports in graph.items() if name not in leaves}
+    assert not graph, f"circles among {sorted(graph)}"
 
 
 @pytest.mark.parametrize("module", sorted(GRAPH))
@@ -93,21 +173,22 @@ def test_the_core_never_imports_streamlit(module: str) -> None:
     assert not {name for name in GRAPH[module] if _top(name) in {"streamlit", "dashboard"}}
 
 
-@pytest.mark.parametrize("module", sorted(set(GRAPH) - MODEL_MODULES))
-def test_only_model_modules_import_a_framework(module: str) -> None:
+@pytest.mark.parametrize("module", OUTSIDE)
+def test_only_training_imports_a_framework(module: str) -> None:
     assert not {name for name in GRAPH[module] if _top(name) in FRAMEWORKS}
 
 
-@pytest.mark.parametrize("module", sorted(set(GRAPH) - MODEL_MODULES - COMMANDS))
-def test_other_modules_never_reach_a_model_module(module: str) -> None:
+@pytest.mark.parametrize("module", OUTSIDE)
+def test_nobody_reaches_training_but_by_its_doors(module: str) -> None:
     """Not even inside a function: importing, evaluating and predicting must work without waiting for TensorFlow."""
-    reached = _reachable(module)
-    assert not {name: importer for name, importer in reached.items() if name in MODEL_MODULES}
+    reached = {name: by for name, by in _reachable(module).items() if _within(name, {TRAINING})}
+    assert not {name for name, by in reached.items() if by not in DOORS and not _within(by, {TRAINING})}
 
 
 def test_importing_every_other_module_loads_no_framework_and_no_streamlit() -> None:
     """What the graph cannot see: a third-party package that brings TensorFlow along."""
-    modules = sorted(set(GRAPH) - MODEL_MODULES - {"covseg_core.__main__"})
+    apart = {TRAINING, "covseg_core.worker", "covseg_core.__main__"}
+    modules = sorted(name for name in GRAPH if not _within(name, apart))
     loaded = _in_a_fresh_python(
         f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
         f"print(*sorted({FRAMEWORKS | {'streamlit'}} & set(sys.modules)))"
@@ -131,12 +212,10 @@ print(*sorted({FRAMEWORKS} & set(sys.modules)))
     assert _in_a_fresh_python(code) == ""
 
 
-@pytest.mark.parametrize("path", _files(DASHBOARD), ids=lambda path: path.name)
-def test_no_page_names_a_framework_or_a_model_module(path: Path) -> None:
-    imports = _imports(path)
-    assert not {name for name in imports if _top(name) in FRAMEWORKS or name in MODEL_MODULES}
-    for name in imports & set(GRAPH):
-        assert not MODEL_MODULES & set(_reachable(name)), f"{path} imports {name}, which leads to a model module"
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: _module(path))
+def test_no_page_names_a_framework_or_training(path: Path) -> None:
+    imports, apart = _imports(path), {TRAINING, "covseg_core.worker"}
+    assert not {name for name in imports if _top(name) in FRAMEWORKS or _within(name, apart)}
 
 
 def test_every_package_the_code_imports_is_installed_by_the_requirements() -> None:

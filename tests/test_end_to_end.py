@@ -12,7 +12,7 @@ import pytest
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.library.importing import import_dataset, import_sample
 from covseg_core.evaluation.evaluate import evaluate_runs
-from covseg_core.prediction.predict import predict_scan
+from covseg_core.prediction.predict import predict
 from covseg_core.runs import Run, jobs
 from covseg_core.runs.training_data import read_training_data
 
@@ -39,7 +39,7 @@ def test_sample_data_to_three_models_to_the_mask_of_a_new_scan(tmp_path: Path):
     dataset = load_dataset("sample")
     [case_id, *_] = runs[0].split.test
     scan = dataset.path(dataset.case(case_id), "scan")
-    predict_scan(scan, runs, tmp_path / "out")
+    predict(scan, runs, tmp_path / "out")
     mask, ct = nib.load(tmp_path / "out" / "mask.nii.gz"), nib.load(scan)
     assert mask.shape == ct.shape
     assert np.array_equal(mask.affine, ct.affine)
@@ -67,6 +67,6 @@ def test_real_scans_to_a_model_that_beats_every_baseline(real_data: Path, tmp_pa
     assert not evaluation.spacing_known, "the sample's spacing is a placeholder: no mL may be quoted"
 
     scan = real_data / "ct20" / "coronacases_004" / "ct.nii.gz"
-    prediction = predict_scan(scan, [run], tmp_path / "out")
+    prediction = predict(scan, [run], tmp_path / "out")
     assert prediction.mask.shape == (120, 256, 256)
     assert nib.load(tmp_path / "out" / "mask.nii.gz").shape == nib.load(scan).shape

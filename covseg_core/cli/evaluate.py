@@ -36,17 +36,13 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
     """Score each RUN with every measure on the same test cases, beside the trivial baselines.
 
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
-    docs/metrics.md defines the measures.
+    docs/reference/metrics.md defines the measures.
     """
-    from covseg_core.evaluation.cross_validation.folds import evaluate_folds, of_several_folds
-    from covseg_core.evaluation.evaluate import evaluate_runs
+    from covseg_core.evaluation.cross_validation.evaluate import evaluate as evaluate_models
 
     runs = [run for id in run_ids for run in open_runs(id)]
     with progress_bar("Evaluating", quiet=as_json) as progress:
-        if dataset is None and of_several_folds(runs):
-            comparison = evaluate_folds(runs, empty, progress)
-        else:
-            comparison = evaluate_runs(runs, dataset, empty, progress)
+        comparison = evaluate_models(runs, dataset, empty, progress)
     if as_json:
         print_json({**vars(comparison), "verdict": verdict(comparison)})
     else:

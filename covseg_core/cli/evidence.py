@@ -24,21 +24,19 @@ def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
     Settings, split, hashes of the data, software, weights, tables and figures; no image or mask of a patient.
     """
-    from covseg_core.evaluation.cross_validation.folds import evaluate_folds, folds_of, of_several_folds
-    from covseg_core.evaluation.evaluate import evaluate_runs
+    from covseg_core.evaluation.cross_validation.evaluate import evaluate, models_of
     from covseg_core.evidence.bundle import write_bundle
 
     runs = list(dict.fromkeys(run for id in run_ids for run in open_runs(id)))
-    folded = of_several_folds(runs)
     with progress_bar("Evaluating", quiet=as_json) as progress:
-        comparison = evaluate_folds(runs, progress=progress) if folded else evaluate_runs(runs, progress=progress)
-    manifest = write_bundle(folds_of(runs) if folded else runs, comparison, output)
+        comparison = evaluate(runs, progress=progress)
+    manifest = write_bundle(models_of(runs), comparison, output)
     if as_json:
         print_json(manifest)
         return
     size = output.stat().st_size / 1e6
     console().print(f"{output}: {len(manifest.files)} files, {size:.1f} MB", soft_wrap=True)
-    if folded:
+    if comparison.evaluations[0].folds:
         console().print(comparison.evaluations[0].notes[0], soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from covseg_core.prediction.output.report import MaskReport, Report
     from covseg_core.prediction.predict import Prediction
     from covseg_core.progress import Progress
-    from covseg_core.runs import Run
 
-LUNGS = "lung"
-"""Run of the shipped lung model."""
 NO_LUNGS = "none"
 
 
@@ -54,8 +51,6 @@ def predict(
     output: Path,
     lungs: str | None,
     as_json: bool,
-    threshold: float | None,
-    minimum_mm3: float | None,
     **settings: Any,
 ) -> None:
     """Write the mask of a SCAN, in its own geometry, to DIR/mask.nii.gz.
@@ -65,7 +60,8 @@ def predict(
 
     With several runs (--run A --run B, or --run A B) a voxel is in the mask when more than half of the models say so;
     each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to DIR/disagreement.nii.gz. A run with
-    an operating point (`covseg operate`) is used at that, unless --threshold or --min-size set all models alike.
+    an operating point (`covseg operating-point`) is used at that, unless --threshold or --min-size set all models
+    alike.
 
     DIR/report.html is a page to print; report.csv and report.json have the same figures, settings and versions. A
     lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.
@@ -73,39 +69,17 @@ def predict(
     All files are written or none. Those of an earlier prediction in DIR are replaced, unless they were edited since.
     """
     from covseg_core.files import to_json
-    from covseg_core.prediction.predict import predict_scan
+    from covseg_core.prediction.predict import predict as predict_scan
     from covseg_core.runs import open_run
-    from covseg_core.runs.operating_point import DEFAULT
 
     models = [open_run(run) for run in (*runs, *more_runs)]
-    if minimum_mm3 is not None:  # the two of a point belong together: with one of them given, the other is its default
-        threshold = DEFAULT if threshold is None else threshold
-    settings |= {"threshold": threshold, "minimum_mm3": minimum_mm3 or 0.0}
+    settings["lungs"] = "shipped" if lungs is None else None if lungs == NO_LUNGS else open_run(lungs)
     with _bar(quiet=as_json) as progress:
-        lung = _lung_model(lungs, models)
-        prediction = predict_scan(scan, models, output, lungs=lung, progress=progress, **settings)
+        prediction = predict_scan(scan, models, output, progress=progress, **settings)
     if as_json:
         click.echo(to_json(prediction.report).decode(), nl=False)
     else:
         _print(prediction)
-
-
-def _lung_model(named: str | None, models: Sequence[Run]) -> Run | None:
-    """The lung model to ask: the one named, or for models of infection the shipped one, if it is there."""
-    from covseg_core.errors import RunError
-    from covseg_core.runs import open_run
-
-    if named == NO_LUNGS:
-        return None
-    if named is not None:
-        return open_run(named)
-    if any(model.config.target == "lung" for model in models):
-        return None
-    try:
-        shipped = open_run(LUNGS)
-    except RunError:
-        return None
-    return shipped if shipped.config.target == "lung" and shipped.onnx.is_file() else None
 
 
 @contextmanager

@@ -144,7 +144,7 @@ def _row_or_rows(id: str, found: Sequence[Run]) -> Any:
 
 def row(run: Run) -> dict[str, Any]:
     """What a list shows of a run."""
-    from covseg_core.training.schedule import best_epoch
+    from covseg_core.runs.history import best_epoch
 
     config, status = run.config, run.status
     score = f"val_{METRICS[config.metric].score}"

@@ -27,9 +27,9 @@ def shift(run_ids: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> No
     """
     from covseg_core.evaluation.studies.source_drop import drops_of
     from covseg_core.evaluation.studies.source_matrix import by_model
-    from covseg_core.evaluation.studies.source_shift import measure_shift, models_of
+    from covseg_core.evaluation.studies.source_shift import measure_shift, runs_by_model
 
-    models = models_of([run for id in run_ids for run in open_runs(id)])
+    models = runs_by_model([run for id in run_ids for run in open_runs(id)])
     runs = [run for several in models.values() for run in several]
     with progress_bar("Scoring", quiet=as_json) as progress:
         found = by_model(measure_shift(runs, names, progress), models)

@@ -1,87 +1,63 @@
-"""Which scores of models can stand side by side: those that are stored, and what models can be scored on.
-
-Plain functions, no Streamlit.
-"""
+"""Which models can stand side by side: those whose stored scores fit each other, and what models can be scored on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from covseg_core.data.library.datasets import load_dataset
-from covseg_core.errors import CovsegError
+from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation import wording
-from covseg_core.evaluation.cross_validation import folded_run
-from covseg_core.evaluation.results import VERSION, Comparison, Evaluation
-from covseg_core.files import cached_sha256
-from covseg_core.runs import Run
+from covseg_core.evaluation.cross_validation.folds import by_fold
+from covseg_core.evaluation.cross_validation.merge import merge
+from covseg_core.evaluation.empty_policy import with_policy
+from covseg_core.evaluation.model import Model
+from covseg_core.evaluation.results import Comparison
+from covseg_core.evaluation.stored_scores import check_mergeable, stored_comparison
 
+APART = "Models of a cross-validation can be compared with others of the same folds, not with those of another split."
 FOLDS_ELSEWHERE = (
     "Models of a cross-validation are scored on their own folds only. On other data every fold predicts every scan: "
-    "their mean has no mask, so no voxels that tables and verdict could count. *Other sources* below shows that mean."
+    "their mean has no mask, so there are no voxels for tables and verdict to count. *Other sources* below shows that "
+    "mean."
 )
 
 
-def stored_comparison(
-    chosen: Sequence[Run], stored: Callable[[str], Evaluation | None]
-) -> tuple[Comparison | None, str]:
-    """The evaluations in the runs' folders, if they can stand side by side; else None and the reason, one sentence.
+def compared(models: Sequence[Model]) -> tuple[Comparison | None, str]:
+    """The stored scores of models, if they can stand side by side; else None and the reason, one sentence.
 
-    They can if each belongs to the run's present model, and all were made on the same slices of the same dataset, with
-    one policy and threshold.
-
-    Parameters
-    ----------
-    stored : run id -> its evaluation, None if there is none; may raise `CovsegError`
+    They can if each belongs to its model as it is now, and all were made on the same slices of the same dataset, with
+    one policy and threshold; folds if they are the same folds.
     """
-    if folded_run.any_in(chosen):
-        return _stored_folds(chosen, stored)
-    evaluations = []
-    for run in chosen:
-        try:
-            evaluation = stored(run.id)
-        except CovsegError:
-            evaluation = None  # of another version, or damaged
-        if evaluation is None:
-            return None, f"{run.id} has not been scored yet."
-        if evaluation.version != VERSION or evaluation.model_sha256 != cached_sha256(run.onnx):
-            return None, f"The scores of {run.id} belong to an earlier model of this run."
-        evaluations.append(evaluation)
-    first = evaluations[0]
-    for other in evaluations[1:]:
-        if _conditions(other) != _conditions(first):
-            return None, f"{first.run} and {other.run} were not scored under the same conditions."
-    leaky = any(evaluation.leaky for evaluation in evaluations)
-    return Comparison(first.dataset, first.part, leaky, tuple(evaluations)), ""
+    folded = [bool(model.folds) for model in models]
+    if any(folded) and (not all(folded) or len({model.folds for model in models}) > 1):
+        return None, APART
+    try:
+        if not any(folded):
+            return stored_comparison([run for model in models for run in model.runs]), ""
+        comparisons = [stored_comparison(fold) for fold in by_fold(models)]
+        for comparison in comparisons:
+            check_mergeable(comparison)
+    except RunError as error:
+        return None, f"{error.what} {error.found}."
+    if len({(each.dataset, each.evaluations[0].fingerprint) for each in comparisons}) > 1:
+        return None, APART
+    return _put_together(models, comparisons), ""
 
 
-def _stored_folds(chosen: Sequence[Run], stored: Callable[[str], Evaluation | None]) -> tuple[Comparison | None, str]:
-    """As `stored_comparison`, of all folds together."""
-    folds = folded_run.fold_by_fold(chosen)
-    if not folds:
-        return None, folded_run.APART
-    comparisons = []
-    for fold in folds:
-        comparison, why = stored_comparison(fold, stored)
-        if comparison is None:
-            return None, why
-        if any(one.own.test_counts is None for one in comparison.evaluations):
-            return None, f"The scores of {fold[0].id} were made by an earlier version of covseg."
-        comparisons.append(comparison)
-    datasets = {(each.dataset, each.evaluations[0].fingerprint) for each in comparisons}
-    return (folded_run.put_together(chosen, comparisons), "") if len(datasets) == 1 else (None, folded_run.APART)
-
-
-def grounds(chosen: Sequence[Run], names: Sequence[str]) -> list[str]:
+def grounds(models: Sequence[Model], names: Sequence[str]) -> list[str]:
     """What the models can be scored on, the natural one first: "" for their common test part, or one of the datasets.
 
     Without a common test part, that is what none has learned from in their own dataset. Folds have no other than
     theirs: together they have learned from everybody.
     """
-    if folded_run.any_in(chosen):
+    if any(model.folds for model in models):
         return [""]
-    configs = [run.config for run in chosen]
+    configs = [model.config for model in models]
     own = configs[0].dataset
-    tests = [{id: sorted(zs) for id, zs in run.split.test.items() if zs} for run in chosen]
+    tests = [{id: sorted(zs) for id, zs in model.test.items() if zs} for model in models]
     common = all(
         (config.dataset, config.fingerprint, config.target) == (own, configs[0].fingerprint, configs[0].target)
         and test == tests[0]
@@ -117,15 +93,20 @@ def notes(comparison: Comparison) -> list[str]:
     return found + list(dict.fromkeys(note for evaluation in comparison.evaluations for note in evaluation.notes))
 
 
-def _conditions(evaluation: Evaluation) -> tuple[object, ...]:
-    """What has to be equal for two evaluations to stand in one table."""
-    return (
-        evaluation.dataset,
-        evaluation.fingerprint,
-        evaluation.part,
-        evaluation.target,
-        evaluation.policy,
-        evaluation.threshold,
-        evaluation.units,
-        tuple((score.case, score.z) for score in evaluation.model.slices),
-    )
+def _put_together(models: Sequence[Model], comparisons: Sequence[Comparison]) -> Comparison:
+    """One comparison over all folds, from those of each; kept, since it takes a while and pages ask often."""
+    policy = comparisons[0].evaluations[0].policy
+    alike = tuple(with_policy(comparison, policy) for comparison in comparisons)
+    return _merged(_Parts(tuple(each.key for each in alike), tuple(models), alike))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    key: tuple[tuple[tuple[str, ...], ...], ...]
+    models: tuple[Model, ...] = dataclasses.field(compare=False)
+    comparisons: tuple[Comparison, ...] = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=4)
+def _merged(parts: _Parts) -> Comparison:
+    return merge(parts.models, parts.comparisons)

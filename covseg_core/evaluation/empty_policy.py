@@ -52,7 +52,7 @@ def order_change(comparison: Comparison) -> str:
             changes.append(f"over {level} ({told})")
     if not changes:
         return ""
-    return f"What empty pairs count changes the order of the models in mean Dice {' and '.join(changes)}."
+    return f"The order of the models in mean Dice depends on how empty masks are scored: {' and '.join(changes)}."
 
 
 def _scores(scores: Scores, policy: EmptyPolicy) -> Scores:

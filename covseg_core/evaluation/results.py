@@ -72,7 +72,12 @@ class Evaluation:
     notes: tuple[str, ...]
     """What a reader has to know, one sentence each."""
     folds: int = 0
-    """Runs of a cross-validation that this is merged from, see `folding`; 0 for the evaluation of one run."""
+    """Runs of a cross-validation that this is merged from, see `merge`; 0 for the evaluation of one run."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Changes with every evaluation, and not with its policy: what is made of the predictions is kept by it."""
+        return self.run, self.created, self.model_sha256, self.dataset, str(self.slices)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,11 @@ class Comparison:
     leaky: bool
     """For at least one of the runs."""
     evaluations: tuple[Evaluation, ...]
+
+    @property
+    def key(self) -> tuple[tuple[str, ...], ...]:
+        """Changes with every evaluation, and with the policy: what is made of the scores is kept by it."""
+        return tuple((*evaluation.key, evaluation.policy) for evaluation in self.evaluations)
 
     @property
     def baselines(self) -> tuple[Scores, ...]:

@@ -2,7 +2,7 @@
 
 `manifest.json` names every file with its SHA-256, the dataset with the SHA-256 of each of its scans and masks, and the
 software. No image and no mask of a patient is in it: who has the same data can repeat the evaluation
-(`covseg_core.evaluation.verify`), and nobody else learns more than the numbers. Of a cross-validation it holds the
+(`covseg_core.evidence.verify`), and nobody else learns more than the numbers. Of a cross-validation it holds the
 runs of all folds, and their comparison as one model for each metric.
 """
 
@@ -17,12 +17,13 @@ from pathlib import Path
 
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.errors import DatasetError, RunError
-from covseg_core.evaluation.cross_validation.folds import Folds, by_fold, stored_comparison
-from covseg_core.evaluation.cross_validation.merge import joined_sha256
+from covseg_core.evaluation.cross_validation.folds import by_fold
 from covseg_core.evaluation.empty_policy import with_policy
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
-from covseg_core.evidence.contents import Model, exhibits
-from covseg_core.files import atomic_path, sha256_file, to_json
+from covseg_core.evaluation.stored_scores import check_mergeable, stored_comparison
+from covseg_core.evidence.contents import exhibits
+from covseg_core.files import atomic_path, to_json
 from covseg_core.runs import Run
 from covseg_core.runs.jobs import versions
 
@@ -65,7 +66,7 @@ def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) ->
 
     Parameters
     ----------
-    models : runs that were compared, or models of the same folds
+    models : that were compared: single runs, or models of the same folds
     comparison : of `evaluate_runs(runs)` on their own test part, or of `evaluate_folds`, in the order of the models
     path : the zip; one that exists is replaced
 
@@ -78,11 +79,11 @@ def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) ->
     dataset = load_dataset(comparison.dataset)
     if dataset.fingerprint != comparison.evaluations[0].fingerprint:
         raise DatasetError(dataset.name, "has changed since the evaluation", "the same scans and masks")
-    runs = [run for model in models for run in _runs(model)]
+    runs = [run for model in models for run in model.runs]
     for run in runs:
         _check_whole(run)
     folds = _fold_comparisons(models, comparison)
-    _check_scored(models, comparison, folds)
+    _check_scored(models, comparison)
     files = {COMPARISON: to_json(comparison), **exhibits(models, comparison, folds)}
     manifest = Manifest(
         FOLDS_VERSION if folds else VERSION, datetime.now(UTC).isoformat(timespec="seconds"),
@@ -101,10 +102,6 @@ def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) ->
     return manifest
 
 
-def _runs(model: Model) -> Sequence[Run]:
-    return model.runs if isinstance(model, Folds) else [model]
-
-
 def _check_whole(run: Run) -> None:
     if missing := [name for name in NEEDED if not (run.folder / name).is_file()]:
         raise RunError(run.id, f"has no {' and no '.join(missing)}", "a finished run")
@@ -112,28 +109,21 @@ def _check_whole(run: Run) -> None:
 
 def _fold_comparisons(models: Sequence[Model], comparison: Comparison) -> list[Comparison]:
     """Of each fold, from the files of its runs; none if the models are runs."""
-    folds = by_fold([model for model in models if isinstance(model, Folds)])
     found = []
-    for fold in folds:
+    for fold in by_fold(models):
         stored = stored_comparison(fold)
-        if stored is None:
-            expected = f"`covseg evaluate {fold[0].config.experiment}` once more"
-            raise RunError(fold[0].id, "its scores are missing, or belong to an earlier model", expected)
+        check_mergeable(stored)
         found.append(with_policy(stored, comparison.evaluations[0].policy))
     return found
 
 
-def _check_scored(models: Sequence[Model], comparison: Comparison, folds: Sequence[Comparison]) -> None:
+def _check_scored(models: Sequence[Model], comparison: Comparison) -> None:
     """Raise unless the comparison is of these models, in their order, as they are now."""
     if (ours := [model.id for model in models]) != (scored := [one.run for one in comparison.evaluations]):
         raise RunError(", ".join(ours), f"the comparison is of {', '.join(scored)}", "that of these models")
-    for number, (model, evaluation) in enumerate(zip(models, comparison.evaluations, strict=True)):
-        if isinstance(model, Folds):
-            sha256 = joined_sha256([fold.evaluations[number].model_sha256 for fold in folds])
-        else:
-            sha256 = sha256_file(model.onnx)
-        if sha256 != evaluation.model_sha256:
-            raise RunError(model.id, "its scores belong to an earlier model", "an evaluation of the present one")
+    for model, evaluation in zip(models, comparison.evaluations, strict=True):
+        if model.sha256 != evaluation.model_sha256:
+            raise RunError(model.id, "has scores of an earlier model", "an evaluation of the present one")
 
 
 def _files(run: Run) -> dict[str, bytes]:

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from covseg_core.evaluation import data_frames, wording
-from covseg_core.evaluation.cross_validation.folds import Folds
 from covseg_core.evaluation.measures import MEASURES
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.significance.verdict import verdict
 from covseg_core.figures import differences, page, pages, scans
 from covseg_core.figures.learning_curves import Curve, View, columns, draw
 from covseg_core.runs import Run
-
-Model = Run | Folds
-"""A run, or the folds of one metric as one model."""
 
 
 def exhibits(models: Sequence[Model], comparison: Comparison, folds: Sequence[Comparison] = ()) -> dict[str, bytes]:
@@ -30,8 +27,7 @@ def exhibits(models: Sequence[Model], comparison: Comparison, folds: Sequence[Co
     files = {"README.txt": _readme(models, comparison).encode()}
     files |= {f"tables/{name}": content for name, content in data_frames.files(comparison).items()}
     if folds:
-        numbers = next(model.numbers for model in models if isinstance(model, Folds))
-        files["tables/folds.csv"] = scores_of_folds(numbers, folds).to_csv(index=False).encode()
+        files["tables/folds.csv"] = scores_of_folds(models[0].folds, folds).to_csv(index=False).encode()
     return files | {f"figures/{name}": content for name, content in _figures(models, comparison).items()}
 
 
@@ -69,12 +65,11 @@ def _curves(models: Sequence[Model], names: Sequence[str]) -> bytes:
     """Of runs all in one figure; of folds a figure for each model, with a colour for each fold."""
     figures, together = {}, []
     for slot, (name, model) in enumerate(zip(names, models, strict=True)):
-        if isinstance(model, Folds):
-            numbered = zip(model.numbers, model.runs, strict=True)
-            curves = [_curve(f"Fold {number}", run, number - 1) for number, run in numbered]
+        numbered = zip(model.folds, model.runs, strict=False)
+        if curves := [_curve(f"Fold {number}", run, number - 1) for number, run in numbered]:
             figures[f"{name}: {model.id}"] = draw(curves, View())
         else:
-            together.append(_curve(name, model, slot))
+            together.append(_curve(name, model.runs[0], slot))
     return pages(figures) if figures else page(draw(together, View()))
 
 
@@ -84,7 +79,7 @@ def _curve(name: str, run: Run, slot: int) -> Curve:
 
 def _readme(models: Sequence[Model], comparison: Comparison) -> str:
     """What the zip is, for who opens it by hand."""
-    folded = any(isinstance(model, Folds) for model in models)
+    folded = any(model.folds for model in models)
     notes = dict.fromkeys(note for one in comparison.evaluations for note in one.notes)
     lines = [
         "Evidence for a comparison of models that outline COVID-19 lesions on chest CT, made by covseg.",

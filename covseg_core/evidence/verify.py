@@ -14,10 +14,12 @@ from pathlib import Path
 from covseg_core.data.library.datasets import Dataset, list_datasets, load_dataset
 from covseg_core.data.reading.archives import Limits, extract_zip
 from covseg_core.errors import CovsegError, DatasetError
-from covseg_core.evaluation.cross_validation.folds import Folds, evaluate_each, folds_of
+from covseg_core.evaluation.cross_validation.evaluate import evaluate_each
+from covseg_core.evaluation.cross_validation.folds import folds_of
 from covseg_core.evaluation.cross_validation.merge import merge
 from covseg_core.evaluation.empty_policy import with_policy
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evidence.agreement import RunCheck, Verification, compare
 from covseg_core.evidence.bundle import COMPARISON, EVALUATION, FOLDS_VERSION, MANIFEST, VERSION, Data, Manifest
@@ -185,7 +187,7 @@ def _check_names(path: Path, claimed: list[str], there: list[str]) -> None:
         raise CovsegError(path, f"{COMPARISON} is of {', '.join(claimed)}", f"its models: {', '.join(there)}")
 
 
-def _check_tested_once(path: Path, model: Folds) -> None:
+def _check_tested_once(path: Path, model: Model) -> None:
     """A slice that several folds test would count as often."""
     tests = [{(id, z) for id, zs in run.split.test.items() for z in zs} for run in model.runs]
     if sum(map(len, tests)) != len(set().union(*tests)):

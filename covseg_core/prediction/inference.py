@@ -52,15 +52,12 @@ class Segmenter:
 
     def __init__(self, model: Run | Path, prepare: PrepareConfig | None = None, workers: int | None = None) -> None:
         if isinstance(model, Run):
-            self.path, name = model.onnx, model.id
-            self.prepare = prepare or model.config.prepare
-            hint = f"a trained model; after training, `covseg export {name}` writes it"
+            check_model(model)
+            self.path, self.prepare = model.onnx, prepare or model.config.prepare
         else:
-            self.path, name = Path(model), str(model)
-            self.prepare = prepare or PrepareConfig()
-            hint = "an ONNX model"
-        if not self.path.is_file():
-            raise RunError(name, "has no model.onnx" if isinstance(model, Run) else "no such file", hint)
+            self.path, self.prepare = Path(model), prepare or PrepareConfig()
+            if not self.path.is_file():
+                raise RunError(self.path, "no such file", "an ONNX model")
         area = self.prepare.size**2
         self.batch = min(MAX_BATCH, max(1, BATCH_PIXELS // area))
         # a batch for each core, rather than all cores on one batch, where they wait for each other at every layer
@@ -118,6 +115,14 @@ class Segmenter:
         if not np.isfinite(answer).all():
             raise RunError(self.path, "the model answers with NaN or infinity", "a model whose training converged")
         return answer
+
+
+def check_model(run: Run) -> None:
+    """Raise `RunError` unless a run has a model, before anything takes time."""
+    if not run.onnx.is_file():
+        raise RunError(
+            run.id, "has no model.onnx", f"a trained model; after training, `covseg export {run.id}` writes it"
+        )
 
 
 def stop_if(cancel: Cancel | None) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
 
 from covseg_core.config import PrepareConfig
 from covseg_core.data.classical_lungs import lung_shares
-from covseg_core.data.library.inspecting import PLACEHOLDER_SPACING
+from covseg_core.data.reading.volumes import PLACEHOLDER_SPACING, Volume
 from covseg_core.data.slices.appearance import LOOKED_AT, Appearance, look_at
 from covseg_core.data.slices.intensity import Scale, to_uint8
 from covseg_core.data.slices.slices import Grid, to_images
 from covseg_core.runs import Run
 from covseg_core.runs.training_data import Range, TrainingData, read_training_data
 
-if TYPE_CHECKING:
-    from covseg_core.prediction.scan import Scan
+Kind = Literal["nifti", "dicom", "picture"]
+"""Of files that a scan can come in."""
 
 _PREPARE = PrepareConfig()
 """Scans are looked at as most models see them, so that one passport serves all."""
@@ -38,7 +38,7 @@ _SHARE_MARGIN = 0.1
 class Passport:
     """What a scan is. Nothing in it tells whose it is."""
 
-    kind: Literal["nifti", "dicom", "picture"]
+    kind: Kind
     orientation: str
     """Of the stored axes, e.g. `LPS`."""
     plane: Literal["axial", "coronal", "sagittal", "oblique"]
@@ -70,26 +70,25 @@ class Passport:
         return (f"{which} lung: the lungs may go on beyond the scan, and volumes are of what is in it",)
 
 
-def make_passport(scan: Scan) -> Passport:
-    """Look at a scan; at most `LOOKED_AT` slices are prepared, whatever its size."""
-    volume = scan.volume
+def make_passport(volume: Volume, scale: Scale, kind: Kind = "nifti", interpolated: int = 0) -> Passport:
+    """Look at a scan; at most `LOOKED_AT` slices are prepared, whatever its size. `Scan.passport` does it once."""
     z, y, x = volume.voxels.shape
     known = volume.spacing != PLACEHOLDER_SPACING
     grid = Grid((y, x), volume.spacing[1:], _PREPARE.size, _PREPARE.resize)
     spacing = (volume.spacing[2], volume.spacing[1], volume.spacing[0])
-    shares = lung_shares(volume.voxels, scan.scale)
+    shares = lung_shares(volume.voxels, scale)
     places = np.unique(np.linspace(0, z - 1, min(z, LOOKED_AT)).round().astype(int))
-    planes = to_uint8(volume.voxels[places], scan.scale, _PREPARE.window)
+    planes = to_uint8(volume.voxels[places], scale, _PREPARE.window)
     looked = np.unique(np.linspace(0, z - 1, 64).round().astype(int))  # as lung_shares does
     return Passport(
-        kind=scan.kind,
+        kind=kind,
         orientation=volume.geometry.orientation,
         plane=_plane(volume.geometry.affine),
         matrix=(x, y, z),
         spacing_mm=spacing if known else None,
         extent_mm=(x * spacing[0], y * spacing[1], z * spacing[2]) if known else None,
-        scale=scan.scale,
-        interpolated=len(scan.interpolated),
+        scale=scale,
+        interpolated=interpolated,
         lung_slices=round(float(np.mean(shares[looked] > _CUT_OFF)) * z),
         begins_in_lung=bool(shares[0] > _CUT_OFF),
         ends_in_lung=bool(shares[-1] > _CUT_OFF),

@@ -5,7 +5,6 @@ Kept as they are, probabilities let a threshold be chosen while one looks at the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from covseg_core.config import PrepareConfig, Target
 from covseg_core.data.slices.intensity import to_uint8
 from covseg_core.data.slices.slices import Grid, to_images, to_native
 from covseg_core.prediction.inference import Cancel, Segmenter, stop_if
-from covseg_core.prediction.output.report import ModelReport, report_model
-from covseg_core.prediction.passport import Passport, make_passport, unusual
+from covseg_core.prediction.model_info import ModelInfo, model_info
+from covseg_core.prediction.passport import unusual
 from covseg_core.prediction.scan import Scan, training_warning
 from covseg_core.prediction.spool import OnDisk
 from covseg_core.progress import Progress
@@ -33,18 +32,20 @@ Advance = Callable[[int], None]
 class Probabilities:
     """The answer of one model about one scan."""
 
-    model: ModelReport
-    """Which model it was; its `mask` is that of no threshold, empty."""
+    model: ModelInfo
+    """Which model it was."""
     target: Target
     grid: Grid
     """From the scan's planes to the model's slices."""
     values: np.ndarray | OnDisk
-    """(Z, S, S) float32, 0..1, radiological view, as the model gave them; can be a memory map."""
+    """(Z, S, S) float32, 0..1, radiological view, as the model gave them."""
     warnings: tuple[str, ...]
     seconds: float
     """What it took to compute them."""
     unusual: tuple[str, ...] = ()
     """In which respects the scan is unlike the model's training data."""
+    sides: np.ndarray | None = None
+    """Of a lung model that is asked beside others: (Z, Y, X) uint8, which lung each voxel is in."""
 
     def plane(self, z: int) -> np.ndarray:
         """(Y, X) float32, RAS+: one plane on the scan's own grid."""
@@ -57,45 +58,12 @@ class Probabilities:
             yield part, to_native(self.values[part], self.grid)
 
 
-def predict_probabilities(
-    scan: Scan,
-    run: Run,
-    values: np.ndarray | None = None,
-    progress: Progress | None = None,
-    cancel: Cancel | None = None,
-) -> Probabilities:
-    """Ask one model about every slice of a scan.
-
-    Parameters
-    ----------
-    values : (Z, S, S) float32 to write the answer to, a memory map for instance; None for an array in memory
-    progress : called with the slices done, and those there are
-    cancel : looked at before each batch
-
-    Raises
-    ------
-    RunError : a run without `model.onnx`, or with one that cannot be used
-    Cancelled : `cancel` was set
-    """
-    started = time.perf_counter()
-    segmenter = Segmenter(run)
-    size, total = segmenter.prepare.size, len(scan.volume.voxels)
-    if values is None:
-        values = np.empty((total, size, size), np.float32)
-    advance = counter(progress, cancel, total)
-    for part, answer in segment(scan, segmenter, advance, cancel):
-        values[part] = answer
-    return answered(scan, run, values, time.perf_counter() - started)
-
-
-def answered(
-    scan: Scan, run: Run, values: np.ndarray | OnDisk, seconds: float, passport: Passport | None = None
-) -> Probabilities:
+def answered(scan: Scan, run: Run, values: np.ndarray | OnDisk, seconds: float) -> Probabilities:
     """The answer (Z, S, S) float32 of a run's model, with what has to be said about it."""
     config, warnings = run.config, tuple(training_warning(run, scan.sha256))
-    odd = tuple(unusual(passport or make_passport(scan), run))
+    odd = tuple(unusual(scan.passport, run))
     grid = grid_of(scan, config.prepare)
-    return Probabilities(report_model(run), config.target, grid, values, warnings, seconds, odd)
+    return Probabilities(model_info(run), config.target, grid, values, warnings, seconds, odd)
 
 
 def segment(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from covseg_core.data.reading.opening import open_scan
 from covseg_core.data.reading.volumes import MAX_LABELS, Volume
 from covseg_core.data.slices.intensity import Scale, detect_scale
 from covseg_core.errors import CovsegError, ScanError
-from covseg_core.prediction.output.report import voxel_ml
+from covseg_core.prediction.passport import Kind, Passport, make_passport
 from covseg_core.runs import Run
 
 
@@ -30,11 +31,23 @@ class Scan:
     """Of the file, or over the files of a DICOM series."""
     warnings: tuple[str, ...]
     """One line each."""
-    kind: Literal["nifti", "dicom", "picture"] = "nifti"
+    kind: Kind = "nifti"
     series: Series | None = None
     """Of DICOM."""
     interpolated: tuple[int, ...] = ()
     """Slices z that are not in the files but made from their neighbours."""
+    seconds: float = 0.0
+    """What it took to read it."""
+
+    @functools.cached_property
+    def passport(self) -> Passport:
+        """What it is; looked at once."""
+        return make_passport(self.volume, self.scale, self.kind, len(self.interpolated))
+
+    @property
+    def voxel_ml(self) -> float | None:
+        """Volume of a voxel; None where it is not known."""
+        return self.volume.voxel_ml
 
 
 def read_scan(path: str | os.PathLike[str], scale: Scale | None = None, series: str | None = None) -> Scan:
@@ -52,13 +65,22 @@ def read_scan(path: str | os.PathLike[str], scale: Scale | None = None, series: 
     UnknownScale : the values fit neither scale, and none was given
     ScanError : the scan is not readable, is a mask, or not of a chest
     """
-    path = Path(path)
+    path, started = Path(path), time.perf_counter()
     opened = open_scan(path, series)
     volume = opened.volume
     _refuse_mask(volume)
     scale = scale or detect_scale(volume.voxels, path)
     warnings = (*opened.warnings, *check_chest(volume.voxels, scale, path), *_spacing_warning(volume))
-    return Scan(volume, scale, opened.sha256, warnings, opened.kind, opened.series, opened.interpolated)
+    return Scan(
+        volume,
+        scale,
+        opened.sha256,
+        warnings,
+        opened.kind,
+        opened.series,
+        opened.interpolated,
+        time.perf_counter() - started,
+    )
 
 
 def training_warning(run: Run, sha256: str) -> list[str]:
@@ -85,6 +107,6 @@ def _refuse_mask(volume: Volume) -> None:
 
 
 def _spacing_warning(volume: Volume) -> list[str]:
-    if voxel_ml(volume) is not None:
+    if volume.voxel_ml is not None:
         return []
     return ["spacing of 1 mm in all three directions is taken as unknown: no mL"]

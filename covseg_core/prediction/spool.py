@@ -1,4 +1,8 @@
-"""Where the answers of several models wait for one another: in memory while they are few, else in temporary files."""
+"""Where answers of models are kept: in memory while they are few, else in files that are read a few slices at a time.
+
+Files are written, never mapped for writing: on a full disk a write to a map ends the whole process, while a write to a
+file is an error like any other.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ IN_MEMORY = 128 * 2**20
 class OnDisk:
     """(Z, S, S) float32 in a file, of which some slices at a time are read.
 
-    Not a memory map: on a full disk, writing to one ends the process, and what was read of it counts as memory in use.
+    Not a memory map: what was read of one counts as memory in use.
     """
 
     path: Path
@@ -35,53 +39,83 @@ class OnDisk:
         return values.reshape(-1, *self.shape[1:])
 
 
-class Keeper:
-    """Keeps arrays until it is closed; to be used in a `with` statement."""
+class Spool:
+    """Keeps arrays until it is closed, as a `with` statement does; files in a folder that was given stay there.
 
-    def __init__(self, in_memory: int = IN_MEMORY) -> None:
-        self._left = in_memory
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+    Parameters
+    ----------
+    folder : where files go; None for a temporary folder, which is removed with the spool
+    in_memory : bytes that are kept in memory before files are used
+    """
+
+    def __init__(self, folder: Path | None = None, in_memory: int = IN_MEMORY) -> None:
+        self._given, self._left = folder, in_memory
+        self._own: tempfile.TemporaryDirectory[str] | None = None
         self._files = 0
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._own is not None:
+            self._own.cleanup()
 
     def keep(self, blocks: Iterator[tuple[slice, np.ndarray]], shape: tuple[int, int, int]) -> np.ndarray | OnDisk:
         """Blocks that come in order, as one (Z, S, S) float32.
 
         Raises
         ------
-        CovsegError : the disk of the temporary folder is full
+        CovsegError : no room on the disk; nothing is left of the file then, as after any other error
         """
-        size = 4 * int(np.prod(shape))
-        if size <= self._left:
-            self._left -= size
+        if self._fits(4 * int(np.prod(shape))):
             values = np.empty(shape, np.float32)
             for part, block in blocks:
                 values[part] = block
             return values
-        path = self._new_file()
-        with open(path, "wb") as file:
-            for _, block in blocks:
-                try:
+        path = self._new_file("answer")
+        try:
+            with open(path, "wb") as file:
+                for _, block in blocks:
                     file.write(np.ascontiguousarray(block, np.float32).data)
-                except OSError as error:
-                    raise _no_room(error) from None
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise _no_room(error) from None
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return OnDisk(path, shape)
 
-    def _new_file(self) -> Path:
+    def keep_array(self, values: np.ndarray) -> np.ndarray:
+        """An array that is there already; from a file it is mapped for reading. Raises as `keep`."""
+        if self._fits(values.nbytes):
+            return values
+        path = self._new_file("array")
         try:
-            if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="covseg-", ignore_cleanup_errors=True)
+            np.save(path, values, allow_pickle=False)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise _no_room(error) from None
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def _fits(self, size: int) -> bool:
+        """Whether so many bytes may be kept in memory; then they count."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def _new_file(self, name: str) -> Path:
+        self._files += 1
+        try:
+            if self._given is not None:
+                self._given.mkdir(parents=True, exist_ok=True)
+                return self._given / f"{name}-{self._files}.npy"
+            if self._own is None:
+                self._own = tempfile.TemporaryDirectory(prefix="covseg-", ignore_cleanup_errors=True)
         except OSError as error:
             raise _no_room(error) from None
-        self._files += 1
-        return Path(self._folder.name) / str(self._files)
+        return Path(self._own.name) / f"{name}-{self._files}.npy"
 
 
 def _no_room(error: OSError) -> CovsegError:
-    return CovsegError(tempfile.gettempdir(), f"no room for the models' answers ({error.strerror or error})")
+    return CovsegError("prediction", f"no room for the models' answers ({error.strerror or 'disk full'})")

@@ -14,6 +14,7 @@ import numpy as np
 from covseg_core.prediction.masks.chest import leave_out_beyond
 from covseg_core.prediction.masks.components import large_parts, smallest_voxels
 from covseg_core.prediction.probabilities import Probabilities
+from covseg_core.prediction.threshold import reaching
 from covseg_core.runs.operating_point import Threshold
 
 
@@ -77,11 +78,3 @@ class Votes:
         majority = np.greater(self._votes, self._models // 2, out=self._votes.view(bool)).view(np.uint8)
         inside, beyond = self._rules.inside(majority)
         return Kept(*self._rules.large(inside, minimum_mm3), beyond)
-
-
-def reaching(answer: Probabilities, threshold: float) -> np.ndarray:
-    """(Z, Y, X) uint8 0/1 on the scan's own grid: where a model's probability is at least the threshold."""
-    mask = np.empty((len(answer.values), *answer.grid.shape), np.uint8)
-    for part, probabilities in answer.planes():
-        np.greater_equal(probabilities, threshold, out=mask[part].view(bool))
-    return mask

@@ -13,13 +13,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from covseg_core import __version__, paths
-from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, SplitKind, Target, changed, preset
+from covseg_core import paths
+from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, SplitKind, Target, changed
+from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
-from covseg_core.data.splitting.split import make_splits
+from covseg_core.data.splitting.split import Split, make_splits
 from covseg_core.errors import RunError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
+from covseg_core.version import __version__
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
 
@@ -35,7 +37,7 @@ that end."""
 def train(
     dataset: str,
     metrics: Sequence[Metric] = tuple(METRICS),
-    preset_name: str = "quick",
+    preset: str = "quick",
     split: SplitKind = "patient",
     target: Target = "infection",
     *,
@@ -63,7 +65,7 @@ def train(
     CovsegError : the data set or a setting cannot be used; then no run is left behind
     """
     data = load_dataset(dataset)
-    base = preset(preset_name)
+    base = preset_named(preset)
     folds = 0 if folds == 1 else folds
     split_config = SplitConfig(
         kind=split, seed=seed if split_seed is None else split_seed, folds=folds, fold=min(folds, 1)
@@ -79,7 +81,7 @@ def train(
             dataset=dataset,
             fingerprint=data.fingerprint,
             metric=metric,
-            preset=preset_name,
+            preset=preset,
             created=now.isoformat(timespec="microseconds"),
             target=target,
             prepare=changed(base.prepare, size=size),
@@ -91,17 +93,23 @@ def train(
         for slices in splits
         for metric in metrics
     ]
+    runs = _create(configs, [slices for slices in splits for _ in metrics])
+    for run in runs:
+        start(run)
+    return runs
+
+
+def _create(configs: Sequence[RunConfig], splits: Sequence[Split]) -> list[Run]:
+    """All runs or none."""
     runs: list[Run] = []
     try:
-        for config, slices in zip(configs, (slices for slices in splits for _ in metrics), strict=True):
+        for config, slices in zip(configs, splits, strict=True):
             runs.append(create_run(config, slices))
     except BaseException:
         for run in runs:
             run.write_status(dataclasses.replace(run.status, state="stopped"))
             delete_run(run)
         raise
-    for run in runs:
-        start(run)
     return runs
 
 

@@ -30,7 +30,7 @@ from covseg_core import paths
 from covseg_core.config import RunConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.files import read_json, safe_name, write_bytes, write_json
+from covseg_core.files import cached_json, read_json, safe_name, write_bytes, write_json
 
 State = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "lost"]
 
@@ -87,15 +87,15 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        return read_json(self.folder / "config.json", RunConfig)
+        return cached_json(self.folder / "config.json", RunConfig)
 
     @property
     def split(self) -> Split:
-        return read_json(self.folder / "split.json", Split)
+        return cached_json(self.folder / "split.json", Split)
 
     @property
     def standardisation(self) -> Standardisation:
-        return read_json(self.folder / "standardise.json", Standardisation)
+        return cached_json(self.folder / "standardise.json", Standardisation)
 
     @property
     def status(self) -> Status:

@@ -16,10 +16,11 @@ from covseg_core.config import METRICS, RunConfig
 from covseg_core.errors import RunError
 from covseg_core.files import atomic_path
 from covseg_core.runs import Run
+from covseg_core.runs.history import best_epoch
 from covseg_core.training.batches import TrainingBatches
 from covseg_core.training.heartbeat import Heart, StopRequested
 from covseg_core.training.resume import saving_last
-from covseg_core.training.schedule import best_epoch, learning_rate, should_stop
+from covseg_core.training.schedule import learning_rate, should_stop
 
 _TRAINING = ("loss", *(row.score for row in METRICS.values()))
 COLUMNS = (*_TRAINING, *(f"val_{name}" for name in _TRAINING))

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from covseg_core.data.slices.slice_set import SliceSet
-from covseg_core.files import atomic_path, write_json
-from covseg_core.runs import Run
+from covseg_core.runs.previews import PreviewSlice, PreviewSlices
 
 COUNT = 4
-
-
-@dataclass(frozen=True)
-class PreviewSlice:
-    """Where a preview comes from."""
-
-    case: str
-    z: int
 
 
 def choose_previews(slices: SliceSet, count: int = COUNT) -> np.ndarray:
@@ -37,10 +26,7 @@ def choose_previews(slices: SliceSet, count: int = COUNT) -> np.ndarray:
     return np.unique(candidates[steps.astype(np.int64)])
 
 
-def write_preview_slices(run: Run, slices: SliceSet, chosen: np.ndarray) -> None:
-    """Keep the images (K, S, S) uint8, the true masks (K, S, S) uint8 and their origin beside the predictions."""
-    for name, array in (("images", slices.images[chosen]), ("masks", slices.masks[chosen])):
-        with atomic_path(run.previews / f"{name}.npy") as temporary:
-            np.save(temporary, array)
+def preview_slices(slices: SliceSet, chosen: np.ndarray) -> PreviewSlices:
+    """The chosen slices, as they are kept beside their predictions."""
     origin = [PreviewSlice(slices.cases[number], int(slices.z[number])) for number in chosen]
-    write_json(run.previews / "slices.json", origin)
+    return PreviewSlices(slices.images[chosen], slices.masks[chosen], origin)

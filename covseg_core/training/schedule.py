@@ -1,7 +1,6 @@
 """Decisions of a training that follow from its scores so far.
 
 They are functions of the history and not the state of a callback: a resumed run decides as the uninterrupted one would.
-No Keras here, so that the dashboard can ask too.
 """
 
 from __future__ import annotations
@@ -10,23 +9,11 @@ import math
 from collections.abc import Sequence
 
 from covseg_core.config import TrainConfig
+from covseg_core.runs.history import best_epoch
 
 PLATEAU = 5
 """Epochs without a better score before the learning rate is halved."""
 SMALLEST_RATE = 1e-6
-
-
-def best_epoch(scores: Sequence[float]) -> int:
-    """Number, from 1, of the first epoch with the highest validation score; 0 if there is none.
-
-    >>> best_epoch([0.2, 0.7, 0.7])
-    2
-    """
-    best = 0
-    for epoch, score in enumerate(scores, start=1):
-        if not math.isnan(score) and (not best or score > scores[best - 1]):
-            best = epoch
-    return best
 
 
 def learning_rate(config: TrainConfig, scores: Sequence[float]) -> float:

@@ -15,6 +15,7 @@ from covseg_core.data.slices.slice_set import SliceSet, load_slices, mean_std
 from covseg_core.errors import DatasetError
 from covseg_core.files import write_json
 from covseg_core.runs import Run, Standardisation
+from covseg_core.runs.previews import write_preview_slices
 from covseg_core.runs.training_data import write_training_data
 from covseg_core.training.batches import PlainBatches, TrainingBatches
 from covseg_core.training.callbacks import Follow, Record, Session, clear, remove_previews_after
@@ -22,7 +23,7 @@ from covseg_core.training.device import Device, set_up
 from covseg_core.training.heartbeat import Heart
 from covseg_core.training.losses import loss_of
 from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
-from covseg_core.training.previews import choose_previews, write_preview_slices
+from covseg_core.training.previews import choose_previews, preview_slices
 from covseg_core.training.resume import last_epoch, load_last
 from covseg_core.training.unet import build_unet
 
@@ -103,7 +104,7 @@ def fit(session: Session, model: keras.Model, training: SliceSet, validation: Sl
         clear(run)
     session.rows[:] = run.history()[:done]
     chosen = choose_previews(validation)
-    write_preview_slices(run, validation, chosen)
+    write_preview_slices(run, preview_slices(validation, chosen))
     batches = TrainingBatches(training, config, multiple)
     model.fit(
         batches,

@@ -18,11 +18,10 @@ import streamlit as st
 from covseg_core import rendering
 from covseg_core.config import METRICS, PrepareConfig
 from covseg_core.data.library.datasets import Case, Dataset
-from covseg_core.data.slices.cache import case_grid
 from covseg_core.data.slices.intensity import Scale
-from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.runs import Run
+from covseg_core.evaluation.model import Model
+from covseg_core.evaluation.stored_predictions.predictions import StoredPredictions, native
 from dashboard.services import cache
 
 Plane = Callable[[int], np.ndarray]
@@ -34,7 +33,7 @@ PANEL, LARGE_PANEL, FEW = 310, 470, 2
 """Width of a picture [px]; of up to `FEW` pictures, larger."""
 SLIDER = 160
 """Width of a slider beside others [px]."""
-HEAT = "Disagreement: nothing where all models say the same, light yellow where half are sure of yes and half of no."
+HEAT = "Disagreement: dark where all models agree, light yellow where half are sure of infection and half of none."
 SHOWN = "viewer-scene"
 """Where the session keeps the id of the scene it has seen last."""
 _POOL = ThreadPoolExecutor(4, "viewer")
@@ -86,18 +85,19 @@ class Panel:
     """A JPEG file."""
 
 
-def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
-    """The test slices of a case that all the runs have predicted, from the one with the largest mask.
+def scene_of_case(dataset: Dataset, case: Case, models: Sequence[Model]) -> Scene:
+    """The test slices of a case that all the models have predicted, from the one with the largest mask.
 
     Raises
     ------
     RunError : a run was not evaluated, or there is no such slice
     """
-    configs = [run.config for run in runs]
+    configs = [model.config for model in models]
     names = [f"{METRICS[config.metric].label} model" for config in configs]
     if len(set(names)) < len(names):
-        names = [run.id for run in runs]
-    predicted = [set(cache.predictions_of(run).rows.get(case.id, ())) for run in runs]
+        names = [model.id for model in models]
+    stored = [model.predictions() for model in models]
+    predicted = [set(each.rows.get(case.id, ())) for each in stored]
     zs = sorted(set.intersection(*predicted)) if predicted else []
     if not zs:
         raise RunError(case.id, "no slice of it is in the test part of all chosen runs", "another case")
@@ -118,8 +118,8 @@ def scene_of_case(dataset: Dataset, case: Case, runs: Sequence[Run]) -> Scene:
         ct=ct,
         truth=truth if target in case.files else None,
         layers=[
-            Layer(name, partial(_predicted, run, case, config.prepare))
-            for name, run, config in zip(names, runs, configs, strict=True)
+            Layer(name, partial(_predicted, each, case, config.prepare))
+            for name, each, config in zip(names, stored, configs, strict=True)
         ],
         start=max(zs, key=voxels.__getitem__) if voxels else None,
     )
@@ -228,7 +228,7 @@ def _slice(scene: Scene, key: str) -> int:
         return zs[0]
     if wanted is not None:
         st.session_state["z"] = _nearest(zs, wanted)
-    words = "Counted from the lowest, 0. Arrow keys move it too."
+    words = "Counted from 0, the lowest slice. The arrow keys move it, too."
     return st.select_slider("Slice", zs, start, key="z", bind="query-params", help=words)
 
 
@@ -302,7 +302,5 @@ def _view(plane: np.ndarray) -> np.ndarray:
     return plane[::-1, ::-1]
 
 
-def _predicted(run: Run, case: Case, prepare: PrepareConfig, z: int) -> np.ndarray:
-    values, rows = cache.predictions_of(run)
-    prepared = values[rows[case.id][z]].astype(np.float32)
-    return _view(to_native(prepared[np.newaxis], case_grid(case, prepare))[0])
+def _predicted(stored: StoredPredictions, case: Case, prepare: PrepareConfig, z: int) -> np.ndarray:
+    return _view(native(stored, case, z, prepare))

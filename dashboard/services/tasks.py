@@ -1,7 +1,7 @@
 """Long work in a thread of its own: it outlives reruns and closed tabs, says how far it is, and can be cancelled.
 
-A page starts it with `start`, keeps the id, and calls `show` on every run until that returns the ended task. What runs
-in the thread must not call Streamlit. To cancel is to raise out of the next call of `progress`, so that whoever is
+A page starts it with `start`, keeps the id, and shows it with `dashboard.components.task_progress`. What runs in the
+thread must not call Streamlit. To cancel is to raise out of the next call of `progress`, so that whoever is
 called cleans up as after any other error.
 """
 
@@ -118,66 +118,6 @@ def running(kind: str) -> list[Task]:
     return [task for task in _registry().all() if task.kind == kind and task.state == "running"]
 
 
-def show(id: str | None, unit: str = "slices") -> Task | None:
-    """Progress bar, seconds left and a Cancel button while the task runs; then the page is run again.
-
-    Returns
-    -------
-    Task : once it has ended; None while it runs, and if there is none of that id
-    """
-    task = get(id)
-    if task is None or task.state != "running":
-        return task
-    _watch(task.id, unit)
-    return None
-
-
-@st.fragment(run_every=0.5)
-def _watch(id: str, unit: str) -> None:
-    task = get(id)
-    if task is None or task.state != "running":
-        st.rerun()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(1.0, task.done / task.total) if task.total else 0.0, text=progress_text(task, unit))
-        waits = task.cancelling.is_set()
-        st.button("Cancel", icon=":material/close:", key=f"cancel-{id}", disabled=waits, on_click=task.cancel)
-
-
-def progress_text(task: Task, unit: str = "slices") -> str:
-    """`Importing ct20: 3 of 12 cases, about 8 s left`."""
-    if task.cancelling.is_set():
-        return f"{task.label}: cancelling"
-    text = task.label
-    if task.total:
-        text += f": {_count(task.done, task.total, task.unit or unit)}"
-    if (left := task.seconds_left) is not None:
-        text += f", about {duration(left)} left"
-    return text
-
-
-def duration(seconds: float) -> str:
-    """A time for people, in two figures.
-
-    >>> duration(8.2), duration(100), duration(5000), duration(7210), duration(47000), duration(200000)
-    ('8 s', '2 min', '1 h 23 min', '2 h', '13 h', '2 days 8 h')
-    """
-    if seconds < 59.5:
-        return f"{max(1, round(seconds))} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours < 1:
-        return f"{minutes} min"
-    if hours < 10:
-        return f"{hours} h" + f" {minutes} min" * (minutes > 0)
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{days} day{'s' * (days > 1)}" + f" {hours} h" * (hours > 0) if days else f"{hours} h"
-
-
-def _count(done: int, total: int, unit: str) -> str:
-    if unit == "bytes":
-        return f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
-    return f"{done} of {total} {unit}".rstrip()
-
-
 def _do(task: Task, work: Work) -> None:
     """The thread. The state is set last, since others look at it first."""
     state: State = "finished"
@@ -191,9 +131,7 @@ def _do(task: Task, work: Work) -> None:
         _logger.exception("%s failed", task.label)
         state = "failed"
         kind = type(error).__name__
-        task.error = (
-            f"{task.label}: a fault in covseg ({kind}), not in your files; the terminal of the dashboard has more"
-        )
+        task.error = f"{task.label}: a fault in covseg ({kind}), not in your files; see the terminal of the dashboard"
     task.ended = time.monotonic()
     task.state = state
 

@@ -275,10 +275,10 @@ def test_ctrl_c_leaves_nothing_behind(scan: Path, tmp_path: Path) -> None:
     """Pressed while the files are written, the last moment at which something could be left."""
     hang = (
         "import pathlib, signal, time\n"
-        "from covseg_core.prediction import writing\n"
+        "from covseg_core.prediction.output import files\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests run in the background ignore it
         "def hang(*_): pathlib.Path('writing').touch(); time.sleep(60)\n"
-        "writing.save_mask = hang"
+        "files.save_mask = hang"
     )
     process = fresh("predict", scan, "--run", "a", "--output", "results/out", before=hang, folder=tmp_path)
     deadline = time.monotonic() + 60

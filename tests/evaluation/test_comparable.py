@@ -14,14 +14,15 @@ import pytest
 
 from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig
 from covseg_core.data.splitting.split import Split
-from covseg_core.errors import CovsegError
 from covseg_core.evaluation import comparable, data_frames, wording
 from covseg_core.evaluation.baselines import DESCRIPTIONS
 from covseg_core.evaluation.measures import Counts, overlap
+from covseg_core.evaluation.model import Model, single_runs
 from covseg_core.evaluation.results import VERSION, Comparison, Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, summarise
 from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.figures import scans
+from covseg_core.files import write_json
 from covseg_core.runs import Run, State, create_run
 from dashboard.app_pages.compare import export_files, score_table
 from dashboard.services import model_catalog
@@ -107,7 +108,9 @@ def test_own_scores_say_which_metric_they_are_of(two: Comparison) -> None:
 
 
 def test_every_metric_of_the_settings_has_words() -> None:
-    assert {name for row in METRICS.values() for name in (row.loss, row.score)} <= set(data_frames.NAMES)
+    for name, row in METRICS.items():
+        assert row.name == name
+        assert all((row.label, row.word, row.score_label, row.loss_label))
 
 
 def test_models_and_baselines_stand_in_one_table(two: Comparison) -> None:
@@ -213,9 +216,9 @@ def test_the_newest_whole_experiment_is_chosen_in_the_order_of_the_thesis(make: 
     make("new-iou", "new", "iou", "8", "failed")
     found = model_catalog.finished_runs()
     assert [one.run.id for one in found] == ["new-dice", "old-accuracy", "old-iou", "old-dice"]
-    assert model_catalog.preselected(found) == ["old-accuracy", "old-iou", "old-dice"]
-    assert model_catalog.preselected(found[:1]) == ["new-dice"], "better than nothing"
-    assert model_catalog.preselected([]) == []
+    assert [one.id for one in model_catalog.newest(found)] == ["old-accuracy", "old-iou", "old-dice"]
+    assert [one.id for one in model_catalog.newest(found[:1])] == ["new-dice"], "better than nothing"
+    assert model_catalog.newest(found[:0]) == []
 
 
 def test_a_broken_run_does_not_hide_the_others(make: Make) -> None:
@@ -224,14 +227,17 @@ def test_a_broken_run_does_not_hide_the_others(make: Make) -> None:
     assert [one.run.id for one in model_catalog.finished_runs()] == ["good"]
 
 
-def stored_of(evaluations: Sequence[Evaluation]) -> Callable[[str], Evaluation | None]:
-    return {one.run: one for one in evaluations}.get
+def stored(runs: Sequence[Run], evaluations: Sequence[Evaluation]) -> list[Model]:
+    """The runs as models, with these scores in their folders."""
+    for run, one in zip(runs, evaluations, strict=True):
+        write_json(run.evaluation, one)
+    return single_runs(runs)
 
 
 def test_stored_scores_are_shown_without_being_computed_again(make: Make) -> None:
     runs = [make("run-iou", "one", "iou", "1"), make("run-dice", "one", "dice", "1")]
     evaluations = [evaluation("iou", RIGHT), evaluation("dice", HALF)]
-    found, why = comparable.stored_comparison(runs, stored_of(evaluations))
+    found, why = comparable.compared(stored(runs, evaluations))
     assert why == ""
     assert found == comparison(*evaluations)
 
@@ -251,21 +257,19 @@ def test_stored_scores_are_shown_without_being_computed_again(make: Make) -> Non
 def test_scores_under_different_conditions_are_never_put_side_by_side(make: Make, changes: dict[str, object]) -> None:
     runs = [make("run-iou", "one", "iou", "1"), make("run-dice", "one", "dice", "1")]
     evaluations = [evaluation("iou", RIGHT), evaluation("dice", RIGHT, **changes)]
-    found, why = comparable.stored_comparison(runs, stored_of(evaluations))
+    found, why = comparable.compared(stored(runs, evaluations))
     assert found is None
     assert "run-iou and run-dice" in why
 
 
 def test_missing_damaged_and_outdated_scores_are_asked_for(make: Make) -> None:
     run = make("run-iou", "one", "iou", "1")
-
-    def damaged(id: str) -> Evaluation | None:
-        raise CovsegError(id, "no JSON")
-
-    for stored in (stored_of([]), damaged):
-        assert comparable.stored_comparison([run], stored) == (None, "run-iou has not been scored yet.")
+    for content in ("", "{}", "{"):
+        if content:
+            run.evaluation.write_text(content)
+        assert comparable.compared(single_runs([run])) == (None, "run-iou has not been scored yet.")
     run.onnx.write_bytes(b"other weights")
-    found, why = comparable.stored_comparison([run], stored_of([evaluation("iou", RIGHT)]))
+    found, why = comparable.compared(stored([run], [evaluation("iou", RIGHT)]))
     assert found is None
     assert "earlier model" in why
 

@@ -60,7 +60,7 @@ def test_a_choice_that_turns_the_ranking_around_is_told(careful: Comparison) -> 
     said = order_change(careful)
     assert said == order_change(with_policy(careful, "one")), "whichever is chosen"
     assert said == (
-        "What empty pairs count changes the order of the models in mean Dice "
+        "The order of the models in mean Dice depends on how empty masks are scored: "
         "over slices (B > A = C if left out, A = C > B if counted as perfect) and "
         "over scans (A = B = C if left out, A = C > B if counted as perfect)."
     )

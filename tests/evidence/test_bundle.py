@@ -19,6 +19,7 @@ from covseg_core.data.library.datasets import Dataset, dataset_folder, delete_da
 from covseg_core.data.library.importing import import_sample
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.model import single_runs
 from covseg_core.evidence import verify as verifying
 from covseg_core.evidence.bundle import MANIFEST, Manifest, write_bundle
 from covseg_core.evidence.verify import verify_bundle
@@ -45,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("COVSEG_DATA", str(root / "data"))
         patch.setenv("COVSEG_CHECKPOINTS", str(root / "checkpoints"))
         runs = three(import_sample("phantoms", scans=5, size=48))
-        write_bundle(runs, evaluate_runs(runs), root / "evidence.zip")
+        write_bundle(single_runs(runs), evaluate_runs(runs), root / "evidence.zip")
     return root
 
 
@@ -162,7 +163,7 @@ def test_an_unfinished_run_is_no_evidence(runs: list[Run], tmp_path: Path) -> No
     comparison = evaluate_runs(runs)
     runs[1].history_csv.unlink()
     with pytest.raises(RunError, match=r"no history.csv"):
-        write_bundle(runs, comparison, tmp_path / "evidence.zip")
+        write_bundle(single_runs(runs), comparison, tmp_path / "evidence.zip")
     assert not list(tmp_path.glob("*evidence.zip")), "half a bundle is left"
 
 
@@ -258,10 +259,10 @@ def test_hashes_of_data_that_the_runs_have_not_seen_are_no_evidence(evidence: Pa
 def test_scores_of_an_earlier_model_are_no_evidence(runs: list[Run], tmp_path: Path) -> None:
     comparison = evaluate_runs(runs)
     with pytest.raises(RunError, match="the comparison is of"):
-        write_bundle(runs[:2], comparison, tmp_path / "evidence.zip")
+        write_bundle(single_runs(runs[:2]), comparison, tmp_path / "evidence.zip")
     save_model(runs[2].onnx, 200)
-    with pytest.raises(RunError, match="belong to an earlier model"):
-        write_bundle(runs, comparison, tmp_path / "evidence.zip")
+    with pytest.raises(RunError, match="has scores of an earlier model"):
+        write_bundle(single_runs(runs), comparison, tmp_path / "evidence.zip")
 
 
 def test_an_experiment_stands_for_its_runs(dataset: Dataset, tmp_path: Path) -> None:

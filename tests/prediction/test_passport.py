@@ -16,7 +16,7 @@ from covseg_core.data.slices.intensity import to_uint8
 from covseg_core.data.splitting.split import Split, SplitConfig
 from covseg_core.errors import DatasetError
 from covseg_core.files import read_json, write_json
-from covseg_core.prediction.passport import make_passport, unlike, unusual
+from covseg_core.prediction.passport import unlike, unusual
 from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.runs import Run
 from covseg_core.runs.training_data import FILE, Range, TrainingData, read_training_data, write_training_data
@@ -58,7 +58,7 @@ def make_run(root: Path, id: str = "a", data: TrainingData | None = None, surrou
 @pytest.fixture
 def like(tmp_path: Path) -> TrainingData:
     """Of training scans that look as `chest()` does."""
-    look = make_passport(save(tmp_path, chest())).appearance
+    look = save(tmp_path, chest()).passport.appearance
     assert look.lung_grey is not None
     assert look.tissue_grey is not None
     return TrainingData(
@@ -70,7 +70,7 @@ def like(tmp_path: Path) -> TrainingData:
 
 
 def test_the_passport_says_what_the_scan_is(tmp_path: Path) -> None:
-    passport = make_passport(save(tmp_path, chest()))
+    passport = save(tmp_path, chest()).passport
     assert (passport.kind, passport.plane, passport.orientation, passport.scale) == ("nifti", "axial", "RAS", "HU")
     assert passport.matrix == (SIDE, SIDE, SLICES)
     assert passport.spacing_mm == pytest.approx((0.8, 0.8, 5.0))
@@ -87,12 +87,12 @@ def test_the_passport_says_what_the_scan_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("cut", "words"), [((2, 12), "lowest"), ((0, 10), "highest"), ((2, 10), "lowest and the hi")])
 def test_lungs_that_are_cut_off_are_told(tmp_path: Path, cut: tuple[int, int], words: str) -> None:
     """Else the volume of half a lung is taken for that of the whole."""
-    [note] = make_passport(save(tmp_path, chest()[..., slice(*cut)])).notes
+    [note] = save(tmp_path, chest()[..., slice(*cut)]).passport.notes
     assert words in note
 
 
 def test_an_unknown_spacing_has_no_millimetres(tmp_path: Path) -> None:
-    passport = make_passport(save(tmp_path, chest(), (1.0, 1.0, 1.0)))
+    passport = save(tmp_path, chest(), (1.0, 1.0, 1.0)).passport
     assert (passport.spacing_mm, passport.extent_mm) == (None, None)
 
 
@@ -100,20 +100,20 @@ def test_coronal_slices_are_called_so(tmp_path: Path) -> None:
     """Stored front to back; the core turns them."""
     affine = np.array([[0.8, 0, 0, 0], [0, 0, 0.8, 0], [0, 5.0, 0, 0], [0, 0, 0, 1]])
     nib.save(nib.Nifti1Image(chest().transpose(0, 2, 1), affine), tmp_path / "ct.nii")
-    passport = make_passport(read_scan(tmp_path / "ct.nii"))
+    passport = read_scan(tmp_path / "ct.nii").passport
     assert (passport.plane, passport.matrix) == ("coronal", (SIDE, SIDE, SLICES))
 
 
 def test_padding_is_told_from_air(tmp_path: Path) -> None:
     padded = chest()
     padded[:32] = -2000
-    look = make_passport(save(tmp_path, padded)).appearance
+    look = save(tmp_path, padded).passport.appearance
     assert look.padding_share == pytest.approx(0.25, abs=0.01)
     assert look.body_share == pytest.approx(80 * 72 / (128 * 96), abs=0.04), "of what is not padding"
 
 
 def test_a_scan_like_the_training_data_is_not_unusual(tmp_path: Path, like: TrainingData) -> None:
-    passport = make_passport(save(tmp_path, chest()))
+    passport = save(tmp_path, chest()).passport
     assert unusual(passport, make_run(tmp_path, data=like)) == []
     assert unusual(passport, make_run(tmp_path, "unknown")) == []
 
@@ -122,7 +122,7 @@ def test_what_is_unlike_the_training_data_is_told(tmp_path: Path, like: Training
     run = make_run(tmp_path, data=like)
 
     def lines(voxels: np.ndarray, spacing=(0.8, 0.8, 5.0)) -> str:
-        return " ".join(unusual(make_passport(save(tmp_path, voxels, spacing)), run))
+        return " ".join(unusual(save(tmp_path, voxels, spacing).passport, run))
 
     assert "slices 10 mm apart, in training 1 to 6 mm" in lines(chest(), (0.8, 0.8, 10.0))
     assert "pixels 2 mm apart" in lines(chest(), (2.0, 2.0, 5.0))
@@ -134,7 +134,7 @@ def test_what_is_unlike_the_training_data_is_told(tmp_path: Path, like: Training
 
 
 def test_what_the_training_made_up_for_is_not_unusual(tmp_path: Path, like: TrainingData) -> None:
-    passport = make_passport(save(tmp_path, wide()))
+    passport = save(tmp_path, wide()).passport
     assert any("field of view" in line for line in unusual(passport, make_run(tmp_path, "plain", like)))
     augmented = make_run(tmp_path, "augmented", like, surround=0.6)
     assert not any("field of view" in line for line in unusual(passport, augmented))

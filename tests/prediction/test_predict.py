@@ -26,11 +26,13 @@ from covseg_core.data.library.datasets import Case, Dataset, dataset_folder
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import Cancelled, CovsegError, RunError, ScanError, SettingError, UnknownScale
 from covseg_core.files import read_json, sha256_file, write_json
+from covseg_core.prediction.ask import ask
 from covseg_core.prediction.output import files as writing
 from covseg_core.prediction.output.report import Report
-from covseg_core.prediction.predict import predict_at, predict_scan
-from covseg_core.prediction.probabilities import consensus, predict_probabilities
+from covseg_core.prediction.predict import predict, predict_at
+from covseg_core.prediction.probabilities import consensus
 from covseg_core.prediction.scan import read_scan
+from covseg_core.prediction.spool import OnDisk, Spool
 from covseg_core.runs import Run
 from covseg_core.runs.operating_point import Thresholds
 
@@ -80,7 +82,7 @@ def test_the_mask_lies_on_the_lesion_however_the_file_is_stored(
     image.set_qform(affine, codes[1])
     nib.save(image, folder / f"ct{suffix}")
 
-    predict_scan(folder / f"ct{suffix}", [run], folder / "out")
+    predict(folder / f"ct{suffix}", [run], folder / "out")
 
     ct, mask = nib.load(folder / f"ct{suffix}"), nib.load(folder / "out" / "mask.nii.gz")
     np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(ct.dataobj) > 120)
@@ -106,7 +108,7 @@ def test_a_model_of_another_size_finds_the_lesion_in_place(
     save_scan(tmp_path / "ct.nii", voxels)
     run = runs(above=grey((LESION + LUNG) / 2), prepare=PrepareConfig(size, resize=resize))
     in_lung = np.s_[:, 24:76, 60 - x.start : 82 - x.start]
-    mask, lesion = predict_scan(tmp_path / "ct.nii", [run]).mask[in_lung], (voxels == LESION).T[in_lung]
+    mask, lesion = predict(tmp_path / "ct.nii", [run]).mask[in_lung], (voxels == LESION).T[in_lung]
     pixel = max(1 if resize == "area" else 2, 96 / size)  # of the model, in voxels; the thesis takes every second one
     centres = [np.mean(np.nonzero(part), axis=1) for part in (mask, lesion)]
     np.testing.assert_allclose(centres[0], centres[1], atol=pixel * 0.75)
@@ -120,7 +122,7 @@ def test_each_model_sees_the_slices_as_in_its_training(scan: Path, runs: Callabl
     """Size and window differ between the models of one vote."""
     narrow = PrepareConfig(size=96, window=(-100.0, 100.0))
     models = [runs("default", BRIGHT), runs("narrow", 254, prepare=narrow), runs("lungs", grey(-790))]
-    prediction = predict_scan(scan, models)
+    prediction = predict(scan, models)
     hu = stored(scan).T
     np.testing.assert_array_equal(prediction.mask_of("default"), hu > 120)
     np.testing.assert_array_equal(prediction.mask_of("narrow")[hu == LUNG], 0)
@@ -132,7 +134,7 @@ def test_the_threshold_is_inclusive_and_in_the_report(scan: Path, runs: Callable
     """At 0.5 exactly the evaluation counts a voxel in, so the prediction must, too."""
     run = runs(above=0, slope=1 / 256)
     probability = round(grey(LESION)) / 256  # exact in binary
-    at, above = (predict_scan(scan, [run], threshold=probability + more).report for more in (0, 1e-6))
+    at, above = (predict(scan, [run], threshold=probability + more).report for more in (0, 1e-6))
     assert (at.mask.voxels, at.threshold) == (np.count_nonzero(stored(scan) == LESION), probability)
     assert (above.mask.voxels, above.threshold) == (0, probability + 1e-6)
 
@@ -147,7 +149,7 @@ def test_more_than_half_of_the_models_decide(tmp_path: Path, runs: Callable[...,
     limits = {"a": 150, "b": -50, "c": 50, "d": 100, "e": 0}
     models = [runs(id, grey(limit)) for id, limit in itertools.islice(limits.items(), count)]
 
-    prediction = predict_scan(tmp_path / "ct.nii.gz", models, tmp_path / "out")
+    prediction = predict(tmp_path / "ct.nii.gz", models, tmp_path / "out")
 
     votes = sum((voxels > limit).astype(int) for limit in itertools.islice(limits.values(), count))
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), votes > count / 2)
@@ -167,7 +169,7 @@ def test_the_report_holds_what_one_needs_to_trust_and_repeat_it(
     tmp_path: Path, scan: Path, runs: Callable[..., Run]
 ) -> None:
     models = [runs("a"), runs("b", grey(-790), metric="iou"), runs("c", 255)]
-    returned = predict_scan(scan, models, tmp_path / "out", threshold=0.4).report
+    returned = predict(scan, models, tmp_path / "out", threshold=0.4).report
     report = read_json(tmp_path / "out" / "report.json", Report)
     assert report == returned
     assert "not for diagnosis" in report.notice
@@ -195,12 +197,12 @@ def test_volumes_are_right_on_a_sheared_grid(tmp_path: Path, runs: Callable[...,
     """With a tilted gantry the product of the three spacings is too large."""
     affine = np.diag([0.8, 0.8, 5.0, 1.0])
     affine[1, 2] = 2.0
-    report = predict_scan(save_scan(tmp_path / "ct.nii", chest(), affine), [runs()]).report
+    report = predict(save_scan(tmp_path / "ct.nii", chest(), affine), [runs()]).report
     assert report.mask.volume_ml == pytest.approx(report.mask.voxels * 0.8 * 0.8 * 5 / 1000)
 
 
 def test_no_volume_is_invented_where_the_spacing_is_unknown(tmp_path: Path, runs: Callable[..., Run]) -> None:
-    report = predict_scan(save_scan(tmp_path / "ct.nii", chest(), np.eye(4)), [runs()], tmp_path / "out").report
+    report = predict(save_scan(tmp_path / "ct.nii", chest(), np.eye(4)), [runs()], tmp_path / "out").report
     assert report.mask.volume_ml is None
     assert report.scan.voxel_ml is None
     assert any("no mL" in warning for warning in report.warnings)
@@ -218,7 +220,7 @@ def test_no_name_from_the_scan_reaches_the_results(tmp_path: Path, runs: Callabl
     (tmp_path / "Doe Jane").mkdir()
     nib.save(image, tmp_path / "Doe Jane" / "doe_jane_ct.nii.gz")
     scan = tmp_path / "Doe Jane" / "doe_jane_ct.nii.gz"
-    prediction = predict_scan(scan, [runs("a"), runs("b")], tmp_path / "out")
+    prediction = predict(scan, [runs("a"), runs("b")], tmp_path / "out")
     assert len(prediction.report.warnings) == 2
     files = list((tmp_path / "out").iterdir())
     assert len(files) == 7
@@ -242,21 +244,21 @@ def test_a_scan_the_model_was_trained_with_is_told(
     write_json(dataset_folder("cases") / "dataset.json", Dataset("cases", (case,), "2026-01-01", ""))
     parts = {name: {"c": (0, 1)} if name == (part or "train") else {} for name in ("train", "validation", "test")}
     write_json(run.folder / "split.json", Split(SplitConfig(), **parts))
-    warnings = predict_scan(scan, [run]).report.warnings
+    warnings = predict(scan, [run]).report.warnings
     assert any("lesions was trained with this scan" in warning for warning in warnings) == known
 
 
 def test_the_scale_can_be_set(tmp_path: Path, runs: Callable[..., Run]) -> None:
     voxels = np.rint(grey(chest().astype(float)))
     scan = save_scan(tmp_path / "ct.nii", voxels.astype(np.int16))
-    prediction = predict_scan(scan, [runs()])
+    prediction = predict(scan, [runs()])
     assert prediction.report.scan.scale == "0-255"
     np.testing.assert_array_equal(prediction.mask, (chest() == LESION).T)
     voxels[0, 0, 0] = -20
     doubtful = save_scan(tmp_path / "doubtful.nii", voxels.astype(np.int16))
     with pytest.raises(UnknownScale, match="scale HU or 0-255"):
-        predict_scan(doubtful, [runs()])
-    np.testing.assert_array_equal(predict_scan(doubtful, [runs()], scale="0-255").mask, (chest() == LESION).T)
+        predict(doubtful, [runs()])
+    np.testing.assert_array_equal(predict(doubtful, [runs()], scale="0-255").mask, (chest() == LESION).T)
 
 
 # --- whole or not at all
@@ -265,7 +267,7 @@ def test_the_scale_can_be_set(tmp_path: Path, runs: Callable[..., Run]) -> None:
 def test_without_a_folder_nothing_is_written(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
     run = runs()
     before = sorted(tmp_path.rglob("*"))
-    prediction = predict_scan(scan, [run])
+    prediction = predict(scan, [run])
     assert (prediction.output, prediction.report.mask.file, prediction.report.files) == (None, None, {})
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -274,7 +276,7 @@ def test_a_full_disk_leaves_the_earlier_result(
     tmp_path: Path, scan: Path, runs: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    predict_scan(scan, [runs("a"), runs("b")], out)
+    predict(scan, [runs("a"), runs("b")], out)
     before = {path: path.read_bytes() for path in out.iterdir()}
     save, written = writing.save_mask, []
 
@@ -286,7 +288,7 @@ def test_a_full_disk_leaves_the_earlier_result(
 
     monkeypatch.setattr(writing, "save_mask", full)
     with pytest.raises(CovsegError, match=r"out: cannot be written \(No space left on device\)"):
-        predict_scan(scan, [runs("a"), runs("c")], out)
+        predict(scan, [runs("a"), runs("c")], out)
     assert written
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
@@ -294,8 +296,8 @@ def test_a_full_disk_leaves_the_earlier_result(
 def test_a_second_prediction_replaces_the_first_and_says_so(
     tmp_path: Path, scan: Path, runs: Callable[..., Run]
 ) -> None:
-    first = predict_scan(scan, [runs("a"), runs("b")], tmp_path / "out")
-    second = predict_scan(scan, [runs("c")], tmp_path / "out")
+    first = predict(scan, [runs("a"), runs("b")], tmp_path / "out")
+    second = predict(scan, [runs("c")], tmp_path / "out")
     assert first.replaced == ()
     reports = ("report.csv", "report.html", "report.json")
     assert second.replaced == ("disagreement.nii.gz", "mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", *reports)
@@ -305,7 +307,7 @@ def test_a_second_prediction_replaces_the_first_and_says_so(
 def test_an_edited_mask_is_told_before_the_scan_is_read(tmp_path: Path, runs: Callable[..., Run]) -> None:
     (tmp_path / "mask.nii.gz").write_bytes(b"corrected by hand")
     with pytest.raises(SettingError, match="expected another folder"):
-        predict_scan(tmp_path / "no-such-scan.nii", [runs()], tmp_path)
+        predict(tmp_path / "no-such-scan.nii", [runs()], tmp_path)
     assert (tmp_path / "mask.nii.gz").read_bytes() == b"corrected by hand"
 
 
@@ -322,11 +324,11 @@ def test_cancel_stops_it_with_nothing_written(tmp_path: Path, scan: Path, runs: 
 
     models = [runs(id) for id in "abc"]
     if after == 18:
-        predict_scan(scan, models, progress=progress)
+        predict(scan, models, progress=progress)
         assert seen == [(done, 18) for done in (0, 6, 12, 18)]
     cancel.clear()
     with pytest.raises(Cancelled):
-        predict_scan(scan, models, tmp_path / "out", progress=progress, cancel=cancel)
+        predict(scan, models, tmp_path / "out", progress=progress, cancel=cancel)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".covseg-*"))
 
@@ -347,7 +349,7 @@ def test_a_scan_that_cannot_be_used_leaves_no_folder(
     else:
         save_scan(scan, np.where(chest() == LUNG, TISSUE, chest()))
     with pytest.raises(ScanError, match=r"ct\.nii\.gz"):
-        predict_scan(scan, [runs()], tmp_path / "out", scale="HU")
+        predict(scan, [runs()], tmp_path / "out", scale="HU")
     assert not (tmp_path / "out").exists()
 
 
@@ -355,7 +357,7 @@ def test_a_run_without_model_is_told_before_the_scan_is_read(tmp_path: Path, run
     run = runs("b")
     run.onnx.unlink()
     with pytest.raises(RunError, match="covseg export b"):
-        predict_scan(tmp_path / "no-such-scan.nii", [runs("a"), run])
+        predict(tmp_path / "no-such-scan.nii", [runs("a"), run])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0, float("nan")])
@@ -363,16 +365,16 @@ def test_a_threshold_that_marks_all_or_nothing_is_refused(
     scan: Path, runs: Callable[..., Run], threshold: float
 ) -> None:
     with pytest.raises(SettingError, match="threshold"):
-        predict_scan(scan, [runs()], threshold=threshold)
+        predict(scan, [runs()], threshold=threshold)
 
 
 def test_models_that_cannot_vote_together_are_refused(scan: Path, runs: Callable[..., Run]) -> None:
     with pytest.raises(SettingError, match="0 of them"):
-        predict_scan(scan, [])
+        predict(scan, [])
     with pytest.raises(SettingError, match="a more than once"):
-        predict_scan(scan, [runs("a"), runs("b"), runs("a")])
+        predict(scan, [runs("a"), runs("b"), runs("a")])
     with pytest.raises(SettingError, match=r"infection \(a\) and lung \(b\)"):
-        predict_scan(scan, [runs("a"), runs("b", target="lung")])
+        predict(scan, [runs("a"), runs("b", target="lung")])
 
 
 def test_a_real_scan(real_data: Path, tmp_path: Path, runs: Callable[..., Run]) -> None:
@@ -382,7 +384,7 @@ def test_a_real_scan(real_data: Path, tmp_path: Path, runs: Callable[..., Run]) 
         runs("coarse", grey(-500), prepare=PrepareConfig(128)),
         runs("exact", grey(-500), prepare=PrepareConfig(256)),
     ]
-    prediction = predict_scan(ct, models, tmp_path / "out")
+    prediction = predict(ct, models, tmp_path / "out")
     truth = stored(ct) > -500
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask_exact.nii.gz"), truth)
     coarse = stored(tmp_path / "out" / "mask_coarse.nii.gz") > 0
@@ -412,9 +414,9 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
         runs("c", slope=1 / 100),
     ]
     checked = read_scan(noisy)
-    answers = [predict_probabilities(checked, run) for run in models]
+    answers = ask(checked, models, Spool())
     for threshold in (0.05, 0.3, 0.5, 0.7, 0.95):
-        now = predict_scan(noisy, models, tmp_path / "now", threshold)
+        now = predict(noisy, models, tmp_path / "now", threshold)
         later = predict_at(checked, answers, Thresholds(threshold), tmp_path / "later")
         np.testing.assert_array_equal(later.mask, now.mask)
         for run in models:
@@ -434,30 +436,33 @@ def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., 
     """What the viewer shows on a slice must be what is downloaded."""
     models = [runs(id, 20 * number, slope=1 / 200) for number, id in enumerate("abcde"[:count])]
     checked = read_scan(noisy)
-    answers = [predict_probabilities(checked, run) for run in models]
+    answers = ask(checked, models, Spool())
     prediction = predict_at(checked, answers, Thresholds(0.4))
     for z in range(SLICES):
-        plane = consensus([answer.plane(z) for answer in answers])
+        plane = consensus([answer.plane(z) for answer in answers.models])
         np.testing.assert_array_equal(plane >= np.float32(0.4), prediction.mask[z])
 
 
 def test_probabilities_can_be_kept_on_disk(tmp_path: Path, noisy: Path, runs: Callable[..., Run]) -> None:
     """As the model gave them: those of a long scan take more memory than there is."""
     run, checked = runs("a", 50, slope=1 / 200), read_scan(noisy)
-    values = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (SLICES, SIDE, SIDE))
     seen: list[tuple[int, int]] = []
-    answer = predict_probabilities(checked, run, values, lambda done, total: seen.append((done, total)))
-    assert answer.values is values
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), predict_probabilities(checked, run).values)
+    on_disk = Spool(tmp_path / "answers", in_memory=0)
+    [answer] = ask(checked, [run], on_disk, progress=lambda done, total: seen.append((done, total))).models
+    [file] = (tmp_path / "answers").iterdir()
+    assert isinstance(answer.values, OnDisk) and answer.values.path == file
+    [in_memory] = ask(checked, [run], Spool()).models
+    np.testing.assert_array_equal(answer.values[0:SLICES], in_memory.values)
     assert seen == [(0, SLICES), (SLICES, SLICES)]
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled):
-        predict_probabilities(checked, run, cancel=cancel)
+        ask(checked, [run], on_disk, cancel=cancel)
+    assert list((tmp_path / "answers").iterdir()) == [file], "nothing is left of an answer that was given up"
 
 
 def test_models_of_different_targets_do_not_vote_later_either(noisy: Path, runs: Callable[..., Run]) -> None:
     checked = read_scan(noisy)
-    answers = [predict_probabilities(checked, run) for run in (runs("a"), runs("b", target="lung"))]
+    answers = ask(checked, [runs("a"), runs("b", target="lung")], Spool())
     with pytest.raises(SettingError, match=r"infection \(a\) and lung \(b\)"):
         predict_at(checked, answers)

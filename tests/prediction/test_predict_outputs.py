@@ -19,12 +19,12 @@ from chests import BRIGHT, LESION, LUNG, SLICES, chest, grey, make_run, save_sca
 
 from covseg_core.errors import Cancelled, CovsegError, RunError, SettingError
 from covseg_core.files import read_json, sha256_file
-from covseg_core.prediction import spool
+from covseg_core.prediction.ask import Answers, ask, lung_sides
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.output.report_html import MAX_LINES, choose_slices, make_sheet
-from covseg_core.prediction.predict import predict_at, predict_scan
-from covseg_core.prediction.probabilities import predict_probabilities
+from covseg_core.prediction.predict import predict, predict_at
 from covseg_core.prediction.scan import read_scan
+from covseg_core.prediction.spool import Spool
 from covseg_core.runs import Run
 from covseg_core.runs.operating_point import Thresholds
 
@@ -86,7 +86,7 @@ class Text(HTMLParser):
 def test_lungs_and_shares_are_those_of_the_masks(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
     """The lesion lies at high x: in the right lung. What is as dense as tissue is no lung for this model."""
     infection = runs(above=grey(-950))  # all that is lung, too
-    prediction = predict_scan(scan, [infection], tmp_path / "out", lungs=lung_run(runs))
+    prediction = predict(scan, [infection], tmp_path / "out", lungs=lung_run(runs))
     hu = stored(scan).T
     lung = stored(tmp_path / "out" / "lung_mask.nii.gz").T
     np.testing.assert_array_equal(lung, hu < -300)
@@ -106,12 +106,13 @@ def test_lungs_and_shares_are_those_of_the_masks(tmp_path: Path, scan: Path, run
 def test_the_lesion_counts_for_its_lung(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
     """A lung model that knows opacities: both lungs whole, and the lesion in the right one."""
     checked = read_scan(scan)
-    answer = predict_probabilities(checked, lung_run(runs))
+    answers = ask(checked, [runs()], Spool(), lung_run(runs))
+    assert answers.lungs is not None
     whole = ventilated().T[:, ::-1, ::-1]
     values = ((whole < -300) | (whole == LESION)).astype(np.float32)
-    infection = predict_probabilities(checked, runs())
-    lungs = dataclasses.replace(answer, values=values)
-    report = predict_at(checked, [infection], output=tmp_path / "out", lungs=lungs).report
+    lungs = dataclasses.replace(answers.lungs, values=values)
+    lungs = dataclasses.replace(lungs, sides=lung_sides(checked, lungs))
+    report = predict_at(checked, Answers(answers.models, lungs), output=tmp_path / "out").report
     lesion = np.count_nonzero(ventilated() == LESION)
     assert report.lungs is not None
     assert (report.lungs.right.infection_voxels, report.lungs.left.infection_voxels) == (lesion, 0)
@@ -128,9 +129,8 @@ def test_the_lesion_counts_for_its_lung(tmp_path: Path, scan: Path, runs: Callab
 
 def test_a_threshold_chosen_later_leaves_the_lungs_as_they_are(scan: Path, runs: Callable[..., Run]) -> None:
     checked = read_scan(scan)
-    infection = predict_probabilities(checked, runs(above=0, slope=1 / 256))
-    lungs = predict_probabilities(checked, lung_run(runs))
-    low, high = (predict_at(checked, [infection], Thresholds(threshold), lungs=lungs) for threshold in (0.1, 0.93))
+    answers = ask(checked, [runs(above=0, slope=1 / 256)], Spool(), lung_run(runs))
+    low, high = (predict_at(checked, answers, Thresholds(threshold)) for threshold in (0.1, 0.93))
     assert low.report.mask.voxels > high.report.mask.voxels
     assert low.lungs is not None
     np.testing.assert_array_equal(low.lungs, high.lungs)
@@ -142,7 +142,7 @@ def test_a_threshold_chosen_later_leaves_the_lungs_as_they_are(scan: Path, runs:
 
 def test_no_lungs_found_is_a_warning_and_no_division(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
     nothing = runs("lung", 256, target="lung")
-    report = predict_scan(scan, [runs()], tmp_path / "out", lungs=nothing).report
+    report = predict(scan, [runs()], tmp_path / "out", lungs=nothing).report
     assert report.lungs is not None
     assert (report.lungs.both.voxels, report.lungs.both.share, report.mask.lung_share) == (0, None, None)
     assert any("found no lungs" in warning for warning in report.warnings)
@@ -152,7 +152,7 @@ def test_no_lungs_found_is_a_warning_and_no_division(tmp_path: Path, scan: Path,
 
 def test_infection_outside_the_lungs_is_a_warning(scan: Path, runs: Callable[..., Run]) -> None:
     everywhere = runs(above=grey(0))
-    report = predict_scan(scan, [everywhere], lungs=lung_run(runs)).report
+    report = predict(scan, [everywhere], lungs=lung_run(runs)).report
     assert report.lungs is not None
     assert report.lungs.outside_voxels > 0
     assert any("outside the lungs" in warning for warning in report.warnings)
@@ -164,8 +164,8 @@ def test_what_lies_beyond_the_chest_is_left_out_and_counted(tmp_path: Path, runs
     voxels[24:44] = 40  # no lung on this side, whose edge is farther from the other lung than the rim
     scan = save_scan(tmp_path / "one_lung.nii.gz", voxels)
     everywhere, lungs = runs(above=grey(0)), lung_run(runs)
-    cut = predict_scan(scan, [everywhere], lungs=lungs)
-    kept = predict_scan(scan, [everywhere], lungs=lungs, keep_beyond=True)
+    cut = predict(scan, [everywhere], lungs=lungs)
+    kept = predict(scan, [everywhere], lungs=lungs, keep_beyond=True)
     assert cut.report.lungs is not None
     assert kept.report.lungs is not None
     assert cut.report.lungs.beyond_voxels == np.count_nonzero(kept.mask > cut.mask) > 0
@@ -178,23 +178,23 @@ def test_what_lies_beyond_the_chest_is_left_out_and_counted(tmp_path: Path, runs
 
 def test_what_is_no_lung_model_is_refused(scan: Path, runs: Callable[..., Run]) -> None:
     with pytest.raises(SettingError, match="b is a model of the infection"):
-        predict_scan(scan, [runs("a")], lungs=runs("b"))
+        predict(scan, [runs("a")], lungs=runs("b"))
     with pytest.raises(SettingError, match="beside models of the lungs"):
-        predict_scan(scan, [runs("a", target="lung")], lungs=lung_run(runs))
+        predict(scan, [runs("a", target="lung")], lungs=lung_run(runs))
     broken = lung_run(runs)
     broken.onnx.unlink()
     with pytest.raises(RunError, match="lung"):
-        predict_scan(scan.with_name("no-such-scan.nii"), [runs("a")], lungs=broken)
+        predict(scan.with_name("no-such-scan.nii"), [runs("a")], lungs=broken)
 
 
 def test_progress_counts_the_slices_of_the_lung_model_too(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
     seen: list[tuple[int, int]] = []
     models, lungs = [runs("a"), runs("b")], lung_run(runs)
-    predict_scan(scan, models, lungs=lungs, progress=lambda done, total: seen.append((done, total)))
+    predict(scan, models, lungs=lungs, progress=lambda done, total: seen.append((done, total)))
     assert (seen[0], seen[-1]) == ((0, 18), (18, 18))
     cancel = threading.Event()
     with pytest.raises(Cancelled):
-        predict_scan(
+        predict(
             scan, models, tmp_path / "out", lungs=lungs, cancel=cancel, progress=lambda d, _: d > 12 and cancel.set()
         )
     assert not (tmp_path / "out").exists()
@@ -214,18 +214,18 @@ def two_lesions() -> np.ndarray:
 def test_parts_below_the_smallest_size_are_left_out(tmp_path: Path, runs: Callable[..., Run]) -> None:
     scan = save_scan(tmp_path / "ct.nii.gz", two_lesions())
     models = [runs("a"), runs("b")]
-    report = predict_scan(scan, models, tmp_path / "all").report
+    report = predict(scan, models, tmp_path / "all").report
     assert (report.mask.lesions, report.mask.voxels, report.mask.largest_voxels) == (2, 68, 64)
-    kept = predict_scan(scan, models, tmp_path / "at", minimum_mm3=12.8).report
+    kept = predict(scan, models, tmp_path / "at", minimum_mm3=12.8).report
     assert (kept.mask.lesions, kept.minimum_mm3) == (2, 12.8)
-    report = predict_scan(scan, models, tmp_path / "out", minimum_mm3=12.9).report
+    report = predict(scan, models, tmp_path / "out", minimum_mm3=12.9).report
     assert (report.mask.lesions, report.mask.voxels) == (1, 64)
     assert [model.mask.voxels for model in report.models] == [64, 64]
     for name in ("mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz"):
         mask = stored(tmp_path / "out" / name)
         assert (mask.sum(), mask[8:10].sum()) == (64, 0)
     checked = read_scan(scan)
-    answers = [predict_probabilities(checked, run) for run in models]
+    answers = ask(checked, models, Spool())
     assert predict_at(checked, answers, Thresholds(minimum_mm3=12.9)).report.mask == dataclasses.replace(
         report.mask, file=None
     )
@@ -235,11 +235,11 @@ def test_a_smallest_size_needs_to_know_the_voxels(tmp_path: Path, runs: Callable
     """A filter that quietly does nothing, or takes 1 mm for granted, would be believed."""
     scan = save_scan(tmp_path / "ct.nii", chest(), np.eye(4))
     with pytest.raises(SettingError, match="voxel size is not known"):
-        predict_scan(scan, [runs()], tmp_path / "out", minimum_mm3=10)
+        predict(scan, [runs()], tmp_path / "out", minimum_mm3=10)
     assert not (tmp_path / "out").exists()
     for wrong in (-1.0, float("nan"), float("inf")):
         with pytest.raises(SettingError, match="smallest size"):
-            predict_scan(scan, [runs()], minimum_mm3=wrong)
+            predict(scan, [runs()], minimum_mm3=wrong)
 
 
 # --- disagreement
@@ -248,11 +248,11 @@ def test_a_smallest_size_needs_to_know_the_voxels(tmp_path: Path, runs: Callable
 def test_the_disagreement_glows_where_models_differ_and_nowhere_else(
     tmp_path: Path, scan: Path, runs: Callable[..., Run]
 ) -> None:
-    predict_scan(scan, [runs("a"), runs("b", grey(20))], tmp_path / "out")
+    predict(scan, [runs("a"), runs("b", grey(20))], tmp_path / "out")
     hu, levels = stored(scan), stored(tmp_path / "out" / "disagreement.nii.gz")
     np.testing.assert_array_equal(levels, np.where((hu > 20) & (hu <= 120), 255, 0))
     np.testing.assert_array_equal(nib.load(tmp_path / "out" / "disagreement.nii.gz").affine, nib.load(scan).affine)
-    predict_scan(scan, [runs("a")], tmp_path / "one")
+    predict(scan, [runs("a")], tmp_path / "one")
     assert not (tmp_path / "one" / "disagreement.nii.gz").exists()
 
 
@@ -260,9 +260,9 @@ def test_answers_on_disk_give_the_same_files(
     tmp_path: Path, scan: Path, runs: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [runs("a", 50, slope=1 / 200), runs("b", 20, slope=1 / 230), runs("c")]
-    memory = predict_scan(scan, models, tmp_path / "memory", lungs=lung_run(runs)).report
-    monkeypatch.setattr(spool.Keeper.__init__, "__defaults__", (0,))
-    disk = predict_scan(scan, models, tmp_path / "disk", lungs=lung_run(runs)).report
+    memory = predict(scan, models, tmp_path / "memory", lungs=lung_run(runs)).report
+    monkeypatch.setattr(Spool.__init__, "__defaults__", (None, 0))
+    disk = predict(scan, models, tmp_path / "disk", lungs=lung_run(runs)).report
     assert memory.mask == disk.mask
     for name in (name for name in memory.files if name.endswith(".nii.gz")):
         np.testing.assert_array_equal(stored(tmp_path / "memory" / name), stored(tmp_path / "disk" / name))
@@ -272,7 +272,7 @@ def test_answers_on_disk_give_the_same_files(
 
 
 def page_of(tmp_path: Path, scan: Path, models: list[Run], **more: Any) -> tuple[Text, Report]:
-    report = predict_scan(scan, models, tmp_path / "page", **more).report
+    report = predict(scan, models, tmp_path / "page", **more).report
     return Text((tmp_path / "page" / "report.html").read_bytes()), report
 
 
@@ -332,7 +332,7 @@ def test_an_empty_mask_still_makes_a_page(tmp_path: Path, scan: Path, runs: Call
 
 
 def test_many_models_and_warnings_do_not_run_off_the_page(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
-    prediction = predict_scan(scan, [runs(f"model-{n}") for n in range(9)])
+    prediction = predict(scan, [runs(f"model-{n}") for n in range(9)])
     report = dataclasses.replace(prediction.report, warnings=tuple(f"warning {n}" for n in range(20)))
     page = Text(make_sheet(report, prediction.scan.voxels, prediction.mask, None)).text
     assert "and 4 more in report.csv" in page
@@ -341,7 +341,7 @@ def test_many_models_and_warnings_do_not_run_off_the_page(tmp_path: Path, scan: 
 
 
 def test_markup_in_a_warning_or_a_name_is_text(scan: Path, runs: Callable[..., Run]) -> None:
-    prediction = predict_scan(scan, [runs()])
+    prediction = predict(scan, [runs()])
     markup = "<script>alert(1)</script>"
     models = tuple(dataclasses.replace(model, run=markup) for model in prediction.report.models)
     report = dataclasses.replace(prediction.report, warnings=(markup,), models=models, vote=markup, notice=markup)
@@ -368,17 +368,17 @@ def test_the_slices_shown_are_the_largest_and_others_far_from_it() -> None:
 
 
 def test_a_csv_that_was_edited_is_never_overwritten(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
-    predict_scan(scan, [runs()], tmp_path / "out")
+    predict(scan, [runs()], tmp_path / "out")
     (tmp_path / "out" / "report.csv").write_text("mine")
     with pytest.raises(CovsegError, match=r"report\.csv: exists"):
-        predict_scan(scan, [runs()], tmp_path / "out")
+        predict(scan, [runs()], tmp_path / "out")
     assert (tmp_path / "out" / "report.csv").read_text() == "mine"
 
 
 def test_no_name_reaches_any_file_with_all_outputs(tmp_path: Path, runs: Callable[..., Run]) -> None:
     (tmp_path / "Doe Jane").mkdir()
     scan = save_scan(tmp_path / "Doe Jane" / "doe_jane.nii", ventilated())
-    predict_scan(scan, [runs("a"), runs("b")], tmp_path / "out", lungs=lung_run(runs))
+    predict(scan, [runs("a"), runs("b")], tmp_path / "out", lungs=lung_run(runs))
     files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(files) == {
         "mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", "lung_mask.nii.gz", "disagreement.nii.gz",

@@ -69,11 +69,11 @@ def test_a_fresh_clone_predicts_wherever_runs_are_kept(tmp_path: Path):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "lung"])
 def test_on_a_patient_it_has_not_seen_it_does_what_its_card_says(name: str, real_data: Path, tmp_path: Path):
-    from covseg_core.prediction.predict import predict_scan
+    from covseg_core.prediction.predict import predict
 
     run, case = Run(SHIPPED / name), real_data / "ct20" / "coronacases_006"
     assert case.name in run.split.test
-    predicted = predict_scan(case / "ct.nii.gz", [run], tmp_path / "out").mask
+    predicted = predict(case / "ct.nii.gz", [run], tmp_path / "out").mask
     truth = np.asarray(nib.as_closest_canonical(nib.load(case / "infection_mask.nii.gz")).dataobj).T
     [claimed] = [
         scan.values["dice"] for scan in read_json(run.evaluation, Evaluation).model.scans if scan.case == case.name

@@ -12,7 +12,7 @@ import pytest
 
 from covseg_core.errors import CovsegError
 from covseg_core.prediction import spool
-from covseg_core.prediction.spool import Keeper, OnDisk
+from covseg_core.prediction.spool import OnDisk, Spool
 
 VALUES = np.random.default_rng(0).random((10, 16, 16)).astype(np.float32)
 SIZE = VALUES.nbytes
@@ -30,8 +30,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_few_stay_in_memory_and_the_rest_goes_to_disk_unchanged(temporary: Path) -> None:
-    with Keeper(in_memory=2 * SIZE) as keeper:
-        kept = [keeper.keep(blocks(), (10, 16, 16)) for _ in range(4)]
+    with Spool(in_memory=2 * SIZE) as kept_by:
+        kept = [kept_by.keep(blocks(), (10, 16, 16)) for _ in range(4)]
         assert [isinstance(values, OnDisk) for values in kept] == [False, False, True, True]
         for values in kept:
             np.testing.assert_array_equal(values[0:10], VALUES)
@@ -46,8 +46,8 @@ def test_an_error_or_a_cancel_leaves_nothing_in_the_temporary_folder(temporary: 
         yield slice(0, 4), VALUES[:4]
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Keeper(in_memory=0) as keeper:
-        keeper.keep(cancelled(), (10, 16, 16))
+    with pytest.raises(KeyboardInterrupt), Spool(in_memory=0) as kept_by:
+        kept_by.keep(cancelled(), (10, 16, 16))
     assert list(temporary.iterdir()) == []
 
 
@@ -57,5 +57,5 @@ def test_a_full_disk_is_told_in_one_line(temporary: Path, monkeypatch: pytest.Mo
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(spool.tempfile, "TemporaryDirectory", Full)
-    with pytest.raises(CovsegError, match="no room for the models' answers"), Keeper(in_memory=0) as keeper:
-        keeper.keep(blocks(), (10, 16, 16))
+    with pytest.raises(CovsegError, match="no room for the models' answers"), Spool(in_memory=0) as kept_by:
+        kept_by.keep(blocks(), (10, 16, 16))

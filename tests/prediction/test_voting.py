@@ -15,11 +15,13 @@ from scipy import ndimage
 
 from covseg_core.errors import SettingError
 from covseg_core.files import sha256_file, write_json
+from covseg_core.prediction.ask import Answers, ask
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.output.report_html import MAX_ROWS, make_sheet
-from covseg_core.prediction.predict import predict_at, predict_scan
-from covseg_core.prediction.probabilities import centred, consensus, predict_probabilities
+from covseg_core.prediction.predict import predict, predict_at
+from covseg_core.prediction.probabilities import centred, consensus
 from covseg_core.prediction.scan import read_scan
+from covseg_core.prediction.spool import OnDisk, Spool
 from covseg_core.runs import Run
 from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Threshold, Thresholds, thresholds_of
 
@@ -82,7 +84,7 @@ def test_the_vote_counts_the_masks_of_the_models_at_their_own_points(
     tmp_path: Path, noisy: Path, runs: Callable[..., Run], ids: str
 ) -> None:
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in ids]
-    prediction = predict_scan(noisy, models, tmp_path / "out", threshold=None)
+    prediction = predict(noisy, models, tmp_path / "out", threshold=None)
 
     cuts = [POINTS[id] or Threshold(0.5, 0.0) for id in ids]
     own = [
@@ -110,17 +112,9 @@ def test_a_setting_chosen_later_gives_what_a_prediction_with_it_gives(
     """The page and the command line must agree, bit for bit, also with each model at its own point."""
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "acd"]
     checked = read_scan(noisy)
-    answers = [
-        predict_probabilities(
-            checked,
-            run,
-            np.lib.format.open_memmap(tmp_path / f"{run.id}.npy", "w+", np.float32, (SLICES, SIDE, SIDE))
-            if keep_on_disk
-            else None,
-        )
-        for run in models
-    ]
-    now = predict_scan(noisy, models, tmp_path / "now", threshold=None)
+    answers = ask(checked, models, Spool(tmp_path / "answers", 0 if keep_on_disk else 2**20))
+    assert all(isinstance(answer.values, OnDisk) == keep_on_disk for answer in answers.models)
+    now = predict(noisy, models, tmp_path / "now", threshold=None)
     later = predict_at(checked, answers, thresholds_of(models), tmp_path / "later")
     np.testing.assert_array_equal(later.mask, now.mask)
     for run in models:
@@ -133,7 +127,7 @@ def test_a_setting_chosen_later_gives_what_a_prediction_with_it_gives(
 
 def test_the_same_cut_for_each_is_the_same_as_one_for_all(noisy: Path, runs: Callable[..., Run]) -> None:
     checked = read_scan(noisy)
-    answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "abcd"]
+    answers = ask(checked, [runs(id, *MODELS[id]) for id in "abcd"], Spool())
     one = predict_at(checked, answers, Thresholds(0.6, 20.0))
     each = predict_at(checked, answers, Thresholds(0.5, 20.0, each=(Threshold(0.6, 20.0),) * 4))
     np.testing.assert_array_equal(each.mask, one.mask)
@@ -153,7 +147,7 @@ def test_a_model_has_no_vote_for_what_is_too_small_for_it(tmp_path: Path, runs: 
     scan = save_scan(tmp_path / "ct.nii.gz", specked())
     blind = runs("blind", grey(LESION) + 1)  # sees nothing
     strict, plain = with_point(runs("strict", grey(120)), Threshold(0.5, 50.0)), runs("plain", grey(120))
-    prediction = predict_scan(scan, [strict, plain, blind], threshold=None)
+    prediction = predict(scan, [strict, plain, blind], threshold=None)
     speck = np.s_[3, 14:16, 8:10]
     assert prediction.report.minimum_mm3 == 0
     assert not prediction.mask_of("strict")[speck].any() and prediction.mask_of("plain")[speck].all()
@@ -168,23 +162,22 @@ def test_sizes_do_not_hide_what_the_vote_has_beyond_the_chest(tmp_path: Path, ru
     scan = save_scan(tmp_path / "ct.nii.gz", voxels)
     lungs = runs("lungs", 80, -1e4, target="lung")
     checked = read_scan(scan)
-    answers = [predict_probabilities(checked, runs(id, grey(0))) for id in "abc"]
-    lung = predict_probabilities(checked, lungs)
-    free = predict_at(checked, answers, Thresholds(), lungs=lung, keep_beyond=True)
+    answers = ask(checked, [runs(id, grey(0)) for id in "abc"], Spool(), lungs)
+    free = predict_at(checked, answers, Thresholds(), keep_beyond=True)
     for setting in (
         Thresholds(),
         Thresholds(0.5, 500.0),
         Thresholds(0.5, 20.0, each=(Threshold(), Threshold(0.9, 1e6), Threshold(0.2, 20.0))),
     ):
-        cut = predict_at(checked, answers, setting, lungs=lung)
-        sided = predict_at(checked, answers, dataclasses.replace(setting, minimum_mm3=0, each=()), lungs=lung)
+        cut = predict_at(checked, answers, setting)
+        sided = predict_at(checked, answers, dataclasses.replace(setting, minimum_mm3=0, each=()))
         assert cut.report.lungs is not None
         assert cut.report.lungs.beyond_voxels == np.count_nonzero(free.mask > sided.mask) > 0
 
 
 def test_a_threshold_that_is_given_holds_for_all_alike(noisy: Path, runs: Callable[..., Run]) -> None:
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "abc"]
-    report = predict_scan(noisy, models, threshold=0.6).report
+    report = predict(noisy, models, threshold=0.6).report
     assert (report.threshold, report.minimum_mm3, report.operating) == (0.6, 0, "")
     assert {(model.threshold, model.minimum_mm3) for model in report.models} == {(0.6, 0)}
 
@@ -203,7 +196,7 @@ def test_points_that_cannot_be_used_are_refused(
     noisy: Path, runs: Callable[..., Run], each: tuple[Threshold, ...], words: str
 ) -> None:
     checked = read_scan(noisy)
-    answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "ab"]
+    answers = ask(checked, [runs(id, *MODELS[id]) for id in "ab"], Spool())
     with pytest.raises(SettingError, match=words):
         predict_at(checked, answers, Thresholds(each=each))
 
@@ -214,10 +207,10 @@ def test_without_a_voxel_size_a_size_of_any_model_is_refused_and_points_do_witho
     scan = save_scan(tmp_path / "ct.nii", chest(), np.eye(4))
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "ab"]
     checked = read_scan(scan)
-    answers = [predict_probabilities(checked, run) for run in models]
+    answers = ask(checked, models, Spool())
     with pytest.raises(SettingError, match="20 mm3, but the scan's voxel size is not known"):
         predict_at(checked, answers, Thresholds(each=(Threshold(0.4), Threshold(0.4, 20.0))))
-    report = predict_scan(scan, models, threshold=None).report
+    report = predict(scan, models, threshold=None).report
     assert [(model.threshold, model.minimum_mm3) for model in report.models] == [(0.7, 0), (0.85, 0)]
     assert "the scan's voxel size is not known" in report.operating
 
@@ -241,7 +234,7 @@ def test_the_sentence_says_whose_point_is_used_and_what_the_vote_leaves_out(runs
 
 
 def sheet_of(scan: Path, models: Sequence[Run]) -> tuple[str, Report]:
-    prediction = predict_scan(scan, models, threshold=None)
+    prediction = predict(scan, models, threshold=None)
     page = make_sheet(prediction.report, prediction.scan.voxels, prediction.mask, None).decode()
     return page, prediction.report
 
@@ -271,12 +264,12 @@ def test_points_of_many_models_do_not_run_off_the_page(noisy: Path, runs: Callab
 def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., Run]) -> None:
     """Smooth edges are drawn where the stretched probabilities reach 0.5: that is where the mask ends."""
     checked = read_scan(noisy)
-    answers = [predict_probabilities(checked, runs(id, *MODELS[id])) for id in "abcde"]
+    answers = ask(checked, [runs(id, *MODELS[id]) for id in "abcde"], Spool())
     for count in (1, 2, 3, 4, 5):
         cuts = (Threshold(0.7), Threshold(0.85), Threshold(0.3), Threshold(), Threshold(0.55))[:count]
-        prediction = predict_at(checked, answers[:count], Thresholds(each=cuts))
+        prediction = predict_at(checked, Answers(answers.models[:count]), Thresholds(each=cuts))
         for z in range(SLICES):
-            planes = [centred(one.plane(z), cut.threshold) for one, cut in zip(answers, cuts, strict=False)]
+            planes = [centred(one.plane(z), cut.threshold) for one, cut in zip(answers.models, cuts, strict=False)]
             np.testing.assert_array_equal(consensus(planes) >= np.float32(0.5), prediction.mask[z])
 
 

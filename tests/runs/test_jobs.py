@@ -143,7 +143,7 @@ def test_only_what_has_ended_resumes_and_only_what_is_active_stops(phantoms):
         jobs.stop(run)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"size": 100}, {"preset_name": "best"}, {"batch": 0}, {"filters": 0}])
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"size": 100}, {"preset": "best"}, {"batch": 0}, {"filters": 0}])
 def test_a_wrong_setting_leaves_no_run_behind(phantoms, wrong):
     with pytest.raises(CovsegError, match="expected"):
         jobs.train(phantoms, **(TINY | wrong))

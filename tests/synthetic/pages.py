@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
+
+from dashboard.components import task_progress
+from dashboard.services import tasks
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 
@@ -30,3 +34,14 @@ def open_page(url: str = "", state: Mapping[str, object] | None = None, **query:
     for name, value in (state or {}).items():
         app.session_state[name] = value
     return well(app.run())
+
+
+def wait(app: AppTest) -> tasks.Task:
+    """The task that the page's last button has started, once it has ended."""
+    task = tasks.get(list(app.session_state[task_progress.TASKS].values())[-1])
+    assert task is not None
+    for thread in threading.enumerate():
+        if thread.name.endswith(task.id):
+            thread.join(60)
+    assert task.state != "running"
+    return task

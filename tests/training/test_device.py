@@ -24,7 +24,7 @@ from covseg_core.config import ModelConfig, TrainConfig
 from covseg_core.training.device import set_up
 from covseg_core.training.losses import soft_dice_loss
 from covseg_core.training.metrics import ForegroundDice
-from covseg_core.data.sliceset import SliceSet
+from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.runs import Run
 from covseg_core.training.resume import load_last, saving_last
 from covseg_core.training.train import previewer

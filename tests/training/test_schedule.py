@@ -7,7 +7,8 @@ import math
 import pytest
 
 from covseg_core.config import TrainConfig
-from covseg_core.training.schedule import best_epoch, learning_rate, should_stop
+from covseg_core.runs.history import best_epoch
+from covseg_core.training.schedule import learning_rate, should_stop
 
 
 @pytest.mark.parametrize(

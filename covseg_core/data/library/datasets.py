@@ -1,7 +1,7 @@
 """A dataset: a named set of cases, each a scan with its masks, kept in one folder with a `dataset.json`.
 
-The folder is `<data>/datasets/<name>/`, with the files under `cases/<case>/`. `covseg_core.data.importing` makes
-datasets; this module only reads, lists and deletes them.
+The folder is `<data>/datasets/<name>/`, with the files under `cases/<case>/`. `importing` beside it
+makes datasets; this module only reads, lists and deletes them.
 """
 
 from __future__ import annotations

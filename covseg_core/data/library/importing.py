@@ -42,7 +42,7 @@ def import_dataset(
     Parameters
     ----------
     name : of the dataset, new or existing
-    paths : NIfTI files, folders of them at any depth, or zips of such folders; see `covseg_core.data.pairing` for names
+    paths : NIfTI files, folders of them at any depth, or zips of such folders; see `pairing` for names
     labels : of the infection masks, those that count as infection; None for all above 0
     scale : of the scans' grey values, where it cannot be told from them
     allow_empty : take infection masks without any infection, which are otherwise refused as an export gone wrong
@@ -82,7 +82,7 @@ def import_dataset(
 def import_sample(
     name: str, scans: int = 6, size: int = 128, seed: int = 0, progress: Progress | None = None
 ) -> Dataset:
-    """Make a dataset of synthetic chest phantoms; see `covseg_core.data.phantom`."""
+    """Make a dataset of synthetic chest phantoms; see `covseg_core.data.phantom.phantom`."""
     from covseg_core.data.phantom.phantom import write_sample
 
     with tempfile.TemporaryDirectory(prefix="covseg-") as folder:

@@ -9,12 +9,17 @@ import numpy as np
 
 from covseg_core.data.library.datasets import Case
 from covseg_core.data.library.pairing import Group
-from covseg_core.data.reading.volumes import Volume, grid_mismatch, grid_warning, load_mask, load_scan
+from covseg_core.data.reading.volumes import (
+    PLACEHOLDER_SPACING,
+    Volume,
+    grid_mismatch,
+    grid_warning,
+    load_mask,
+    load_scan,
+)
 from covseg_core.data.slices.intensity import Scale, detect_scale
 from covseg_core.errors import PairingError, ScanError
 
-PLACEHOLDER_SPACING = (1.0, 1.0, 1.0)
-"""What writers put where they do not know the spacing."""
 LITTLE = 0.002
 """Below this share of the lung, an infection is pointed out."""
 

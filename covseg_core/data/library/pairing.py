@@ -1,6 +1,6 @@
 """Which files belong together: scans, infection masks and lung masks, paired by the id that their names hold.
 
-Only names are looked at, so that pairing is quick and can be tested without files; `covseg_core.data.importing` checks
+Only names are looked at, so that pairing is quick and can be tested without files; `importing` beside it checks
 that paired volumes lie on one grid. Sorted order is never used: in a circulating copy of the public data set the scans
 are called `coronacases_org_001.nii` and the masks `coronacases_001.nii`, and both lists sort differently.
 """
@@ -55,8 +55,8 @@ class Group:
 def pair(files: Mapping[Path, PurePath]) -> tuple[Group, ...]:
     """Group files into cases, sorted by id.
 
-    A file's role (scan, infection mask, lung mask) is told by words in its name, else by its nearest folder that has
-    such a word, else it is a scan. What remains of the name without those words is the id; where nothing remains
+    A file's role (scan, infection mask, lung mask) is recognised by words in its name, else by its nearest folder that
+    has such a word, else it is a scan. What remains of the name without those words is the id; where nothing remains
     (`<case>/ct.nii.gz`), the folder's name is. Capital letters do not matter.
 
     Parameters

@@ -22,6 +22,8 @@ MIN_SIDE = 8
 """Fewest rows and columns an axial slice of a scan can have; a single coronal slice has one row."""
 SPACING = (0.05, 50.0)
 """Voxel sizes a chest CT can have [mm]; outside it the header is in another unit or wrong."""
+PLACEHOLDER_SPACING = (1.0, 1.0, 1.0)
+"""What writers put where they do not know the spacing."""
 MAX_LABELS = 16
 """Most labels a mask can have before one must say which of them count; a scan given as a mask has hundreds."""
 
@@ -67,6 +69,13 @@ class Volume:
     path: Path
     labels: tuple[int, ...] = ()
     """Of a mask: the labels found in the file, without 0, before any selection."""
+
+    @property
+    def voxel_ml(self) -> float | None:
+        """Volume of a voxel, also on a sheared grid (gantry tilt); None where the spacing is a placeholder."""
+        if self.spacing == PLACEHOLDER_SPACING:
+            return None
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
 def load_scan(path: str | Path) -> Volume:

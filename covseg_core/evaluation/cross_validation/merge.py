@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from covseg_core.evaluation import wording
+from covseg_core.evaluation.cross_validation.folded_run import joined_sha256
 from covseg_core.evaluation.evaluate import NO_SURFACES, UNKNOWN_SIZE, few_patients
 from covseg_core.evaluation.measures import Counts, overlap
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, defined, join_scans, summarise
 
-if TYPE_CHECKING:
-    from covseg_core.evaluation.cross_validation.folds import Folds
 
-
-def merge(models: Sequence[Folds], comparisons: Sequence[Comparison]) -> Comparison:
+def merge(models: Sequence[Model], comparisons: Sequence[Comparison]) -> Comparison:
     """Put the comparisons of all folds together.
 
     Parameters
@@ -37,11 +34,6 @@ def merge(models: Sequence[Folds], comparisons: Sequence[Comparison]) -> Compari
         parts = [comparison.evaluations[number] for comparison in comparisons]
         evaluations.append(_evaluation(model, parts, joined.scores([part.model for part in parts]), baselines, joined))
     return Comparison(first.dataset, first.part, any(one.leaky for one in evaluations), tuple(evaluations))
-
-
-def joined_sha256(models: Sequence[str]) -> str:
-    """One for the models of all folds, from the SHA-256 of each."""
-    return hashlib.sha256("".join(models).encode()).hexdigest()
 
 
 class _Joined:
@@ -74,7 +66,7 @@ class _Joined:
 
 
 def _evaluation(
-    model: Folds, parts: Sequence[Evaluation], scores: Scores, baselines: tuple[Scores, ...], joined: _Joined
+    model: Model, parts: Sequence[Evaluation], scores: Scores, baselines: tuple[Scores, ...], joined: _Joined
 ) -> Evaluation:
     patients = len({score.patient for score in scores.slices})
     return dataclasses.replace(
@@ -115,14 +107,14 @@ def _own(parts: Sequence[Evaluation]) -> OwnScore:
 
 
 def _notes(
-    model: Folds, parts: Sequence[Evaluation], patients: int, scans: Sequence[ScanScore], joined: _Joined
+    model: Model, parts: Sequence[Evaluation], patients: int, scans: Sequence[ScanScore], joined: _Joined
 ) -> list[str]:
     """What is true of all folds together, in place of what each says of its few scans."""
     split = model.runs[0].config.split
     unseen = "that has not seen them" if split.kind == "patient" else "that has not seen it"
     notes = [f"Every {split.kind} is tested once, by the model of the fold {unseen} ({len(parts)} folds)."]
     if len(parts) < split.folds:
-        listed = ", ".join(map(str, model.numbers))
+        listed = ", ".join(map(str, model.folds))
         notes = [
             f"Only {len(parts)} of {split.folds} folds are finished for all models ({listed}): the rest is not tested."
         ]

@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,8 @@ from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.results import Evaluation
-from covseg_core.files import sha256_file
+from covseg_core.evaluation.stored_predictions.predictions import load_values
+from covseg_core.evaluation.stored_scores import check_current
 from covseg_core.runs import Run
 
 
@@ -70,25 +70,13 @@ def scans_of_test(run: Run, evaluation: Evaluation) -> list[StoredScan]:
     RunError : `test_predictions.npy` is missing or does not fit the evaluation, or belongs to an earlier model
     DatasetError : the dataset is gone or has changed
     """
-    if evaluation.model_sha256 != sha256_file(run.onnx):
-        raise RunError(run.id, "its scores belong to an earlier model", f"`covseg evaluate {run.id}` once more")
+    check_current(run, evaluation)
     dataset = load_dataset(evaluation.dataset)
     if dataset.fingerprint != evaluation.fingerprint:
         raise RunError(run.id, f"dataset {dataset.name} has changed since it was scored", "the same scans and masks")
     slices = [(score.case, score.z) for score in evaluation.model.slices]
-    values = load_values(run.test_predictions, len(slices))
+    values = load_values(run, len(slices))
     return stored_scans(dataset, slices, values, run.config.prepare, evaluation.target)
-
-
-def load_values(path: Path, count: int) -> np.ndarray:
-    """Stored probabilities, (count, S, S) float16, memory-mapped; raises `RunError` for anything else."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        raise RunError(path.parent.name, f"has no readable {path.name}", "an evaluated run") from None
-    if len(values) != count:
-        raise RunError(path.parent.name, f"{path.name} has {len(values)} slices", f"{count}: evaluate it once more")
-    return values
 
 
 def stored_scans(

@@ -9,14 +9,10 @@ import numpy as np
 import pandas as pd
 
 from covseg_core.data.library.datasets import Dataset
-from covseg_core.data.slices.cache import case_grid
-from covseg_core.data.slices.slices import to_native
-from covseg_core.errors import RunError
 from covseg_core.evaluation import wording
-from covseg_core.evaluation.cross_validation.folded_run import FoldedRun, Planes
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
-from covseg_core.runs import Run
-from dashboard.services import cache
+from covseg_core.evaluation.stored_predictions.predictions import native
 
 Kind = Literal["worst", "best", "disagreed"]
 
@@ -48,7 +44,7 @@ def slice_table(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def disagreement(comparison: Comparison, dataset: Dataset, chosen: Sequence[Run]) -> np.ndarray:
+def disagreement(comparison: Comparison, dataset: Dataset, models: Sequence[Model]) -> np.ndarray:
     """Pixels of each test slice that some models mark and others do not, on the scan's own grid.
 
     Returns
@@ -57,19 +53,19 @@ def disagreement(comparison: Comparison, dataset: Dataset, chosen: Sequence[Run]
 
     Raises
     ------
-    RunError : a run's `test_predictions.npy` is missing or does not fit its evaluation
+    RunError : as `Model.predictions`
     """
     slices = comparison.evaluations[0].model.slices
-    stored = [_predictions(run, len(slices)) for run in chosen]
-    configs = [run.config.prepare for run in chosen]
+    stored = [model.predictions() for model in models]
+    configs = [model.config.prepare for model in models]
     differing = np.zeros(len(slices), np.int64)
     for row, score in enumerate(slices):
         case = dataset.case(score.case)
         votes = sum(
-            (to_native(planes[row : row + 1], case_grid(case, prepare))[0] >= evaluation.threshold).astype(np.uint8)
+            (native(planes, case, score.z, prepare) >= evaluation.threshold).astype(np.uint8)
             for planes, prepare, evaluation in zip(stored, configs, comparison.evaluations, strict=True)
         )
-        differing[row] = np.count_nonzero((votes > 0) & (votes < len(chosen)))
+        differing[row] = np.count_nonzero((votes > 0) & (votes < len(models)))
     return differing
 
 
@@ -93,15 +89,3 @@ def ranked(slices: pd.DataFrame, kind: Kind) -> list[tuple[str, int]]:
 def size_column(slices: pd.DataFrame) -> str:
     """The column that says how much of the target is on a slice."""
     return next(name for name in slices.columns if name.startswith("True "))
-
-
-def _predictions(run: Run, count: int) -> np.ndarray | Planes:
-    if isinstance(run, FoldedRun):
-        return cache.predictions_of(run).values
-    try:
-        stored = np.load(run.test_predictions, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        raise RunError(run.id, "has no readable test_predictions.npy", "an evaluated run") from None
-    if len(stored) != count:
-        raise RunError(run.id, f"predictions of {len(stored)} slices, scores of {count}", "a run evaluated once more")
-    return stored

@@ -18,10 +18,12 @@ from covseg_core.config import Metric, SplitKind, Target
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.splitting.similarity import nearest, neighbours
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation.cross_validation import folds
+from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
+from covseg_core.evaluation.cross_validation.folds import finished_folds
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.significance.bootstrap import MEASURES, Interval, gap, same_slices, score
+from covseg_core.evaluation.stored_scores import stored_scores
 from covseg_core.files import cached_sha256, read_json, write_json
 from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run
@@ -123,7 +125,7 @@ def by_metric(runs: Sequence[Run]) -> dict[Metric, list[Run]]:
     RunError : several runs of one metric that are no folds
     """
     if any(run.config.split.folds for run in runs):
-        return {model.runs[0].config.metric: list(model.runs) for model in folds.finished_folds(runs)}
+        return {model.runs[0].config.metric: list(model.runs) for model in finished_folds(runs)}
     found: dict[Metric, list[Run]] = {}
     for run in runs:
         found.setdefault(run.config.metric, []).append(run)
@@ -139,9 +141,11 @@ def _kind(runs: Sequence[Run]) -> SplitKind:
 
 def _evaluate(runs: Sequence[Run], progress: Progress | None) -> Evaluation:
     if len(runs) > 1:
-        return folds.evaluate_folds(runs, progress=progress).evaluations[0]
-    stored = folds.stored_comparison(runs)
-    return (stored or evaluate_runs(runs, progress=progress)).evaluations[0]
+        return evaluate_folds(runs, progress=progress).evaluations[0]
+    try:
+        return stored_scores(runs[0])
+    except RunError:
+        return evaluate_runs(runs, progress=progress).evaluations[0]
 
 
 def _side(runs: Sequence[Run], evaluation: Evaluation) -> Side:

@@ -8,17 +8,17 @@ part are its evaluation.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from covseg_core.data.library.datasets import Dataset, list_datasets, load_dataset
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation.cross_validation.folds import finished_folds, stored_comparison
+from covseg_core.evaluation.cross_validation.folds import finished_folds
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.results import VERSION
+from covseg_core.evaluation.stored_scores import stored_scores
 from covseg_core.evaluation.studies.source_matrix import Cell, Shift, cell_of
-from covseg_core.files import Stamp, cached_sha256, read_json, stamp, write_json
+from covseg_core.files import cached_sha256, read_json, write_json
 from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run
 
@@ -56,7 +56,7 @@ def measure_shift(runs: Sequence[Run], names: Sequence[str] = (), progress: Prog
     return _shift(runs, datasets)
 
 
-def models_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def runs_by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """What counts as one model, by its name: a run, or the finished folds of one metric."""
     single = [run for run in runs if not run.config.split.folds]
     folds = finished_folds(runs)
@@ -102,15 +102,10 @@ def _is_own(run: Run, dataset: Dataset) -> bool:
 
 
 def _own_cell(run: Run) -> Cell | None:
-    stamps = stamp(run.evaluation), stamp(run.onnx)
-    return _evaluated(run, stamps)
-
-
-@functools.lru_cache(maxsize=256)
-def _evaluated(run: Run, stamps: tuple[Stamp | None, Stamp | None]) -> Cell | None:
-    """Of a run's evaluation: a long file, read once for as long as it and the model stay as they are."""
-    stored = stored_comparison([run])
-    return cell_of(stored.evaluations[0]) if stored else None
+    try:
+        return cell_of(stored_scores(run))
+    except RunError:
+        return None
 
 
 def _kept_cell(run: Run, dataset: Dataset) -> Cell | None:

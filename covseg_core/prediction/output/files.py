@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from covseg_core import __version__
 from covseg_core.data.reading.volumes import save_mask
 from covseg_core.files import sha256_file, write_bytes, write_json
+from covseg_core.prediction.ask import Answers
 from covseg_core.prediction.inference import Cancel, stop_if
 from covseg_core.prediction.masks.disagreement import as_levels, disagreement
 from covseg_core.prediction.output.folder import REPORT, check_output, whole_folder
@@ -21,6 +21,7 @@ from covseg_core.prediction.output.report_csv import make_table
 from covseg_core.prediction.output.report_html import make_sheet
 from covseg_core.prediction.probabilities import Probabilities
 from covseg_core.prediction.scan import Scan
+from covseg_core.version import __version__
 
 MASK = "mask.nii.gz"
 LUNG_MASK = "lung_mask.nii.gz"
@@ -63,8 +64,7 @@ def write_files(
     report: Report,
     mask: np.ndarray,
     mask_of: Callable[[str], np.ndarray],
-    sides: np.ndarray | None,
-    answers: Sequence[Probabilities],
+    answers: Answers,
     cancel: Cancel | None,
 ) -> Report:
     """Write everything or nothing, and return the report as written, with the hash of each file.
@@ -73,9 +73,8 @@ def write_files(
     ----------
     mask : (Z, Y, X) uint8 0/1: the vote's
     mask_of : the mask of one model, by run id
-    sides : (Z, Y, X) uint8: 0 where there is no lung; None where no lung model was asked
     """
-    geometry = scan.volume.geometry
+    geometry, sides = scan.volume.geometry, answers.sides
     with whole_folder(files.folder) as staging:
         save_mask(mask, geometry, staging / MASK)
         for run, name in files.models.items():
@@ -83,9 +82,9 @@ def write_files(
             save_mask(mask_of(run), geometry, staging / name)
         if sides is not None:
             save_mask((sides > 0).view(np.uint8), geometry, staging / LUNG_MASK)
-        if len(answers) > 1:
+        if len(answers.models) > 1:
             stop_if(cancel)
-            save_mask(_disagreement(answers, mask.shape), geometry, staging / DISAGREEMENT)
+            save_mask(_disagreement(answers.models, mask.shape), geometry, staging / DISAGREEMENT)
         if scan.kind == "dicom":
             report = _with_seg(report, scan, mask, staging / DICOM_SEG)
         stop_if(cancel)

@@ -9,16 +9,14 @@ from importlib import metadata
 
 import numpy as np
 
-from covseg_core import __version__
-from covseg_core.config import Metric, PrepareConfig, Target
-from covseg_core.data.library.inspecting import PLACEHOLDER_SPACING
+from covseg_core.config import Target
 from covseg_core.data.reading.volumes import Volume
 from covseg_core.data.slices.intensity import Scale
-from covseg_core.files import sha256_file
 from covseg_core.prediction.masks.lung_sides import LungReport
+from covseg_core.prediction.model_info import ModelInfo
 from covseg_core.prediction.passport import Passport
-from covseg_core.runs import Run
 from covseg_core.runs.operating_point import DEFAULT
+from covseg_core.version import __version__
 
 NOTICE = "For research use only. Not a medical device: not for diagnosis or treatment."
 
@@ -44,21 +42,10 @@ class MaskReport:
     """Share of both lungs that is infected, 0..1; None without a lung mask, or for another target."""
 
 
-NO_MASK = MaskReport(None, 0, None, ())
-
-
 @dataclass(frozen=True)
-class ModelReport:
+class ModelReport(ModelInfo):
     """One model, and its own mask."""
 
-    run: str
-    metric: Metric
-    preset: str
-    dataset: str
-    """The one it was trained on."""
-    prepare: PrepareConfig
-    sha256: str
-    """Of `model.onnx`."""
     mask: MaskReport
     threshold: float = DEFAULT
     """Probability, on the scan's own grid, from which a voxel is in its mask."""
@@ -124,31 +111,17 @@ class Report:
 def report_scan(scan: Volume, scale: Scale, sha256: str) -> ScanReport:
     """Describe a scan."""
     z, y, x = scan.voxels.shape
-    return ScanReport(sha256, (z, y, x), scan.spacing, voxel_ml(scan), scan.geometry.orientation, scale)
+    return ScanReport(sha256, (z, y, x), scan.spacing, scan.voxel_ml, scan.geometry.orientation, scale)
 
 
 def report_mask(mask: np.ndarray, scan: Volume, file: str | None, sizes: np.ndarray) -> MaskReport:
     """Measure a mask (Z, Y, X) uint8 0/1 of a scan, whose parts have these sizes, the largest first."""
     counts = [int(np.count_nonzero(plane)) for plane in mask]
-    voxels, ml = sum(counts), voxel_ml(scan)
+    voxels, ml = sum(counts), scan.voxel_ml
     positive = tuple(z for z, count in enumerate(counts) if count)
     largest = int(sizes[0]) if sizes.size else 0
     volume = None if ml is None else voxels * ml
     return MaskReport(file, voxels, volume, positive, len(sizes), largest)
-
-
-def report_model(run: Run) -> ModelReport:
-    """Describe a model, which has no mask yet."""
-    config = run.config
-    sha256 = sha256_file(run.onnx)
-    return ModelReport(run.id, config.metric, config.preset, config.dataset, config.prepare, sha256, NO_MASK)
-
-
-def voxel_ml(scan: Volume) -> float | None:
-    """Volume of a voxel, also on a sheared grid (gantry tilt); None where the spacing is a placeholder."""
-    if scan.spacing == PLACEHOLDER_SPACING:
-        return None
-    return float(abs(np.linalg.det(scan.affine[:3, :3]))) / 1000
 
 
 def now() -> str:

@@ -1,4 +1,4 @@
-"""Below the slices of the Compare page: how far probabilities can be believed, and what every threshold would find."""
+"""How far probabilities can be believed, and what every threshold would find."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import wording
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.stored_predictions.calibration import (
     PrecisionRecall,
@@ -18,20 +19,20 @@ from covseg_core.evaluation.stored_predictions.calibration import (
     reliability,
 )
 from covseg_core.figures import calibration
-from covseg_core.runs import Run
 from dashboard.app_pages.compare import stored_predictions
 
 OPEN = "compare-trust"
 """The expander: what is in it is computed once it is open."""
 READ = (
-    "Over all voxels of the test part, on the networks' grids. On the dashed line a model says what is true; below it, "
-    "it is too sure of lesions. ECE is the mean distance from it, weighed by voxels, most of which are background of "
-    "the lowest bin. Stars are at the threshold of the tables. Voxels of one patient are not independent."
+    "Over all voxels of the test part, on the networks' grids. On the dashed line, predicted and observed "
+    "frequencies agree; below it the model is overconfident. ECE is the mean distance from the line, weighted by "
+    "voxels; most voxels are background and lie in the lowest bin."
+    " Stars are at the threshold of the tables. Voxels of one patient are not independent."
 )
 
 
 @st.fragment
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Opening it reruns only this."""
     box = st.expander("Calibration and precision-recall", icon=":material/verified:", key=OPEN, on_change="rerun")
     if not box.open:
@@ -40,7 +41,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         try:
             names = wording.model_names(comparison)
             pairs = zip(chosen, comparison.evaluations, strict=True)
-            curves = dict(zip(names, (_curves_of(run, evaluation) for run, evaluation in pairs), strict=True))
+            curves = dict(zip(names, (_curves_of(model, evaluation) for model, evaluation in pairs), strict=True))
         except CovsegError as error:
             st.error(str(error), icon=":material/error:")
             return
@@ -75,11 +76,11 @@ def numbers(curves: dict[str, tuple[Reliability, PrecisionRecall]]) -> pd.DataFr
     )
 
 
-def _curves_of(run: Run, evaluation: Evaluation) -> tuple[Reliability, PrecisionRecall]:
-    return _curves(run.id, evaluation.created + evaluation.model_sha256, run, evaluation)
+def _curves_of(model: Model, evaluation: Evaluation) -> tuple[Reliability, PrecisionRecall]:
+    return _curves(evaluation.key, model, evaluation)
 
 
 @st.cache_resource(max_entries=stored_predictions.MODELS, show_spinner="Counting probabilities")
-def _curves(run_id: str, stamp: str, _run: Run, _evaluation: Evaluation) -> tuple[Reliability, PrecisionRecall]:
-    counts = histogram(stored_predictions.scans(_run, _evaluation))
+def _curves(key: object, _model: Model, _evaluation: Evaluation) -> tuple[Reliability, PrecisionRecall]:
+    counts = histogram(stored_predictions.scans(_model, _evaluation))
     return reliability(counts), precision_recall(counts)

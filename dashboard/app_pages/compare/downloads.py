@@ -1,4 +1,4 @@
-"""The end of the Compare page: what can be taken away, as files."""
+"""The end of the Compare page: export as files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import streamlit as st
 
 from covseg_core.data.library.datasets import load_dataset
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.figures import scans
-from covseg_core.runs import Run
 from dashboard.app_pages.compare import export_files
 
 ZIP = "application/zip"
 
 
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Buttons; a file is made when it is asked for."""
-    st.subheader("Take away")
+    st.subheader("Export")
     name = f"covseg-{comparison.dataset}"
     with st.container(horizontal=True):
         download = functools.partial(st.download_button, icon=":material/download:", on_click="ignore")
@@ -43,7 +43,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
     st.caption("Figures save as PNG by the camera in their corner.")
 
 
-def show_masks(comparison: Comparison, chosen: Sequence[Run], case: str, threshold: float) -> None:
+def show_masks(comparison: Comparison, chosen: Sequence[Model], case: str, threshold: float) -> None:
     """A button for the masks of one scan, as the viewer shows them."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(

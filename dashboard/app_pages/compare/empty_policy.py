@@ -14,8 +14,6 @@ from dashboard.services import url_state
 POLICY = "compare-policy"
 """In the session: the policy that is chosen."""
 
-Stamps = tuple[tuple[object, ...], ...]
-
 
 def choose(comparison: Comparison) -> Comparison:
     """A control in the head of the table; the comparison under its policy. Nothing is evaluated again."""
@@ -33,27 +31,20 @@ def choose(comparison: Comparison) -> Comparison:
     )
     policy = cast(EmptyPolicy, chosen or evaluated)
     url_state.write(empty=policy if policy != evaluated else None)
-    return _under(stamps(comparison), policy, comparison)
+    return _under(comparison.key, policy, comparison)
 
 
 def show_change(comparison: Comparison) -> None:
     """Say so if this choice decides which model is ahead."""
-    if changed := _change(stamps(comparison), comparison):
+    if changed := _change(comparison.key, comparison):
         st.info(changed, icon=":material/swap_vert:")
 
 
-def stamps(comparison: Comparison) -> Stamps:
-    """Changes with every evaluation, and with the policy."""
-    return tuple(
-        (one.run, one.created, one.model_sha256, one.dataset, one.slices, one.policy) for one in comparison.evaluations
-    )
-
-
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _under(stamps: Stamps, policy: EmptyPolicy, _comparison: Comparison) -> Comparison:
+def _under(key: object, policy: EmptyPolicy, _comparison: Comparison) -> Comparison:
     return with_policy(_comparison, policy)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _change(stamps: Stamps, _comparison: Comparison) -> str:
+def _change(key: object, _comparison: Comparison) -> str:
     return order_change(_comparison)

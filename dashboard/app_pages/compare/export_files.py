@@ -16,17 +16,14 @@ import pandas as pd
 
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.reading.volumes import load_geometry, save_mask
-from covseg_core.data.slices.cache import case_grid
-from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import DatasetError, RunError
 from covseg_core.evaluation import data_frames
-from covseg_core.evaluation.cross_validation.folded_run import FoldedRun
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.scores import SliceScore
+from covseg_core.evaluation.stored_predictions.predictions import native
 from covseg_core.evidence.bundle import write_bundle
 from covseg_core.files import to_json
-from covseg_core.runs import Run
-from dashboard.services import cache
 
 _CHUNK = 32
 """Slices in memory at a time."""
@@ -37,40 +34,38 @@ def tables_zip(comparison: Comparison) -> bytes:
     return _zip(data_frames.files(comparison))
 
 
-def predictions_zip(comparison: Comparison, chosen: Sequence[Run]) -> io.RawIOBase:
+def predictions_zip(comparison: Comparison, models: Sequence[Model]) -> io.RawIOBase:
     """Probabilities of every model as NumPy files, (N, S, S) float16, and `rows.csv` that names each row's slice.
 
-    Of a run that is its `test_predictions.npy` as it is; of folds each row is by the fold that tests the slice. A file
-    without a name, since all together can be larger than memory is meant for.
+    In a cross-validation each row comes from the fold that tests the slice. A file without a name, since all together
+    can be larger than memory is meant for.
 
     Raises
     ------
-    RunError : the files of a fold do not hold what was scored
+    RunError : the files of a run do not hold what was scored
     """
     slices = comparison.evaluations[0].model.slices
     rows = pd.DataFrame({"row": range(len(slices)), "scan": [s.case for s in slices], "slice": [s.z for s in slices]})
     with _nameless() as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr("rows.csv", _csv(rows))
-        for run in chosen:
-            if isinstance(run, FoldedRun):
-                _write_folds(archive, run, slices)
-            else:
-                archive.write(run.test_predictions, f"{run.id}.npy")
+        for model in models:
+            _write_predictions(archive, model, slices)
     return file
 
 
-def evidence_zip(comparison: Comparison, chosen: Sequence[Run]) -> io.RawIOBase:
+def evidence_zip(comparison: Comparison, models: Sequence[Model]) -> io.RawIOBase:
     """What `covseg verify` takes: runs or all folds, hashes of the data, tables. A file without a name, as above."""
     with _nameless() as file, tempfile.TemporaryDirectory(prefix="covseg-") as folder:
         path = Path(folder) / "evidence.zip"
-        models = [run.folds if isinstance(run, FoldedRun) else run for run in chosen]
         write_bundle(models, comparison, path)
         with open(path, "rb") as source:
             shutil.copyfileobj(source, file)
     return file
 
 
-def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, case_id: str, threshold: float) -> bytes:
+def masks_zip(
+    comparison: Comparison, models: Sequence[Model], dataset: Dataset, case_id: str, threshold: float
+) -> bytes:
     """The masks of one scan by every model at a threshold, `mask_<run>.nii.gz` in the scan's own geometry.
 
     Only test slices were predicted. If the scan has others, those are empty, and `about.json` lists what counts.
@@ -83,26 +78,25 @@ def masks_zip(comparison: Comparison, chosen: Sequence[Run], dataset: Dataset, c
     if dataset.fingerprint != first.fingerprint:
         raise DatasetError(dataset.name, "has changed since the evaluation", "the same scans")
     case = dataset.case(case_id)
-    rows = {row: score.z for row, score in enumerate(first.model.slices) if score.case == case_id}
+    predicted = [score.z for score in first.model.slices if score.case == case_id]
     geometry = load_geometry(dataset.path(case, "scan"))
     about = {
         "dataset": dataset.name,
         "scan": case_id,
         "threshold": threshold,
         "threshold_of_the_scores": first.threshold,
-        "predicted_slices": list(rows.values()),
-        "whole_scan": len(rows) == case.shape[0],
+        "predicted_slices": predicted,
+        "whole_scan": len(predicted) == case.shape[0],
         "slices_are_counted": "from 0, the lowest",
     }
     files = {"about.json": to_json(about)}
     with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
-        for run in chosen:
-            stored = cache.predictions_of(run).values
+        for model in models:
+            stored, prepare = model.predictions(), model.config.prepare
             mask = np.zeros(case.shape, np.uint8)
-            grid = case_grid(case, run.config.prepare)
-            for row, z in rows.items():
-                mask[z] = to_native(stored[row : row + 1], grid)[0] >= threshold
-            path = Path(folder) / f"mask_{run.id}.nii.gz"
+            for z in predicted:
+                mask[z] = native(stored, case, z, prepare) >= threshold
+            path = Path(folder) / f"mask_{model.id}.nii.gz"
             save_mask(mask, geometry, path)
             files[path.name] = path.read_bytes()
     return _zip(files)
@@ -121,19 +115,19 @@ def _nameless() -> Iterator[io.RawIOBase]:
     file.seek(0)
 
 
-def _write_folds(archive: zipfile.ZipFile, run: FoldedRun, slices: Sequence[SliceScore]) -> None:
-    """One NumPy file of the rows of all folds, a few slices in memory at a time."""
-    values, places = cache.predictions_of(run)
+def _write_predictions(archive: zipfile.ZipFile, model: Model, slices: Sequence[SliceScore]) -> None:
+    """One NumPy file with a row for each slice, a few of them in memory at a time."""
+    values, rows = model.predictions()
     try:
-        order = [places[score.case][score.z] for score in slices]
+        order = [rows[score.case][score.z] for score in slices]
     except KeyError:
         order = []
     if not order or len(values) != len(order):
         found = f"{len(values)} predicted slices, but {len(slices)} scores, or of other slices"
-        raise RunError(run.id, found, f"`covseg evaluate {run.folds.runs[0].config.experiment}` once more")
+        raise RunError(model.id, found, f"`covseg evaluate {model.runs[0].config.experiment}` once more")
     first = values[order[0]]
     head = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
-    with archive.open(f"{run.id}.npy", "w", force_zip64=True) as entry:
+    with archive.open(f"{model.id}.npy", "w", force_zip64=True) as entry:
         np.lib.format.write_array_header_1_0(entry, {**head, "shape": (len(order), *first.shape)})
         for start in range(0, len(order), _CHUNK):
             entry.write(np.stack([values[row] for row in order[start : start + _CHUNK]]).tobytes())

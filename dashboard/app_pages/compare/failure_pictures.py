@@ -11,10 +11,10 @@ import streamlit as st
 from covseg_core import rendering
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.slices.cache import prepared
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.stored_predictions.lesions import Item, Kind, Lesions, SizeClass, find_lesions
 from covseg_core.evaluation.stored_predictions.scans import StoredScan
-from covseg_core.runs import Run
 from dashboard.app_pages.compare import stored_predictions
 
 KINDS: dict[Kind, str] = {
@@ -27,13 +27,13 @@ AROUND, LEAST = 2.0, 0.25
 """Side of a picture: of the item's longer side, and at least of the slice's."""
 
 
-def lesions(run: Run, evaluation: Evaluation) -> Lesions:
-    """Of a model at the threshold of its evaluation; raises as `exploring.scans`."""
-    return _lesions(run.id, evaluation.created + evaluation.model_sha256, run, evaluation)
+def lesions(model: Model, evaluation: Evaluation) -> Lesions:
+    """Of a model at the threshold of its evaluation; raises as `stored_predictions.scans`."""
+    return _lesions(evaluation.key, model, evaluation)
 
 
 def table(names: Sequence[str], found: Sequence[Lesions]) -> pd.DataFrame:
-    """A row a size class: how many lesions each model has found, and how many parts it has made up."""
+    """A row a size class: how many lesions each model has found, and how many false alarms there are."""
     columns: dict[str, list[str]] = {}
     classes = [each.classes() for each in found]
     columns["Size"] = [_size_class(one, found[0].unit) for one in classes[0]]
@@ -60,12 +60,12 @@ def size(value: float, found: Lesions) -> str:
     return f"{ml:,.0f} mL" if ml >= 10 else f"{ml:.2g} mL"
 
 
-def picture(run: Run, evaluation: Evaluation, item: Item) -> bytes:
+def picture(model: Model, evaluation: Evaluation, item: Item) -> bytes:
     """The item on its slice, what is true and what is marked outlined, as the bytes of a JPEG file."""
-    scan = next(each for each in stored_predictions.scans(run, evaluation) if each.case.id == item.case)
+    scan = next(each for each in stored_predictions.scans(model, evaluation) if each.case.id == item.case)
     row = scan.zs.index(item.z)
     rows, columns = _square(item.box, scan.truth.shape[1:])
-    images = prepared(load_dataset(evaluation.dataset), scan.case, run.config.prepare, "images")
+    images = prepared(load_dataset(evaluation.dataset), scan.case, model.config.prepare, "images")
     shades = images[item.z][scan.inside][rows, columns]
     spacing = (scan.steps[0] * scan.case.spacing[1], scan.steps[1] * scan.case.spacing[2])
     grey = rendering.fit(rendering.grey(shades, "0-255", "lung"), spacing)
@@ -102,6 +102,6 @@ def _size_class(one: SizeClass, unit: str) -> str:
 
 
 @st.cache_resource(max_entries=stored_predictions.MODELS, show_spinner="Looking at each lesion")
-def _lesions(run_id: str, stamp: str, _run: Run, _evaluation: Evaluation) -> Lesions:
-    scans: list[StoredScan] = stored_predictions.scans(_run, _evaluation)
+def _lesions(key: object, _model: Model, _evaluation: Evaluation) -> Lesions:
+    scans: list[StoredScan] = stored_predictions.scans(_model, _evaluation)
     return find_lesions(scans, _evaluation.threshold)

@@ -1,4 +1,4 @@
-"""Below the slices of the Compare page: which lesions the models find, and pictures of what goes wrong most."""
+"""Which lesions the models find, and pictures of what goes wrong most."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import streamlit as st
 
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import wording
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.stored_predictions.lesions import BINS, BORDER, FOUND_FROM, POOR_BELOW, Item, Kind, Lesions
-from covseg_core.runs import Run
 from dashboard.app_pages.compare import failure_pictures, slices
 from dashboard.app_pages.compare.failure_pictures import KINDS
 
@@ -22,11 +22,11 @@ PAGE, WIDTH = 12, 180
 
 
 @st.fragment
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Turning its pages reruns only this."""
     if comparison.evaluations[0].target != "infection":
         return
-    words = "Failures: lesions missed, made up, or badly outlined"
+    words = "Failures: missed lesions, false alarms, wrong boundaries"
     box = st.expander(words, icon=":material/photo_library:", key=OPEN, on_change="rerun")
     if not box.open:
         return
@@ -46,14 +46,14 @@ def _table(found: dict[str, Lesions], evaluation: Evaluation) -> None:
     right = st.column_config.TextColumn(alignment="right")
     st.dataframe(table, hide_index=True, height="content", column_config=dict.fromkeys(table.columns[1:], right))
     st.caption(
-        "Lesions are connected parts of the true mask on the network's grid; of slices without neighbours in the test, "
-        f"those of the slice. One is found if at least {FOUND_FROM:.0%} of it is marked at threshold "
+        "A lesion is a connected part of the true mask on the network's grid; on slices without neighbours in the "
+        f"test, a part of that slice. A lesion is found if at least {FOUND_FROM:.0%} of it is marked at threshold "
         f"{evaluation.threshold:g}; a marked part that covers no true voxel is a false alarm. Lesions of one patient "
         "are not independent: their number is not a sample size."
     )
 
 
-def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Run, Evaluation]]) -> None:
+def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Model, Evaluation]]) -> None:
     """The worst of one kind, of one model."""
     row = st.container(horizontal=True, gap="medium")
     model = row.segmented_control("Model", list(found), default=next(iter(found)), required=True, key="gallery-model")
@@ -80,8 +80,8 @@ def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Run, Evaluation]
             _picture(*pairs[model], item, failure_pictures.words(item, kind, lesions), number)
 
 
-def _picture(run: Run, evaluation: Evaluation, item: Item, words: str, number: int) -> None:
-    url = "data:image/jpeg;base64," + base64.b64encode(failure_pictures.picture(run, evaluation, item)).decode()
+def _picture(model: Model, evaluation: Evaluation, item: Item, words: str, number: int) -> None:
+    url = "data:image/jpeg;base64," + base64.b64encode(failure_pictures.picture(model, evaluation, item)).decode()
     st.image(url, words, width=WIDTH, alt=words)
     # in a callback, since the choice of the scan stands above and cannot be changed once it is drawn
     if st.button("Show the slice", key=f"gallery-go-{number}", on_click=_go, args=(item,)):
@@ -100,4 +100,4 @@ def _explained(kind: Kind, lesions: Lesions) -> str:
         "boundary": f"Slices on which a lesion is hit and most wrong pixels lie within {BORDER} pixels of the true "
         "border; those with most wrong pixels first.",
         "small": f"Lesions below {small} of which less than {POOR_BELOW:.0%} is marked, the least covered first.",
-    }[kind] + " Blue is right, orange missed, yellow made up. *Show the slice* moves the slices above."
+    }[kind] + " Blue: found. Orange: missed. Yellow: false alarm. *Show the slice* moves the viewer above."

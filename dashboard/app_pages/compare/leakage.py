@@ -6,32 +6,32 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.studies.leakage import Leakage, measure_leakage, stored_leakage
-from covseg_core.runs import Run
+from covseg_core.figures import leakage as similarity
 from dashboard.app_pages.compare import leakage_pairs
 from dashboard.app_pages.compare.leakage_pairs import Pair
+from dashboard.components import task_progress
 from dashboard.services import model_catalog, tasks
 
 OPEN, CHOICE = "compare-leakage", "compare-leakage-pair"
-TASKS = "compare-leakage-tasks"
-"""In the session: pair -> id of the task that measures it."""
 HOW = (
-    "Leakage meter: train the same experiment by the other split, too, and it says here by how much a split by slice "
+    "Leakage meter: train the same experiment with the other split as well, to see here by how much a split by slice "
     "raises the scores. `covseg train {} --metric all --split both` trains both."
 )
 READ = (
     "Dice and IoU are pooled over the test slices, with their 95 % interval by patient in brackets where there are "
-    "patients enough. Similarity is the highest correlation of a test slice with any training slice, at 32 x 32 px; "
-    "the dotted line is where a slice counts as nearly known."
+    "enough patients. Similarity is the highest correlation of a test slice with any training slice, at 32 x 32 px; "
+    "beyond the dotted line a slice counts as nearly known."
 )
 PAIRED = "Both splits test the same slices."
 APART = "The two tests are not the same slices, so the gap is uncertain: folds of both splits would test everybody."
 
 
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """A line on how to get it, or an expander."""
-    pairs = {pair.id: pair for pair in leakage_pairs.pairs(model_catalog.models(model_catalog.finished_runs()), chosen)}
+    pairs = {pair.id: pair for pair in leakage_pairs.pairs(model_catalog.finished_models(), chosen)}
     if not pairs:
         st.caption(HOW.format(chosen[0].config.dataset))
         return
@@ -56,25 +56,20 @@ def _measured(pair: Pair) -> Leakage | None:
     runs = pair.runs
     if (found := stored_leakage(*runs)) is not None:
         return found
-    started = st.session_state.setdefault(TASKS, {})
-    task = tasks.show(started.get(pair.id))
-    running = tasks.get(started.get(pair.id))
-    if running is not None and running.state == "running":
-        return None
-    if task is not None and task.state == "failed":
-        st.error(task.error, icon=":material/error:")
-    elif task is not None and task.state == "cancelled":
-        st.warning("Measuring was cancelled; nothing was changed.", icon=":material/cancel:")
-    st.caption(f"{pair.label} differ in their split.")
-    st.button("Measure the leak", icon=":material/water_drop:", on_click=_start, args=(pair.id, *runs))
-    return None
 
-
-def _start(id: str, by_patient: list[Run], by_slice: list[Run]) -> None:
     def work(progress: tasks.TaskProgress, cancelled: object) -> None:
-        measure_leakage(by_patient, by_slice, progress)  # keeps it in a run's folder
+        measure_leakage(*runs, progress)  # keeps it in a run's folder
 
-    st.session_state[TASKS][id] = tasks.start("leakage", "Measuring the leak", work)
+    st.caption(f"{pair.label} differ in their split.")
+    task_progress.task_button(
+        ("leakage", pair.id),
+        "Measure the leak",
+        work,
+        doing="Measuring the leak",
+        cancelled="Measuring was cancelled; nothing was changed.",
+        icon=":material/water_drop:",
+    )
+    return None
 
 
 def _show(found: Leakage) -> None:
@@ -88,5 +83,5 @@ def _show(found: Leakage) -> None:
     table = leakage_pairs.table(found)
     right = st.column_config.TextColumn(alignment="right")
     st.dataframe(table, hide_index=True, height="content", column_config=dict.fromkeys(leakage_pairs.SIDES, right))
-    st.plotly_chart(leakage_pairs.figure(found), key="compare-leakage-chart", config={"displaylogo": False})
+    st.plotly_chart(similarity.figure(found), key="compare-leakage-chart", config={"displaylogo": False})
     st.caption(f"{READ} {PAIRED if found.paired else APART}")

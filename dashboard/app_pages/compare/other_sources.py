@@ -10,27 +10,27 @@ import streamlit as st
 from covseg_core.data.library.datasets import list_datasets, load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import wording
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.studies.source_drop import Drops, drops_of
 from covseg_core.evaluation.studies.source_matrix import Cell, Shift, by_model
 from covseg_core.evaluation.studies.source_shift import measure_shift, stored_shift
 from covseg_core.runs import Run
-from dashboard.app_pages.compare import leakage_pairs, score_table
+from dashboard.app_pages.compare import score_table
+from dashboard.components import task_progress
 from dashboard.services import tasks
 
 OPEN, CHOICE = "compare-shift", "compare-shift-datasets"
-TASKS = "compare-shift-tasks"
-"""In the session: ids of runs and datasets -> id of the task that scores them."""
 UNKNOWN = "not scored"
 READ = (
     "Per scan: mean Dice ± standard deviation over n scans; in stacks of unrelated slices each slice counts. Pooled: "
     "Dice over all voxels. *Own* is the model's own test part; elsewhere it is scored on all of the dataset. LEAKY: "
-    "it has learned from patients of that dataset, so that the score is too good."
+    "it has learned from patients of that dataset, so the score is too good."
 )
 
 
-def show(chosen: Sequence[Run]) -> None:
+def show(chosen: Sequence[Model]) -> None:
     """Nothing is read before the expander is opened. The models need nothing in common but what they outline."""
-    if len({run.config.target for run in chosen}) > 1:
+    if len({model.config.target for model in chosen}) > 1:
         return
     box = st.expander("Other sources", icon=":material/swap_horiz:", key=OPEN, on_change="rerun")
     if not box.open:
@@ -42,8 +42,8 @@ def show(chosen: Sequence[Run]) -> None:
             st.error(str(error), icon=":material/error:")
 
 
-def _show(chosen: Sequence[Run]) -> None:
-    models = {run.id: leakage_pairs.runs_of(run) for run in chosen}
+def _show(chosen: Sequence[Model]) -> None:
+    models = {model.id: model.runs for model in chosen}
     runs = [run for several in models.values() for run in several]
     own = {run.config.dataset for run in runs}
     others = [name for name in list_datasets() if name not in own and _usable(name, runs)]
@@ -97,34 +97,28 @@ def _pooled(cell: Cell | None) -> str:
 
 def _offer(runs: list[Run], names: list[str]) -> None:
     """The button, or how far it is."""
-    key = (*(run.id for run in runs), *names)
-    started = st.session_state.setdefault(TASKS, {})
-    task = tasks.show(started.get(key))
-    running = tasks.get(started.get(key))
-    if running is not None and running.state == "running":
-        return
-    if task is not None and task.state == "failed":
-        st.error(task.error, icon=":material/error:")
-    elif task is not None and task.state == "cancelled":
-        st.warning("Scoring was cancelled; what was ready before is kept.", icon=":material/cancel:")
-    st.button("Score what is missing", icon=":material/calculate:", on_click=_start, args=(key, runs, names))
 
-
-def _start(key: tuple[str, ...], runs: list[Run], names: list[str]) -> None:
     def work(progress: tasks.TaskProgress, cancelled: object) -> None:
         measure_shift(runs, names, progress)  # keeps it in the runs' folders
 
-    st.session_state[TASKS][key] = tasks.start("shift", "Scoring on other sources", work)
+    task_progress.task_button(
+        ("shift", *(run.id for run in runs), *names),
+        "Score what is missing",
+        work,
+        doing="Scoring on other sources",
+        cancelled="Scoring was cancelled; what was ready before is kept.",
+        icon=":material/calculate:",
+    )
 
 
-def names_of(chosen: Sequence[Run]) -> dict[str, str]:
+def names_of(chosen: Sequence[Model]) -> dict[str, str]:
     """Columns: the models' names on the page, and what they have learned from where that differs."""
-    names = wording.names_of([run.config.metric for run in chosen])
-    sources = [run.config.dataset for run in chosen]
+    names = wording.names_of([model.config.metric for model in chosen])
+    sources = [model.config.dataset for model in chosen]
     several = len(set(sources)) > 1
     return {
-        run.id: f"{name} · {source}" if several else name
-        for run, name, source in zip(chosen, names, sources, strict=True)
+        model.id: f"{name} · {source}" if several else name
+        for model, name, source in zip(chosen, names, sources, strict=True)
     }
 
 

@@ -4,10 +4,9 @@ import streamlit as st
 
 from covseg_core.data.library.datasets import list_datasets
 from covseg_core.evaluation import comparable, data_frames
-from covseg_core.evaluation.cross_validation import folded_run
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.figures import scans
-from covseg_core.runs import Run
 from dashboard import navigation
 from dashboard.app_pages.compare import (
     calibration,
@@ -17,25 +16,24 @@ from dashboard.app_pages.compare import (
     leakage,
     other_sources,
     score_table,
+    score_task,
     scores,
-    scoring,
     slices,
     verdict,
     what_if,
 )
-from dashboard.services import url_state
-from dashboard.services.model_catalog import Finished, finished_runs, models, preselected
+from dashboard.services import model_catalog, url_state
 
 MODELS, DATASET = "compare-models", "compare-dataset"
 NOT_A_RANKING = (
     "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
-    "be the same prediction. The next table can, since there every model has every metric."
+    "be the same prediction. The next table can: there every model has every metric."
 )
 
 
 def main() -> None:
     st.title("Compare")
-    offered = models(finished_runs())
+    offered = model_catalog.finished_models()
     if not offered:
         show_empty_state()
         return
@@ -44,7 +42,7 @@ def main() -> None:
         st.info("Choose at least one model above.", icon=":material/compare:")
         return
     dataset = choose_dataset(chosen)
-    comparison = scoring.comparison_of(chosen, dataset)
+    comparison = score_task.comparison_of(chosen, dataset)
     if comparison is None:
         other_sources.show(chosen)
         return
@@ -73,25 +71,26 @@ def show_empty_state() -> None:
         navigation.link(navigation.MONITOR, "Live curves of running trainings")
 
 
-def choose(offered: list[Finished]) -> list[Run]:
+def choose(offered: list[Model]) -> list[Model]:
     """The models; the newest finished experiment unless the link says otherwise."""
-    known = {one.run.id: one for one in offered}
-    folds = f". {comparable.FOLDS_ELSEWHERE}" if folded_run.any_in([one.run for one in offered]) else ""
+    known = {model.id: model for model in offered}
+    folds = f". {comparable.FOLDS_ELSEWHERE}" if any(model.folds for model in offered) else ""
     if MODELS not in st.session_state:
-        st.session_state[MODELS] = url_state.read("runs", preselected(offered), known)
+        newest = [model.id for model in model_catalog.newest(offered)]
+        st.session_state[MODELS] = url_state.read("runs", newest, known)
     st.session_state[MODELS] = [id for id in st.session_state[MODELS] if id in known]  # one may have been deleted
     chosen = st.multiselect(
         "Models",
         list(known),
-        format_func=lambda id: known[id].label,
+        format_func=lambda id: model_catalog.label(known[id]),
         key=MODELS,
         help=f"Finished runs, the newest experiment first{folds}",
     )
     url_state.write(runs=chosen)
-    return [known[id].run for id in chosen]
+    return [known[id] for id in chosen]
 
 
-def choose_dataset(chosen: list[Run]) -> str:
+def choose_dataset(chosen: list[Model]) -> str:
     """What the models are scored on, where there is a choice; empty for their own test part."""
     grounds = comparable.grounds(chosen, list_datasets())
     dataset = grounds[0]
@@ -101,10 +100,15 @@ def choose_dataset(chosen: list[Run]) -> str:
         dataset = st.selectbox(
             "Scored on",
             grounds,
-            format_func=lambda name: f"All of {name} that none has learned from" if name else "Their test part",
+            format_func=lambda name: (
+                f"All of {name}, less what any model has learned from" if name else "Their test part"
+            ),
             key=DATASET,
             width=400,
-            help="Runs of different splits have no test part in common: they meet on what none has learned from",
+            help=(
+                "Runs of different splits share no test part. They are compared on the slices that none of them has "
+                "learned from."
+            ),
         )
     url_state.write(dataset=dataset or chosen[0].config.dataset)
     return dataset
@@ -132,7 +136,7 @@ def show_chart(comparison: Comparison) -> None:
     st.plotly_chart(scans.figure(comparison), key="compare-chart", config={"displaylogo": False})
     if missing := scans.undefined(comparison):
         st.caption(
-            f"No point where Dice is undefined, nothing being there and nothing predicted: {', '.join(missing)}."
+            f"No point where Dice is undefined because truth and prediction are both empty: {', '.join(missing)}."
         )
 
 

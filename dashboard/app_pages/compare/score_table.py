@@ -21,7 +21,7 @@ UNDEFINED = "none"
 def legend(comparison: Comparison, level: Level) -> list[str]:
     """How to read the table of scores, a sentence each, as Markdown."""
     baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
-    found = [f"Baselines, which need no learning: {baselines}. *Best* counts them in, where n is the same."]
+    found = [f"Baselines, which need no learning: {baselines}. *Best* includes them where n is the same."]
     found.append(wording.TWO_IOUS)
     if level == "pooled":
         return [*found, "All voxels of all slices count alike. HD95 and NSD have no pooled value."]

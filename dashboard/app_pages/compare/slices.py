@@ -14,10 +14,10 @@ import streamlit as st
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation import wording
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.prediction.masks.disagreement import disagreement
-from covseg_core.runs import Run
 from dashboard.app_pages.compare import downloads, score_table
 from dashboard.components import slice_viewer
 from dashboard.components.slice_viewer import Layer, Scene
@@ -32,7 +32,7 @@ JUMPS: dict[slice_ranking.Kind, tuple[str, str, str]] = {
 }
 
 
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Draw it."""
     st.subheader("Slices")
     try:
@@ -73,7 +73,7 @@ def go_to(case: str, z: int) -> None:
     slice_viewer.go_to(VIEWER, z)
 
 
-def _choose(comparison: Comparison, chosen: Sequence[Run]) -> str:
+def _choose(comparison: Comparison, chosen: Sequence[Model]) -> str:
     """The scan, and buttons that go to a slice of any scan."""
     slices = slice_ranking.slice_table(comparison)
     cases = list(dict.fromkeys(slices["Scan"]))
@@ -130,11 +130,11 @@ def _forget_jump() -> None:
     st.session_state.pop(JUMP, None)
 
 
-def _jump(kind: slice_ranking.Kind, slices: pd.DataFrame, comparison: Comparison, chosen: list[Run]) -> None:
+def _jump(kind: slice_ranking.Kind, slices: pd.DataFrame, comparison: Comparison, chosen: list[Model]) -> None:
     """To the first slice of this kind; the next one if the last jump was of the same kind."""
     if kind == "disagreed":
         try:
-            slices = slices.assign(**{slice_ranking.DIFFERING: _disagreement(_stamps(comparison), comparison, chosen)})
+            slices = slices.assign(**{slice_ranking.DIFFERING: _disagreement(comparison.key, comparison, chosen)})
         except CovsegError as error:
             st.session_state[JUMP] = {"kind": kind, "rank": -1, "text": str(error)}
             return
@@ -158,12 +158,7 @@ def _jump(kind: slice_ranking.Kind, slices: pd.DataFrame, comparison: Comparison
     slice_viewer.go_to(VIEWER, z)
 
 
-def _stamps(comparison: Comparison) -> tuple[str, ...]:
-    """Changes with every evaluation."""
-    return tuple(one.run + one.created + one.model_sha256 for one in comparison.evaluations)
-
-
 @st.cache_data(max_entries=8, show_spinner=False)
-def _disagreement(stamps: tuple[str, ...], _comparison: Comparison, _chosen: list[Run]) -> list[int]:
+def _disagreement(key: object, _comparison: Comparison, _chosen: list[Model]) -> list[int]:
     dataset: Dataset = load_dataset(_comparison.dataset)
     return list(slice_ranking.disagreement(_comparison, dataset, _chosen))

@@ -10,16 +10,15 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from covseg_core.errors import RunError
 from covseg_core.evaluation import wording
-from covseg_core.evaluation.cross_validation.folded_run import FoldedRun
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores
 from covseg_core.evaluation.stored_predictions import thresholds
 from covseg_core.evaluation.stored_predictions.scans import StoredScan, joined_scans, scans_of_test
 from covseg_core.evaluation.stored_predictions.thresholds import WhatIf
+from covseg_core.evaluation.stored_scores import stored_scores
 from covseg_core.runs import Run
-from dashboard.services import cache, operating_points
 
 MODELS = 6
 """Models in memory: 200 slices of 256 px are 40 MB each."""
@@ -33,7 +32,7 @@ class Part(NamedTuple):
     evaluation: Evaluation
 
 
-def parts(comparison: Comparison, chosen: Sequence[Run]) -> list[Part]:
+def parts(comparison: Comparison, models: Sequence[Model]) -> list[Part]:
     """The runs behind the models, by the names that the tables have, folds one by one.
 
     Raises
@@ -41,25 +40,24 @@ def parts(comparison: Comparison, chosen: Sequence[Run]) -> list[Part]:
     RunError : a fold has no scores
     """
     found = []
-    names = wording.model_names(comparison)
-    for name, run, evaluation in zip(names, chosen, comparison.evaluations, strict=True):
-        found += _parts(name, run, evaluation)
+    for name, model, evaluation in zip(wording.model_names(comparison), models, comparison.evaluations, strict=True):
+        found += _parts(name, model, evaluation)
     return found
 
 
-def scans(run: Run, evaluation: Evaluation) -> list[StoredScan]:
-    """What a model predicts on its test part; raises as `stored.scans_of_test`."""
-    return _scans(run.id, _stamp(evaluation), run, evaluation)
+def scans(model: Model, evaluation: Evaluation) -> list[StoredScan]:
+    """What a model predicts on its test part; raises as `scans_of_test`."""
+    return _scans(evaluation.key, model, evaluation)
 
 
-def model(run: Run, evaluation: Evaluation) -> WhatIf:
+def what_if(model: Model, evaluation: Evaluation) -> WhatIf:
     """Its answers at any threshold, all of which are got ready in the background; raises as `scans`."""
-    return _model(run.id, _stamp(evaluation), run, evaluation)
+    return _what_if(evaluation.key, model, evaluation)
 
 
-def models(comparison: Comparison, chosen: Sequence[Run]) -> list[WhatIf]:
+def what_ifs(comparison: Comparison, models: Sequence[Model]) -> list[WhatIf]:
     """Of all that are compared; raises as `scans`."""
-    return [model(run, evaluation) for run, evaluation in zip(chosen, comparison.evaluations, strict=True)]
+    return [what_if(model, evaluation) for model, evaluation in zip(models, comparison.evaluations, strict=True)]
 
 
 def moved(comparison: Comparison, asked: Sequence[WhatIf], threshold: float, minimum: float) -> Comparison:
@@ -77,32 +75,8 @@ def dice_table(comparison: Comparison, start: Comparison, here: Comparison) -> p
     columns = {"As evaluated": comparison, "0.5, network's grid": start, "At the sliders": here}
     return pd.DataFrame(
         {"Model": wording.model_names(comparison)}
-        | {name: [_mean_dice(evaluation.model) for evaluation in each.evaluations] for name, each in columns.items()}
+        | {name: [mean_dice(evaluation.model) for evaluation in each.evaluations] for name, each in columns.items()}
     )
-
-
-def points_table(these: Sequence[Part]) -> pd.DataFrame:
-    """A row a run that has an operating point: its scores on validation, where it was picked, and on test."""
-    rows = []
-    for name, run, evaluation in these:
-        point = operating_points.point(run)
-        if point is None:
-            continue
-        asked = model(run, evaluation)
-        same = point.unit == asked.unit
-        threshold, minimum = (point.threshold, point.minimum) if same else (point.alone, 0.0)
-        rows.append(
-            {
-                "Model": name,
-                "Threshold": threshold,
-                f"Smallest lesion [{unit_label(asked)}]": minimum,
-                "Validation at 0.5": point.score_at_half,
-                "Validation at the point": point.score if same else point.score_alone,
-                "Test at 0.5": _mean_dice(asked.at(0.5)),
-                "Test at the point": _mean_dice(asked.at(threshold, minimum)),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def unit_label(model: WhatIf) -> str:
@@ -110,35 +84,26 @@ def unit_label(model: WhatIf) -> str:
     return "mm³" if model.unit == "mm3" else "voxels"
 
 
-def _mean_dice(scores: Scores) -> float | None:
+def mean_dice(scores: Scores) -> float | None:
+    """Over scans; None where it is undefined."""
     return scores.over_scans["dice"].mean if "dice" in scores.over_scans else None
 
 
-def _parts(name: str, run: Run, evaluation: Evaluation) -> list[Part]:
-    if not isinstance(run, FoldedRun):
-        return [Part(name, run, evaluation)]
-    found = []
-    for fold, number in zip(run.folds.runs, run.folds.numbers, strict=True):
-        own = cache.evaluation(fold.id)
-        if own is None:
-            raise RunError(fold.id, "has not been scored yet", f"`covseg evaluate {fold.id}` first")
-        found.append(Part(f"{name}, fold {number}", fold, own))
-    return found
-
-
-def _stamp(evaluation: Evaluation) -> str:
-    """Changes with every evaluation, and not with its policy."""
-    return evaluation.created + evaluation.model_sha256
+def _parts(name: str, model: Model, evaluation: Evaluation) -> list[Part]:
+    if not model.folds:
+        return [Part(name, model.runs[0], evaluation)]
+    numbered = zip(model.folds, model.runs, strict=True)
+    return [Part(f"{name}, fold {number}", run, stored_scores(run)) for number, run in numbered]
 
 
 @st.cache_resource(max_entries=MODELS, show_spinner="Reading what the models predicted")
-def _scans(run_id: str, stamp: str, _run: Run, _evaluation: Evaluation) -> list[StoredScan]:
-    read = [scan for _, run, own in _parts("", _run, _evaluation) for scan in scans_of_test(run, own)]
+def _scans(key: object, _model: Model, _evaluation: Evaluation) -> list[StoredScan]:
+    read = [scan for _, run, own in _parts("", _model, _evaluation) for scan in scans_of_test(run, own)]
     return joined_scans(read)
 
 
 @st.cache_resource(max_entries=MODELS, show_spinner="Getting ready to move the threshold")
-def _model(run_id: str, stamp: str, _run: Run, _evaluation: Evaluation) -> WhatIf:
-    model = WhatIf(scans(_run, _evaluation))
-    threading.Thread(target=model.prepare, name=f"covseg-whatif-{run_id}", daemon=True).start()
-    return model
+def _what_if(key: object, _model: Model, _evaluation: Evaluation) -> WhatIf:
+    found = WhatIf(scans(_model, _evaluation))
+    threading.Thread(target=found.prepare, name=f"covseg-whatif-{_model.id}", daemon=True).start()
+    return found

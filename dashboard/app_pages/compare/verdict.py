@@ -9,16 +9,16 @@ import streamlit as st
 
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import MEASURES
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.significance.verdict import COMPARED, Verdict, cells, verdict
 from covseg_core.figures import differences
-from covseg_core.runs import Run
-from dashboard.app_pages.compare import empty_policy, score_table
+from dashboard.app_pages.compare import score_table
 
 MEASURE = "compare-verdict-measure"
 
 
-def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
+def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Sentences, a figure of the differences, and the numbers behind them."""
     st.subheader("Which model is better?")
     if len(comparison.evaluations) < 2:
@@ -32,7 +32,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
         width=260,
         help="One value a patient, of all evaluated slices together",
     )
-    found = _verdict(empty_policy.stamps(comparison), measure, comparison)
+    found = _verdict(comparison.key, measure, comparison)
     st.markdown("\n".join(f"- {pair.sentence}" for pair in found.pairs))
     if found.comparisons:
         names, label = wording.model_names(comparison), MEASURES[measure].label
@@ -48,7 +48,7 @@ def show(comparison: Comparison, chosen: Sequence[Run]) -> None:
             },
         )
         rings = (
-            "Rings are patients; left of the line the second model of the pair is ahead. A mean and its interval are "
+            "Each ring is a patient; left of the line the second model of the pair is ahead. Mean and interval are "
             "coloured where one model is better."
         )
         st.caption("\n".join(f"- {note}" for note in (rings, *found.notes)))
@@ -71,5 +71,5 @@ def table(found: Verdict, names: Sequence[str]) -> pd.DataFrame:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _verdict(stamps: empty_policy.Stamps, measure: str, _comparison: Comparison) -> Verdict:
+def _verdict(key: object, measure: str, _comparison: Comparison) -> Verdict:
     return verdict(_comparison, measure)

@@ -16,7 +16,7 @@ from covseg_core.config import METRICS
 from covseg_core.figures import learning_curves as charts
 from covseg_core.runs import ACTIVE
 from dashboard.services import run_history
-from dashboard.services.run_history import Seen
+from dashboard.services.run_history import Snapshot
 
 SCORES: dict[charts.Score, str] = {"own": "Own metric", **{name: row.label for name, row in METRICS.items()}}
 AXES: dict[charts.Axis, str] = {"epoch": "Epoch", "time": "Time"}
@@ -59,7 +59,7 @@ def view() -> charts.View:
     )
 
 
-def show(seen: Sequence[Seen], names: dict[str, str]) -> None:
+def show(seen: Sequence[Snapshot], names: dict[str, str]) -> None:
     """The figures, in a fragment that looks again by itself."""
     slots, lengths = st.session_state.monitor_slots, drawn_lengths(seen)
     curves = [
@@ -83,7 +83,9 @@ def show(seen: Sequence[Seen], names: dict[str, str]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         hint = "Draw a box in a figure to zoom in."
         if same := charts.alike(curves):
-            hint += f" One curve hides another: {' and '.join(same)} have learned the same, with one loss and seed."
+            hint += (
+                f" Some curves hide others: {' and '.join(same)} have the same loss and seed and have learned the same."
+            )
         st.caption(hint, width="stretch")
         if now.zoom:
             st.button("Show everything", icon=":material/zoom_out_map:", on_click=show_everything)
@@ -103,7 +105,7 @@ def zoom(key: str, frame: charts.Frame) -> Callable[[], None]:
     return drawn
 
 
-def drawn_lengths(seen: Sequence[Seen]) -> dict[str, int]:
+def drawn_lengths(seen: Sequence[Snapshot]) -> dict[str, int]:
     """Epochs to draw of each run: those there are, or for a few seconds those that were drawn last."""
     there = {item.id: item.epochs_done for item in seen}
     since, before = st.session_state.get("monitor_drawn", (0.0, {}))

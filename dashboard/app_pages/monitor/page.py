@@ -7,8 +7,9 @@ from covseg_core.figures import learning_curves as charts
 from covseg_core.runs import ACTIVE
 from dashboard import navigation
 from dashboard.app_pages.monitor import curves, previews, run_progress, run_rows
-from dashboard.services import run_history, url_state
-from dashboard.services.run_history import Known, Seen
+from dashboard.services import model_catalog, run_history, url_state
+from dashboard.services.model_catalog import ListedRun
+from dashboard.services.run_history import Snapshot
 
 LOOK = 2.0  # seconds between two looks at runs that train
 IDLE = 10.0  # the same while none does: somebody may resume one elsewhere
@@ -16,7 +17,7 @@ IDLE = 10.0  # the same while none does: somebody may resume one elsewhere
 
 def main() -> None:
     st.title("Live curves")
-    known, problems = run_history.known_runs()
+    known, problems = model_catalog.listed_runs()
     for problem in problems:
         st.warning(problem, icon=":material/warning:")
     if not known:
@@ -43,7 +44,7 @@ def show_empty_state() -> None:
         navigation.link(navigation.TRAIN, "Go to data and training")
 
 
-def choose_runs(known: list[Known]) -> list[Known]:
+def choose_runs(known: list[ListedRun]) -> list[ListedRun]:
     """The runs of the link, else of one experiment; the choice goes back to the link."""
     ids = [item.id for item in known]
     names = run_progress.names(known, st.context.timezone)
@@ -64,7 +65,7 @@ def choose_runs(known: list[Known]) -> list[Known]:
     return [by_id[id] for id in chosen]
 
 
-def look(selected: list[Known]) -> tuple[list[Seen], list[str]]:
+def look(selected: list[ListedRun]) -> tuple[list[Snapshot], list[str]]:
     """The runs as they stand, and one line for each that cannot be read."""
     seen, problems = [], []
     for item in selected:
@@ -75,9 +76,9 @@ def look(selected: list[Known]) -> tuple[list[Seen], list[str]]:
     return seen, problems
 
 
-def show_live(selected: list[Known], names: dict[str, str], known: set[str], was_active: bool) -> None:
+def show_live(selected: list[ListedRun], names: dict[str, str], known: set[str], was_active: bool) -> None:
     """Curves and runs; looks again by itself."""
-    if {item.id for item in run_history.known_runs()[0]} != known:
+    if {item.id for item in model_catalog.listed_runs()[0]} != known:
         st.rerun()  # a run was started or deleted elsewhere
     seen, problems = look(selected)
     if any(item.status.state in ACTIVE for item in seen) != was_active:

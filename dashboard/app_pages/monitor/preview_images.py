@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from covseg_core import rendering
 from covseg_core.errors import CovsegError
-from covseg_core.files import read_json
 from covseg_core.runs import Run
-from covseg_core.training.previews import PreviewSlice
+from covseg_core.runs.previews import read_preview, read_preview_slices
 
 SIDE = 384
 """Of a picture [pixels]."""
@@ -21,40 +18,16 @@ THRESHOLD = 128
 """Of 255: a probability of one half."""
 
 
-@dataclass(frozen=True)
-class Slices:
-    """The chosen validation slices of a run."""
-
-    images: np.ndarray
-    """(K, S, S) uint8."""
-    masks: np.ndarray
-    """(K, S, S) bool."""
-    origin: list[PreviewSlice]
-
-
-def epochs(run: Run) -> list[int]:
-    """Epochs of which there are predictions, in order."""
-    return sorted(int(file.stem.split("_")[1]) for file in run.previews.glob("epoch_*.npy"))
-
-
-def load(run: Run) -> Slices:
-    """Images, true masks and origin of the slices; raises `CovsegError`."""
-    folder = run.previews
-    return Slices(
-        _array(run, "images"), _array(run, "masks") > 0, read_json(folder / "slices.json", list[PreviewSlice])
-    )
-
-
 def pictures(run: Run, epoch: int) -> list[tuple[bytes, str]]:
     """Each slice with its prediction after an epoch, as an image file and a caption; raises `CovsegError`."""
-    slices = load(run)
-    probabilities = _array(run, f"epoch_{epoch:04d}")
+    slices = read_preview_slices(run)
+    probabilities = read_preview(run, epoch)
     if not len(slices.images) == len(slices.masks) == len(slices.origin) == len(probabilities):
         raise CovsegError(run.previews, "files of different lengths", "as many predictions as slices")
-    body = _body(slices.images)
+    body, masks = _body(slices.images), slices.masks > 0
     return [
         (_picture(image[body], mask[body], probability[body]), f"{at.case}, slice {at.z} · {dice(mask, probability)}")
-        for image, mask, probability, at in zip(slices.images, slices.masks, probabilities, slices.origin, strict=True)
+        for image, mask, probability, at in zip(slices.images, masks, probabilities, slices.origin, strict=True)
     ]
 
 
@@ -91,13 +64,3 @@ def _enlarged(plane: np.ndarray) -> np.ndarray:
     """Enlarged before it is coloured: a threshold on interpolated probabilities gives smooth outlines."""
     factor = SIDE / max(plane.shape)
     return cv2.resize(plane, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else plane
-
-
-def _array(run: Run, name: str) -> np.ndarray:
-    path = run.previews / f"{name}.npy"
-    try:
-        return np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise CovsegError(path, "no such file") from None
-    except (OSError, ValueError):
-        raise CovsegError(path, "cannot be read", "an array of uint8") from None

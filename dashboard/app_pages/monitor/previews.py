@@ -8,8 +8,9 @@ import streamlit as st
 
 from covseg_core.errors import CovsegError
 from covseg_core.runs import ACTIVE, read_status
+from covseg_core.runs.previews import preview_epochs
 from dashboard.app_pages.monitor import preview_images
-from dashboard.services.run_history import Known
+from dashboard.services.model_catalog import ListedRun
 
 LOOK = 2.0
 """Seconds between two looks at a run that trains."""
@@ -23,7 +24,7 @@ TURNS = 10
 """Sliders that take turns; Streamlit remembers each for as long as the browser stays."""
 
 
-def show(selected: list[Known], names: dict[str, str]) -> None:
+def show(selected: list[ListedRun], names: dict[str, str]) -> None:
     """Of one of the selected runs."""
     ids = [item.id for item in selected]
     if st.session_state.get("preview_run") not in ids:
@@ -38,15 +39,15 @@ def show(selected: list[Known], names: dict[str, str]) -> None:
     st.fragment(show_epoch, run_every=pace)(chosen, active, playing())
 
 
-def _state(known: Known) -> str:
+def _state(known: ListedRun) -> str:
     status = read_status(known.run)
     return status.state if status else ""
 
 
-def show_epoch(known: Known, active: bool, was_playing: bool) -> None:
+def show_epoch(known: ListedRun, active: bool, was_playing: bool) -> None:
     """Slider, pictures, legend; looks again by itself."""
     run = known.run
-    epochs = preview_images.epochs(run)
+    epochs = preview_epochs(run)
     if not epochs:
         st.caption("The first predictions appear when the first epoch ends.")
         return
@@ -63,7 +64,7 @@ def show_epoch(known: Known, active: bool, was_playing: bool) -> None:
     legend()
 
 
-def choose_epoch(known: Known, epochs: list[int], active: bool) -> int:
+def choose_epoch(known: ListedRun, epochs: list[int], active: bool) -> int:
     """The slider; it follows the newest epoch until somebody moves it, and again from its right end.
 
     Where the page moves it, it is a new widget each time, and what the browser says late about an old one is no move.
@@ -133,6 +134,5 @@ def playing() -> bool:
 
 def legend() -> None:
     st.caption(
-        "White line: true mask. Blue: found. Orange: missed. Yellow: found where there is none. "
-        "Validation slices, threshold 0.5."
+        "White line: true mask. Blue: found. Orange: missed. Yellow: false alarm. Validation slices, threshold 0.5."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,14 +13,16 @@ import numpy as np
 
 from covseg_core.config import METRICS
 from covseg_core.runs import ACTIVE
-from dashboard.services.run_history import Known, Seen
+from dashboard.formatting import duration, when
+from dashboard.services.model_catalog import ListedRun
+from dashboard.services.run_history import Snapshot
 
 LOG_LINES = 30
 RECENT = 5
 """Epochs from which the time left is told."""
 
 
-def progress_text(seen: Seen) -> str:
+def progress_text(seen: Snapshot) -> str:
     """Epoch n of N, and what follows from it."""
     status, done = seen.status, seen.epochs_done
     parts = [f"Epoch {done} of {status.epochs}"]
@@ -35,7 +37,7 @@ def progress_text(seen: Seen) -> str:
     return " · ".join(filter(None, parts))
 
 
-def time_left(seen: Seen) -> float | None:
+def time_left(seen: Snapshot) -> float | None:
     """Seconds until the last epoch ends, from the mean of the last few; None if nothing is known yet.
 
     Early stopping may end it sooner. The first epoch, which loads and compiles, counts only while it is the only one.
@@ -48,24 +50,7 @@ def time_left(seen: Seen) -> float | None:
     return max(0.0, float(np.mean(recent)) * (status.epochs - done - of_this_one)) or None
 
 
-def duration(seconds: float, rough: bool = False) -> str:
-    """A time as somebody would say it.
-
-    >>> duration(42.4), duration(200), duration(3 * 3600 + 300)
-    ('42 s', '3 min 20 s', '3 h 05 min')
-    >>> duration(42.4, rough=True), duration(200, rough=True)
-    ('40 s', '3 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{max(10, round(whole, -1)) if rough else whole} s"
-    if whole < 600 and not rough:
-        return f"{whole // 60} min {whole % 60:02d} s" if whole % 60 else f"{whole // 60} min"
-    minutes = round(whole / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
+def names(known: Sequence[ListedRun], timezone: str | None) -> dict[str, str]:
     """A short name for each run: its metric, and what else tells it from the others.
 
     Within one experiment metric and fold are enough; where nothing else helps, the id is the name.
@@ -84,7 +69,7 @@ def names(known: Sequence[Known], timezone: str | None) -> dict[str, str]:
         if several_datasets:
             parts.append(item.config.dataset)
         if several_experiments:
-            parts.append(_when(item.config.created, zone))
+            parts.append(when(item.config.created, zone))
         found[item.id] = " · ".join(filter(None, parts))
     counts = Counter(found.values())
     return {id: name if counts[name] == 1 else id for id, name in found.items()}
@@ -107,10 +92,3 @@ def _zone(name: str | None) -> tzinfo | None:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError):
         return None
-
-
-def _when(iso: str, zone: tzinfo | None) -> str:
-    try:
-        return f"{datetime.fromisoformat(iso).astimezone(zone):%-d %b, %H:%M}"
-    except ValueError:
-        return ""

@@ -10,7 +10,8 @@ from covseg_core import runs
 from covseg_core.errors import CovsegError
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, jobs
 from dashboard.app_pages.monitor.run_progress import LOG_LINES, log_tail, progress_text
-from dashboard.services.run_history import Known, Seen
+from dashboard.services.model_catalog import ListedRun
+from dashboard.services.run_history import Snapshot
 
 MANY, SCROLLING = 8, 560
 """More runs than this scroll within so many pixels, so that what follows stays in reach."""
@@ -26,7 +27,7 @@ BADGES: dict[State, tuple[str, str]] = {
 }
 
 
-def show_runs(seen: Sequence[Seen], names: dict[str, str]) -> None:
+def show_runs(seen: Sequence[Snapshot], names: dict[str, str]) -> None:
     """A row a run, in a fragment that looks again by itself."""
     if trouble := st.session_state.get("monitor_trouble"):
         st.error(trouble, icon=":material/error:")
@@ -36,7 +37,7 @@ def show_runs(seen: Sequence[Seen], names: dict[str, str]) -> None:
             show_run(item, names[item.id])
 
 
-def show_run(seen: Seen, name: str) -> None:
+def show_run(seen: Snapshot, name: str) -> None:
     """One row: name and state, progress, buttons; below it what went wrong, if something did."""
     status, done = seen.status, seen.epochs_done
     colour, icon = BADGES[status.state]
@@ -52,7 +53,7 @@ def show_run(seen: Seen, name: str) -> None:
         show_trouble(seen)
 
 
-def show_buttons(seen: Seen) -> None:
+def show_buttons(seen: Snapshot) -> None:
     state, id = seen.status.state, seen.id
     if state in ACTIVE:
         st.button(
@@ -82,7 +83,7 @@ def show_buttons(seen: Seen) -> None:
         st.rerun()
 
 
-def show_buttons_for_all(seen: Sequence[Seen]) -> None:
+def show_buttons_for_all(seen: Sequence[Snapshot]) -> None:
     """Where there are several: fifteen runs of a cross-validation are stopped by one click."""
     # the youngest first, or those that wait would start in turn
     active = [item.run for item in seen if item.status.state in ("queued", "running")][::-1]
@@ -103,7 +104,7 @@ def show_buttons_for_all(seen: Sequence[Seen]) -> None:
                 )
 
 
-def show_trouble(seen: Seen) -> None:
+def show_trouble(seen: Snapshot) -> None:
     status = seen.status
     if status.state == "failed":
         st.error(status.reason or "It failed without a reason.", icon=":material/error:")
@@ -133,7 +134,7 @@ def attempt_all(action: Callable[[Run], None], chosen: Sequence[Run]) -> None:
     st.session_state.monitor_trouble = next(filter(None, troubles), None)
 
 
-def ask_before_deleting(known: Sequence[Known]) -> None:
+def ask_before_deleting(known: Sequence[ListedRun]) -> None:
     """The question, for as long as it is open; called by the page, outside of fragments."""
     id = st.session_state.get("monitor_delete")
     found = next((item for item in known if item.id == id), None)

@@ -5,31 +5,31 @@ import streamlit as st
 from covseg_core import runs
 from covseg_core.prediction.output.report import NOTICE
 from dashboard import navigation
-from dashboard.app_pages.predict import prediction_task, result, step1_scan, step2_models, step3_result
-from dashboard.app_pages.predict.prediction_task import plain
-from dashboard.app_pages.predict.workspace import Desk
-from dashboard.components import slice_viewer
+from dashboard.app_pages.predict import offered_models, prediction_task, result, step1_scan, step2_models, step3_result
+from dashboard.app_pages.predict.workspace import Workspace
+from dashboard.components import slice_viewer, task_progress
+from dashboard.formatting import plain
 from dashboard.services import tasks
 
 
 def main() -> None:
     st.title("Quick prediction")
-    st.caption(f"A chest CT in, its mask out. {NOTICE}")
-    models = prediction_task.models()
+    st.caption(f"Upload a chest CT, get the mask of its infection. {NOTICE}")
+    models = offered_models.offered()
     if not models:
         show_no_model()
         return
     left, right = st.columns([4, 3], gap="medium")
     with left:
-        desk = step1_scan.show_scan()
+        space = step1_scan.show_scan()
     with right:
-        chosen = step2_models.show_models(models, desk)
-        go = step2_models.ask_to_go(desk, chosen)
-    if desk and go:
-        prediction_task.start(desk, chosen.runs, chosen.lungs.run if chosen.lungs else None)
+        chosen = step2_models.show_models(models, space)
+        go = step2_models.ask_to_go(space, chosen)
+    if space and go:
+        prediction_task.start(space, chosen.runs, chosen.lungs.run if chosen.lungs else None)
         st.rerun()  # so that the button knows
-    if desk:
-        show_prediction(desk)
+    if space:
+        show_prediction(space)
 
 
 def show_no_model() -> None:
@@ -41,24 +41,26 @@ def show_no_model() -> None:
             navigation.link(navigation.MONITOR, "Watch it learn")
         else:
             st.subheader("No model yet")
-            st.markdown("Masks are drawn by models that were trained before. Train one first: sample data will do.")
+            st.markdown("Predictions need a trained model. Train one first; sample data will do.")
             navigation.link(navigation.TRAIN, "Go to Data and training")
 
 
-def show_prediction(desk: Desk) -> None:
+def show_prediction(space: Workspace) -> None:
     """How far the task is; then step 3, or before it a look at the scan."""
-    task = tasks.show(desk.task)
-    waiting = task is None and tasks.get(desk.task) is not None
+    task = task_progress.show(space.task)
+    waiting = task is None and tasks.get(space.task) is not None
     if task and task.state == "failed":
         st.error(plain(task.error), icon=":material/error:")
     if task and task.state == "cancelled":
         st.info("The prediction was cancelled.", icon=":material/cancel:")
-    if desk.result and not waiting:
-        step3_result.show(desk)
-    elif not desk.result:
+    if space.answers and not waiting:
+        step3_result.show(space)
+    elif not space.answers:
         st.subheader("Preview")
-        st.caption("Is it the scan you meant, with the patient's front up and right side on the left? Then predict.")
-        slice_viewer.show(result.preview(desk), "predict")
+        st.caption(
+            "Check that this is the right scan, with the patient's front up and right side on the left. Then predict."
+        )
+        slice_viewer.show(result.preview(space), "predict")
 
 
 main()

@@ -7,19 +7,16 @@ from collections.abc import Sequence
 import streamlit as st
 
 from covseg_core.prediction.passport import Passport, unusual
-from dashboard.app_pages.predict import prediction_task
-from dashboard.app_pages.predict.prediction_task import plain
-from dashboard.app_pages.predict.workspace import Desk
-from dashboard.services.model_catalog import Finished
+from covseg_core.prediction.scan import Scan
+from dashboard.formatting import plain, sentence
+from dashboard.services.model_catalog import ListedRun
 
 KINDS = {"nifti": "NIfTI", "dicom": "DICOM", "picture": "Picture"}
 
 
-def show(desk: Desk) -> None:
-    """The passport of a scan that was read, with its warnings."""
-    passport, scan = desk.passport, desk.checked
-    if passport is None or scan is None:
-        return
+def show(scan: Scan) -> None:
+    """The passport of a scan, with its warnings."""
+    passport = scan.passport
     st.markdown(" ".join(f":gray-badge[{name} {value}]" for name, value in badges(passport).items()))
     for warning in scan.warnings:
         st.warning(sentence(warning), icon=":material/warning:")
@@ -54,14 +51,12 @@ def details(passport: Passport) -> dict[str, str]:
     }
 
 
-def show_unusual(desk: Desk, chosen: Sequence[Finished]) -> None:
+def show_unusual(scan: Scan, chosen: Sequence[ListedRun]) -> None:
     """In which respects the scan is unlike what the chosen models were trained on."""
-    if desk.passport is None:
-        return
     concerned: dict[str, list[str]] = {}
     for one in chosen:
-        for line in unusual(desk.passport, one.run):
-            concerned.setdefault(line, []).append(prediction_task.label(one))
+        for line in unusual(scan.passport, one.run):
+            concerned.setdefault(line, []).append(one.label)
     if not concerned:
         return
     everyone = {name for names in concerned.values() for name in names}
@@ -76,8 +71,3 @@ def show_unusual(desk: Desk, chosen: Sequence[Finished]) -> None:
         f"This scan is unlike {plain(whose)}, so masks may be worse than the model cards say:\n\n" + "\n".join(lines),
         icon=":material/warning:",
     )
-
-
-def sentence(line: str) -> str:
-    """A warning as a sentence, in Markdown."""
-    return plain(f"{line[:1].upper()}{line[1:]}.")

@@ -8,10 +8,10 @@ from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, UnknownScale
 from dashboard.app_pages.predict import passport, workspace
-from dashboard.app_pages.predict.prediction_task import plain
-from dashboard.app_pages.predict.workspace import Desk
-from dashboard.app_pages.train import tables
+from dashboard.app_pages.predict.workspace import Workspace
+from dashboard.formatting import plain
 from dashboard.services import url_state
+from dashboard.services.datasets import load_datasets
 
 WAYS = ["Upload files", "Upload a folder", "From a dataset"]
 SCALES: dict[Scale, str] = {
@@ -20,31 +20,31 @@ SCALES: dict[Scale, str] = {
 }
 
 
-def show_scan() -> Desk | None:
+def show_scan() -> Workspace | None:
     """Let a scan be chosen, or show the one that is; returned as soon as it can be predicted on."""
     st.subheader("1. Scan")
-    desk = workspace.find(st.session_state.get("desk")) or _linked()
-    if desk and desk.source:
-        url_state.write(dataset=desk.source[0], case=desk.source[1])
+    space = workspace.find(st.session_state.get("workspace")) or _linked()
+    if space and space.source:
+        url_state.write(dataset=space.source[0], case=space.source[1])
     if trouble := st.session_state.pop("trouble", None):
         st.error(trouble, icon=":material/error:")
-    if desk is None:
+    if space is None:
         _choose()
         return None
     with st.container(border=True):
         head = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
-        head.markdown(f"**{plain(desk.name)}**", width="content")
+        head.markdown(f"**{plain(space.name)}**", width="content")
         if head.button("Another scan", icon=":material/swap_horiz:"):
             _clear()
             st.rerun()
-        if desk.checked is None:
-            _ask_series(desk) if desk.choices and not desk.series else _ask_scale(desk)
+        if space.scan is None:
+            _ask_series(space) if space.choices and not space.series else _ask_scale(space)
             return None
-        passport.show(desk)
-        if desk.choices and st.button("Another series", icon=":material/layers:"):
-            workspace.reopen(desk)
+        passport.show(space.scan)
+        if space.choices and st.button("Another series", icon=":material/layers:"):
+            space.reopen()
             st.rerun()
-    return desk
+    return space
 
 
 def _choose() -> None:
@@ -67,19 +67,22 @@ def _upload(folder: bool) -> bool:
         key=f"upload-{number}",
         help="NIfTI is .nii or .nii.gz. A PNG or JPG of a single slice works too, without a scale and without mL.",
     )
-    st.caption("It stays on the computer of this dashboard, and is removed after an hour or with the next scan.")
+    st.caption(
+        "The scan stays on the computer that runs this dashboard. It is removed after an hour, or when you open "
+        "another scan."
+    )
     if not sent:
         return False
     st.session_state.uploads = number + 1  # a new widget, so that Streamlit lets go of the files
     with st.spinner("Taking the files over"):
-        desk = workspace.take_upload(sent)
-    _settle(desk)
+        space = workspace.take_upload(sent)
+    _settle(space)
     return True
 
 
 def _case() -> bool:
     """Whether a scan of a dataset was taken."""
-    datasets, _ = tables.load_datasets()
+    datasets, _ = load_datasets()
     if not datasets:
         st.info("There is no dataset yet. Upload a file, or add scans under Data and training.")
         return False
@@ -92,78 +95,78 @@ def _case() -> bool:
     return True
 
 
-def _linked() -> Desk | None:
+def _linked() -> Workspace | None:
     """The scan that the URL names: one of a dataset."""
     dataset, case = url_state.read("dataset", ""), url_state.read("case", "")
     if not dataset or not case:
         return None
     try:
-        desk = _take(load_dataset(dataset), case)
-        desk.opened = "z" in st.query_params  # the link leads to a slice of its own
-        return desk
+        space = _take(load_dataset(dataset), case)
+        space.opened = "z" in st.query_params  # the link leads to a slice of its own
+        return space
     except CovsegError as error:
         st.session_state.trouble = f"The link does not lead to a scan. {plain(str(error))}."
         url_state.write(dataset=None, case=None)
         return None
 
 
-def _take(dataset: Dataset, case: str) -> Desk:
+def _take(dataset: Dataset, case: str) -> Workspace:
     return _settle(workspace.take_case(dataset, dataset.case(case)))
 
 
-def _settle(desk: Desk) -> Desk:
+def _settle(space: Workspace) -> Workspace:
     """Read a new scan and put it in the place of the one before; one that cannot be used is removed again."""
     _clear()
     try:
-        _read(desk)
+        _read(space)
     except BaseException:
-        workspace.clear(desk)
+        space.clear()
         raise
-    st.session_state.desk = desk.id
-    return desk
+    st.session_state.workspace = space.id
+    return space
 
 
-def _read(desk: Desk) -> None:
-    """Read it; the desk has a problem then if the scale has to be asked for."""
+def _read(space: Workspace) -> None:
+    """Read it; there is a `problem` then if the scale has to be asked for."""
     try:
         with st.spinner("Reading the scan", show_time=True):
-            workspace.check(desk)
+            space.read()
     except UnknownScale as error:
-        desk.problem = f"It is not clear which scale this scan is in: {error.found}."
+        space.problem = f"It is not clear which scale this scan is in: {error.found}."
 
 
 def _clear() -> None:
-    if desk := workspace.find(st.session_state.pop("desk", None)):
-        workspace.clear(desk)
+    if space := workspace.find(st.session_state.pop("workspace", None)):
+        space.clear()
     url_state.write(dataset=None, case=None)
 
 
-def _ask_series(desk: Desk) -> None:
+def _ask_series(space: Workspace) -> None:
     """Which of several series is meant: thin or thick slices, sharp or smooth."""
-    if desk.problem:
-        st.error(plain(desk.problem), icon=":material/error:")
-    labels = {series.key: series.label for series in desk.choices}
-    patients = len({series.patient for series in desk.choices})
+    if space.problem:
+        st.error(plain(space.problem), icon=":material/error:")
+    labels = {series.key: series.label for series in space.choices}
+    patients = len({series.patient for series in space.choices})
     whose = f" of {patients} patients" if patients > 1 else ""
     st.markdown(f"{len(labels)} series{whose} can be used. Smooth kernels and slices of 1 to 5 mm suit best.")
     key = st.radio("Series", list(labels), format_func=lambda key: plain(labels[key]))
     if st.button("Use this series", icon=":material/check:"):
-        desk.series, desk.problem = key, ""
+        space.series, space.problem = key, ""
         try:
-            _read(desk)
+            _read(space)
         except CovsegError as error:
-            desk.series, desk.problem = None, f"This series cannot be used: {error.found}."
+            space.series, space.problem = None, f"This series cannot be used: {error.found}."
         st.rerun()
 
 
-def _ask_scale(desk: Desk) -> None:
+def _ask_scale(space: Workspace) -> None:
     """The one thing that a scan may not say about itself."""
-    st.warning(plain(desk.problem), icon=":material/help:")
+    st.warning(plain(space.problem), icon=":material/help:")
     scale = st.radio("Which scale is it?", list(SCALES), format_func=SCALES.__getitem__, index=None)
     if st.button("Use this scale", icon=":material/check:", disabled=scale is None):
-        desk.scale = scale
+        space.scale = scale
         try:
-            _read(desk)
+            _read(space)
         except CovsegError as error:
-            desk.problem = f"Taken as {scale}, it cannot be used: {error.found}; expected {error.expected}."
+            space.problem = f"Taken as {scale}, it cannot be used: {error.found}; expected {error.expected}."
         st.rerun()

@@ -8,18 +8,19 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from covseg_core.prediction.ask import Answers
 from covseg_core.prediction.masks.lung_sides import TOLERANCE_VOXELS
 from covseg_core.prediction.output.files import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
 from covseg_core.prediction.output.folder import REPORT
+from covseg_core.prediction.output.report import Report
 from covseg_core.runs.operating_point import Thresholds, words
-from dashboard.app_pages.predict import result as outcomes
-from dashboard.app_pages.predict.passport import sentence
-from dashboard.app_pages.predict.prediction_task import plain
-from dashboard.app_pages.predict.workspace import Desk, Outcome, Result
+from dashboard.app_pages.predict import result, result_figures
+from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.components import slice_viewer
+from dashboard.formatting import plain, sentence
 from dashboard.services import operating_points
 
-VOTE = "A voxel is in the mask when more than half of the models say so; a tie is left out."
+VOTE = "A voxel is in the mask if more than half of the models mark it; a tie is left out."
 MOST_MM3 = 500
 MOST_POINTS = 5
 """Models whose points stand beside the toggle; those of more are only in the table of models."""
@@ -30,47 +31,47 @@ SLIDERS = ("threshold", "minimum")
 
 
 @st.fragment
-def show(desk: Desk) -> None:
+def show(space: Workspace) -> None:
     """Moving a slider reruns only this."""
-    result = desk.result
-    if desk.checked is None or result is None:
+    answers = space.answers
+    if space.scan is None or answers is None:
         return
     st.subheader("3. Mask")
     figures, settings = st.columns([5, 2], gap="medium")
     with settings:
-        thresholds = _settings(desk, result)
+        thresholds = _thresholds(space, answers)
     with st.spinner("Measuring"):
-        outcome = outcomes.outcome(desk, thresholds)
-    if not desk.opened:
-        slice_viewer.go_to("predict", outcomes.largest_slice(outcome))
-        desk.opened = True
-    report = outcome.report
+        prediction = result.decided(space, thresholds)
+    if not space.opened:
+        slice_viewer.go_to("predict", result.largest_slice(prediction))
+        space.opened = True
+    report = prediction.report
     with figures:
         with st.container(horizontal=True, gap="medium"):
-            for label, value in outcomes.headline(report).items():
+            for label, value in result_figures.headline(report).items():
                 st.metric(label, value, width="content")
         lungs = report.lungs.warnings if report.lungs else ()
-        own = [warning for answer in result.answers for warning in answer.warnings]
+        own = [warning for answer in answers.models for warning in answer.warnings]
         for warning in dict.fromkeys([*own, *lungs]):
             st.warning(sentence(warning), icon=":material/warning:")
-    _downloads(desk, result, outcome)
-    slice_viewer.show(outcomes.scene(desk, outcome), "predict")
-    if len(result.answers) > 1:
+    _downloads(space, answers, thresholds)
+    slice_viewer.show(result.scene(space, prediction, thresholds), "predict")
+    if len(answers.models) > 1:
         st.caption(slice_viewer.HEAT)
-    _details(result, outcome)
+    _details(answers, report)
 
 
-def _settings(desk: Desk, result: Result) -> Thresholds:
+def _thresholds(space: Workspace, answers: Answers) -> Thresholds:
     """What the user has set: each model at its own operating point, where these differ, or one for all."""
-    known = desk.passport is not None and desk.passport.spacing_mm is not None
-    start = operating_points.setting(result.runs, known)
+    known = space.scan is not None and space.scan.voxel_ml is not None
+    start = operating_points.setting(answers.runs, known)
     if start.each:
         own = st.toggle(
             "Own operating points", True, key=OWN, bind="query-params",
-            help="Each model at what validation has found best for it (Compare)",
+            help="Each model at the threshold and size that were best on its validation part (see Compare)",
         )  # fmt: skip
         if own:
-            st.caption(_points(result, start))
+            st.caption(_points(answers, start))
             return start
         start = Thresholds()
     _start_from(start)
@@ -89,11 +90,11 @@ def _settings(desk: Desk, result: Result) -> Thresholds:
     return Thresholds(round(threshold, 2), float(minimum if known else 0))
 
 
-def _points(result: Result, start: Thresholds) -> str:
+def _points(answers: Answers, start: Thresholds) -> str:
     """Of each model, as Markdown."""
-    lines = ["The table of models has each one's."]
+    lines = ["See the table of models."]
     if len(start.each) <= MOST_POINTS:
-        named = zip(outcomes.names(result), start.each, strict=True)
+        named = zip(result_figures.names(answers), start.each, strict=True)
         lines = [f"{plain(name)}: {words(at.threshold, at.minimum_mm3)}" for name, at in named]
     if start.minimum_mm3:
         lines.append(sentence(start.words_of_vote))
@@ -114,62 +115,61 @@ def _start_from(start: Thresholds) -> None:
 
 
 def _stand(thresholds: Thresholds) -> tuple[float, int]:
-    """Where the sliders stand at a thresholds."""
+    """Where the sliders stand at these thresholds."""
     return thresholds.threshold, int(thresholds.minimum_mm3)
 
 
-def _downloads(desk: Desk, result: Result, outcome: Outcome) -> None:
+def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds) -> None:
     """Each file as it is asked for."""
 
     def button(
         place: DeltaGenerator, label: str, name: str, kind: Literal["primary", "secondary"] = "secondary"
     ) -> None:
-        make = partial(outcomes.download, desk, outcome.thresholds, name)
+        make = partial(result.download, space, thresholds, name)
         place.download_button(
             label, make, name, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
         )
 
-    dicom = desk.checked is not None and desk.checked.kind == "dicom"
+    dicom = space.scan is not None and space.scan.kind == "dicom"
     row = st.container(horizontal=True, vertical_alignment="center")
     button(row, "Download mask", MASK)
-    if dicom and not result.seg_problem:
+    if dicom and not space.seg_problem:
         button(row, "DICOM SEG", DICOM_SEG)
     button(row, "Sheet to print", SHEET)
     more = row.popover("More files", icon=":material/stacks:")
-    if result.lungs:
+    if answers.lungs:
         button(more, "Lung mask", LUNG_MASK)
-    if len(result.answers) > 1:
+    if len(answers.models) > 1:
         button(more, "Disagreement", DISAGREEMENT)
-        for name, run in zip(outcomes.names(result), result.runs, strict=True):
+        for name, run in zip(result_figures.names(answers), answers.runs, strict=True):
             button(more, name, f"mask_{run}.nii.gz")
     button(more, "Figures (CSV)", TABLE)
     button(more, "Report (JSON)", REPORT)
     row.caption("Masks are NIfTI in the scan's own geometry. All files are at the settings above.")
-    if result.seg_problem:
-        st.warning(sentence(f"no DICOM SEG: {result.seg_problem}"), icon=":material/warning:")
+    if space.seg_problem:
+        st.warning(sentence(f"no DICOM SEG: {space.seg_problem}"), icon=":material/warning:")
 
 
-def _details(result: Result, outcome: Outcome) -> None:
+def _details(answers: Answers, report: Report) -> None:
     """Figures by model and by lung."""
-    report = outcome.report
-    several = len(result.answers) > 1
+    several = len(answers.models) > 1
     if not several and report.lungs is None:
         return
     with st.expander("Figures by model and by lung" if several and report.lungs else "More figures", expanded=several):
         if several:
             rounded = st.column_config.NumberColumn(format="%.1f")
-            table = outcomes.models_table(report, outcomes.names(result))
+            table = result_figures.models_table(report, result_figures.names(answers))
             columns = {"Volume [mL]": rounded, "Share of lungs [%]": rounded}
             st.dataframe(table, hide_index=True, column_config=columns)
-            tied = f" Voxels with a tie: {report.tied_voxels:,}." if len(result.answers) % 2 == 0 else ""
+            tied = f" Voxels with a tie: {report.tied_voxels:,}." if len(answers.models) % 2 == 0 else ""
             st.caption(VOTE + tied)
         if lungs := report.lungs:
-            st.dataframe(outcomes.lungs_table(report), hide_index=True)
+            st.dataframe(result_figures.lungs_table(report), hide_index=True)
             ml = report.scan.voxel_ml
             unit = "voxels" if ml is None else "mL"
             reach = f"{TOLERANCE_VOXELS} voxels" if lungs.tolerance_mm is None else f"{lungs.tolerance_mm:g} mm"
             st.caption(
                 f"Right and left are the patient's. Infection more than {reach} outside the lungs: "
-                f"{outcomes.quantity(lungs.outside_voxels, ml)} {unit}. Left out, since it lay beyond the chest: "
-                f"{outcomes.quantity(lungs.beyond_voxels, ml)} {unit}."
+                f"{result_figures.quantity(lungs.outside_voxels, ml)} {unit}. Left out, since it lay beyond the chest: "
+                f"{result_figures.quantity(lungs.beyond_voxels, ml)} {unit}."
             )

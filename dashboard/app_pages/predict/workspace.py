@@ -1,12 +1,13 @@
 """Scans that somebody wants a mask of, each with all that is made from it in a folder of its own, for an hour.
 
-The ids are secrets of one browser session: they stand in no URL and in no list. Arrays lie on disk and are mapped into
-memory, so that sessions cost disk, not memory.
+The ids are secrets of one browser session: they stand in no URL and in no list. Arrays lie on disk and are read or
+mapped into memory from there, so that sessions cost disk, not memory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import threading
@@ -25,56 +26,32 @@ from covseg_core.data.reading.opening import SeriesChoice
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError
 from covseg_core.paths import data_root
-from covseg_core.prediction.output.report import Report
-from covseg_core.prediction.passport import Passport, make_passport
+from covseg_core.prediction.ask import Answers
+from covseg_core.prediction.decide import Prediction
 from covseg_core.prediction.probabilities import Probabilities
 from covseg_core.prediction.scan import Scan, read_scan
+from covseg_core.prediction.spool import Spool
 from covseg_core.runs.operating_point import Thresholds
 from dashboard.services import tasks, uploads
 from dashboard.services.upload_receiver import Sent
 
 KEPT_SECONDS = 3600.0
-"""How long a desk is kept after somebody has last looked at it."""
+"""How long a workspace is kept after somebody has last looked at it."""
 SWEEP_SECONDS = 300.0
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What the chosen models say."""
+class Decided:
+    """The last prediction that was looked at, and what it was made of."""
 
-    answers: tuple[Probabilities, ...]
-    lungs: Probabilities | None = None
-    """Of the lung model."""
-    sides: np.ndarray | None = None
-    """(Z, Y, X) uint8 on disk: which lung each voxel is in."""
-    seg_problem: str = ""
-    """Why a DICOM series can have no DICOM SEG."""
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """Ids of the models, without the lung model's."""
-        return tuple(answer.model.run for answer in self.answers)
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """Ids of all models."""
-        return (*self.runs, self.lungs.model.run) if self.lungs else self.runs
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """Masks and figures of a result, at one setting."""
-
-    asked: tuple[str, ...]
+    answers: Answers
     thresholds: Thresholds
-    report: Report
-    masks: dict[str, np.ndarray] = field(repr=False)
-    """One bit a voxel: of each model by run id, and the vote's, as ""."""
+    prediction: Prediction
 
 
 @dataclass(eq=False)
-class Desk:
-    """One scan, its passport once it was read, and what models say about it."""
+class Workspace:
+    """One scan, and what models say about it."""
 
     name: str
     """As the user calls it."""
@@ -88,32 +65,39 @@ class Desk:
     source: tuple[str, str] | None = None
     """Dataset and case, if it is of a dataset."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    checked: Scan | None = None
-    passport: Passport | None = None
+    scan: Scan | None = None
+    """None until it was read."""
     problem: str = ""
     """What is in the way of reading it, in a sentence: its scale is unknown."""
-    answers: dict[str, Probabilities] = field(default_factory=dict)
+    known: dict[str, Probabilities] = field(default_factory=dict)
     """By run id, of all models that were ever asked."""
-    result: Result | None = None
+    answers: Answers | None = None
+    """Of the models that were asked last."""
+    seg_problem: str = ""
+    """Why a DICOM series can have no DICOM SEG, once models were asked."""
     opened: bool = False
-    """Whether a result was shown before: the first time, the viewer goes to the largest slice."""
+    """Whether an answer was shown before: the first time, the viewer goes to the largest slice."""
     task: str | None = None
     used: float = field(default_factory=time.time)
-    outcome: Outcome | None = None
-    """The last one that was asked for."""
-    written: tuple[Outcome, dict[str, str]] | None = None
+    decided: Decided | None = None
+    written: tuple[Prediction, dict[str, str]] | None = None
     """What the files in `output` are of, and their SHA-256 by name."""
     writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def folder(self) -> Path:
         """Where all of it is kept."""
-        return desks_root() / self.id
+        return workspaces_root() / self.id
 
     @property
     def output(self) -> Path:
         """What is downloaded."""
         return self.folder / "out"
+
+    @functools.cached_property
+    def spool(self) -> Spool:
+        """Keeps answers in the folder, never in memory."""
+        return Spool(self.folder / "answers", in_memory=0)
 
     def touch(self) -> None:
         """Somebody looks at it: it stays for another hour."""
@@ -121,24 +105,75 @@ class Desk:
         with contextlib.suppress(OSError):  # the disk was tidied by hand; what needs a file will say so
             os.utime(self.folder)
 
+    def read(self) -> None:
+        """Read the scan, in its scale and of its series.
 
-def desks_root() -> Path:
-    """Folder of all desks."""
+        If there are several series and none was chosen, there are `choices` then, and no scan.
+
+        Raises
+        ------
+        ScanError : it cannot be used, or is in an `UnknownScale`; calls it by the name that the user knows
+        """
+        path = self.folder / "voxels.npy"
+        try:
+            scan = read_scan(self.file, self.scale, self.series)
+            uploads.check_room(scan.volume.voxels.nbytes)
+            path.unlink(missing_ok=True)  # another series may still be mapped
+            np.save(path, scan.volume.voxels, allow_pickle=False)
+        except SeriesChoice as error:
+            self.choices = error.series
+            return
+        except CovsegError as error:
+            raise type(error)(self.name, error.found, error.expected) from None
+        except OSError as error:
+            raise CovsegError(self.name, f"cannot be put on disk ({error.strerror or error})") from None
+        voxels = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.scan = replace(scan, volume=replace(scan.volume, voxels=voxels))
+
+    def reopen(self) -> None:
+        """Back to the choice among series; what was made of the one before is dropped."""
+        if task := tasks.get(self.task):
+            task.cancel()
+        self.series = self.scale = self.scan = self.answers = self.decided = self.written = self.task = None
+        self.known, self.problem, self.seg_problem, self.opened = {}, "", "", False
+        shutil.rmtree(self.output, ignore_errors=True)
+        shutil.rmtree(self.folder / "answers", ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove the scan and everything made from it, and stop what is being made."""
+        _workspaces().remove(self)
+
+
+def workspaces_root() -> Path:
+    """Folder of all workspaces."""
     return data_root() / "predictions"
 
 
-def take_upload(sent: Sequence[Sent]) -> Desk:
-    """Put files from the browser on a desk; raises `CovsegError` if there is no room for them, or nothing in them."""
+def take_upload(sent: Sequence[Sent]) -> Workspace:
+    """A workspace of files from the browser; raises `CovsegError` if there is no room for them, or nothing in them."""
     upload = uploads.new_upload()
     try:
         upload.add(sent)
-        desk = Desk(_called(sent), Path())
-        desk.folder.mkdir(parents=True)
-        desk.file = desk.folder / "scan"
-        os.replace(upload.files[0] if len(sent) == 1 else upload.folder, desk.file)
+        space = Workspace(_called(sent), Path())
+        space.folder.mkdir(parents=True)
+        space.file = space.folder / "scan"
+        os.replace(upload.files[0] if len(sent) == 1 else upload.folder, space.file)
     finally:
         upload.discard()
-    return _desks().add(desk)
+    return _workspaces().add(space)
+
+
+def take_case(dataset: Dataset, case: Case) -> Workspace:
+    """A workspace of a scan of a dataset; its file stays where it is."""
+    path, source = dataset.path(case, "scan"), (dataset.name, case.id)
+    space = Workspace(f"{dataset.name} / {case.id}", path, case.scale, source=source)
+    space.folder.mkdir(parents=True)
+    return _workspaces().add(space)
+
+
+def find(id: str | None) -> Workspace | None:
+    """The workspace, if it is still there; it stays for another hour then."""
+    return _workspaces().find(id)
 
 
 def _called(sent: Sequence[Sent]) -> str:
@@ -149,111 +184,57 @@ def _called(sent: Sequence[Sent]) -> str:
     return tops.pop() if len(tops) == 1 and "" not in tops else f"{len(sent)} files"
 
 
-def take_case(dataset: Dataset, case: Case) -> Desk:
-    """Put a scan of a dataset on a desk; its file stays where it is."""
-    desk = Desk(f"{dataset.name} / {case.id}", dataset.path(case, "scan"), case.scale, source=(dataset.name, case.id))
-    desk.folder.mkdir(parents=True)
-    return _desks().add(desk)
-
-
-def check(desk: Desk) -> None:
-    """Read the scan, in the desk's scale and of its series.
-
-    If there are several series and none was chosen, the desk has `choices` then, and no scan.
-
-    Raises
-    ------
-    ScanError : it cannot be used, or is in an `UnknownScale`; calls it by the name that the user knows
-    """
-    path = desk.folder / "voxels.npy"
-    try:
-        checked = read_scan(desk.file, desk.scale, desk.series)
-        uploads.check_room(checked.volume.voxels.nbytes)
-        path.unlink(missing_ok=True)  # another series may still be mapped
-        np.save(path, checked.volume.voxels, allow_pickle=False)
-    except SeriesChoice as error:
-        desk.choices = error.series
-        return
-    except CovsegError as error:
-        raise type(error)(desk.name, error.found, error.expected) from None
-    except OSError as error:
-        raise CovsegError(desk.name, f"cannot be put on disk ({error.strerror or error})") from None
-    voxels = np.load(path, mmap_mode="r", allow_pickle=False)
-    scan = replace(checked, volume=replace(checked.volume, voxels=voxels))
-    desk.passport = make_passport(scan)
-    desk.checked = scan
-
-
-def reopen(desk: Desk) -> None:
-    """Back to the choice among series; what was made of the one before is dropped."""
-    if task := tasks.get(desk.task):
-        task.cancel()
-    desk.series = desk.scale = desk.checked = desk.passport = desk.result = desk.outcome = desk.written = None
-    desk.task, desk.answers, desk.problem, desk.opened = None, {}, "", False
-    shutil.rmtree(desk.output, ignore_errors=True)
-
-
-def find(id: str | None) -> Desk | None:
-    """The desk, if it is still there; it stays for another hour then."""
-    return _desks().find(id)
-
-
-def clear(desk: Desk) -> None:
-    """Remove the scan and everything made from it, and stop what is being made."""
-    _desks().remove(desk)
-
-
-class _Desks:
-    """All desks of this process."""
+class _Workspaces:
+    """All workspaces of this process."""
 
     def __init__(self) -> None:
-        self._desks: dict[str, Desk] = {}
+        self._all: dict[str, Workspace] = {}
         self._lock = threading.Lock()
 
-    def add(self, desk: Desk) -> Desk:
+    def add(self, space: Workspace) -> Workspace:
         self.sweep()
         with self._lock:
-            self._desks[desk.id] = desk
-        return desk
+            self._all[space.id] = space
+        return space
 
-    def find(self, id: str | None) -> Desk | None:
+    def find(self, id: str | None) -> Workspace | None:
         with self._lock:
-            desk = self._desks.get(id or "")
-        if desk is None or time.time() - desk.used > KEPT_SECONDS:
+            space = self._all.get(id or "")
+        if space is None or time.time() - space.used > KEPT_SECONDS:
             return None
-        desk.touch()
-        return desk
+        space.touch()
+        return space
 
-    def remove(self, desk: Desk) -> None:
+    def remove(self, space: Workspace) -> None:
         with self._lock:
-            self._desks.pop(desk.id, None)
-        if task := tasks.get(desk.task):
+            self._all.pop(space.id, None)
+        if task := tasks.get(space.task):
             task.cancel()
-        shutil.rmtree(desk.folder, ignore_errors=True)
+        shutil.rmtree(space.folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what nobody has looked at for an hour, also what an earlier dashboard has left on disk."""
         oldest = time.time() - KEPT_SECONDS
         with self._lock:
-            left = [desk for desk in self._desks.values() if desk.used < oldest]
-        for desk in left:
-            self.remove(desk)
-        for folder in desks_root().glob("*"):
+            left = [space for space in self._all.values() if space.used < oldest]
+        for space in left:
+            self.remove(space)
+        for folder in workspaces_root().glob("*"):
             try:
-                if folder.stat().st_mtime < oldest and folder.name not in self._desks:
+                if folder.stat().st_mtime < oldest and folder.name not in self._all:
                     shutil.rmtree(folder)
             except OSError:
                 continue
 
 
 @st.cache_resource(show_spinner=False)
-def _desks() -> _Desks:
-    desks = _Desks()
+def _workspaces() -> _Workspaces:
+    found = _Workspaces()
 
     def tidy() -> None:
         while True:
-            desks.sweep()
+            found.sweep()
             time.sleep(SWEEP_SECONDS)
 
-    threading.Thread(target=tidy, name="covseg-desks", daemon=True).start()
-    return desks
+    threading.Thread(target=tidy, name="covseg-workspaces", daemon=True).start()
+    return found

@@ -12,6 +12,7 @@ from covseg_core.data.library.datasets import list_datasets, load_dataset
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError
 from covseg_core.files import safe_name
+from dashboard.components import task_progress
 from dashboard.services import tasks, uploads
 from dashboard.services.uploads import Upload
 
@@ -24,7 +25,7 @@ _SCALES: dict[str, Scale | None] = {"Find out": None, "HU": "HU", "0 to 255": "0
 
 def finish() -> None:
     """Say how the import of this window went, once it has ended; show how far it is until then."""
-    task = tasks.show(st.session_state.get("import"), unit="cases")
+    task = task_progress.show(st.session_state.get("import"), unit="cases")
     if task is None:
         return
     del st.session_state["import"]
@@ -119,12 +120,12 @@ def show_upload() -> None:
     upload = _upload()
     if upload is None:
         st.markdown(
-            "NIfTI files, `.nii` or `.nii.gz`: scans, and masks in which the infection is outlined; lung masks as "
-            "well, if you have them. Which belong together is told by their names: a folder for each case with "
+            "NIfTI files, `.nii` or `.nii.gz`: scans and masks of the infection, and lung masks if you have them. "
+            "They are paired by their names: a folder for each case with "
             "`ct.nii.gz`, `infection_mask.nii.gz` and `lung_mask.nii.gz`, or a number that scan and mask share, as in "
             "`scan_012.nii.gz` and `mask_012.nii.gz`."
         )
-    kind = st.segmented_control("What to send", ["A folder", "Files or zips"], default="A folder", required=True)
+    kind = st.segmented_control("What to upload", ["A folder", "Files or zips"], default="A folder", required=True)
     sent = st.file_uploader(
         "Scans and masks" if upload is None else "More scans and masks",
         type=uploads.TYPES,
@@ -157,7 +158,7 @@ def show_received(upload: Upload) -> None:
     found, problem = upload.summary()
     st.markdown(f"**{found}**, {upload.bytes / 1e6:,.1f} MB, received.")
     if problem:
-        st.warning(f"{problem}. Send what is missing as well, or discard.", icon=":material/link_off:")
+        st.warning(f"{problem}. Upload what is missing as well, or discard.", icon=":material/link_off:")
     name = st.text_input(
         "Name of the dataset", uploads.free_name(upload), help="Letters, digits, dot, dash, underscore"
     )
@@ -167,7 +168,7 @@ def show_received(upload: Upload) -> None:
     with st.expander("Options", icon=":material/tune:"):
         labels = st.text_input("Labels that count as infection", placeholder="All above 0; or numbers such as 1, 2")
         scale = st.selectbox("Grey values of the scans", list(_SCALES), help="HU, or windowed to 0..255 already")
-        allow_empty = st.checkbox("Take infection masks without any infection", help="Otherwise a sign of a bad export")
+        allow_empty = st.checkbox("Take infection masks without any infection", help="Usually a sign of a wrong export")
     with st.container(horizontal=True):
         if st.button("Import", type="primary", icon=":material/check:", disabled=bool(problem)):
             _start(upload, name, labels, _SCALES[scale], allow_empty)

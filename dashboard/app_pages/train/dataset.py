@@ -14,6 +14,7 @@ from covseg_core.errors import CovsegError
 from dashboard.app_pages.train import tables
 from dashboard.components import slice_viewer
 from dashboard.services import cache, url_state
+from dashboard.services.datasets import runs_of
 
 
 def show(dataset: Dataset) -> None:
@@ -90,12 +91,12 @@ def _fullest(case: Case, target: Target | None) -> int:
 @st.dialog("Delete dataset", icon=":material/delete:")
 def confirm_delete(dataset: Dataset) -> None:
     """Ask, say what is lost, and refuse while a run trains on it."""
-    active, ended = tables.runs_of(dataset.name)
+    active, ended = runs_of(dataset.name)
     st.markdown(f"Delete **{dataset.name}** with its {len(dataset.cases)} cases? Files on your own computer stay.")
     if ended:
         st.markdown(f"{ended} of its runs stay, with their scores; they cannot be resumed or evaluated again.")
     if active:
-        st.error(f"{active} runs are training on it, or waiting to. Stop them first.", icon=":material/block:")
+        st.error(f"{active} runs are training on it or waiting in the queue. Stop them first.", icon=":material/block:")
     with st.container(horizontal=True):
         if st.button(
             "Delete it",

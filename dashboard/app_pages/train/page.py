@@ -7,6 +7,7 @@ from dashboard import navigation
 from dashboard.app_pages.train import add_data, settings_form, tables
 from dashboard.app_pages.train import dataset as dataset_view
 from dashboard.services import url_state
+from dashboard.services.datasets import load_datasets
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     st.caption("U-Nets that outline COVID-19 lesions on chest CT. For research; not for diagnosis.")
     add_data.finish()
     show_news()
-    datasets, problems = tables.load_datasets()
+    datasets, problems = load_datasets()
     for problem in problems:
         st.warning(problem, icon=":material/warning:")
     if not datasets:

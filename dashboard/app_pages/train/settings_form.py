@@ -25,7 +25,7 @@ _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingChoice:
     """What is passed to `jobs.train`; None stands for the preset's value."""
 
     metrics: tuple[Metric, ...]
@@ -82,7 +82,7 @@ def show(dataset: Dataset) -> None:
     st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
 
 
-def choose(targets: list[Target]) -> Settings:
+def choose(targets: list[Target]) -> TrainingChoice:
     """Widgets; those that few need are folded away."""
     with st.container(horizontal=True):
         metrics = st.segmented_control(
@@ -101,8 +101,10 @@ def choose(targets: list[Target]) -> Settings:
             default="patient",
             required=True,
             format_func=_SPLITS.__getitem__,
-            help="By patient, nobody is on two sides. By slice, as in the thesis, neighbouring slices of one person "
-            "are, which makes scores too high.",
+            help=(
+                "By patient, all slices of a person are on one side. By slice, as in the thesis, neighbouring slices "
+                "of a person are on both sides, which makes scores too high."
+            ),
         )
         base = PRESETS[preset]
         usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
@@ -121,11 +123,11 @@ def choose(targets: list[Target]) -> Settings:
         size = number("Side of the slices (pixels)", 16, 1024, base.prepare.size, 16)
         filters = number("Filters of the first block", 1, 256, base.model.filters)
         batch = number("Slices a batch", 1, 4096, base.train.batch)
-        help = "Of the split, the first weights and the order of slices"
+        help = "Of the split, the initial weights and the order of the slices"
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
-        help = "Cross-validation: so many trainings a metric, in which everybody is tested once. 1: one split."
+        help = "Cross-validation: so many trainings for each metric; every patient is tested once. 1: a single split."
         folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
-    return Settings(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
+    return TrainingChoice(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
 
 
 def show_split(report: SplitReport, target: Target) -> None:
@@ -160,7 +162,7 @@ def show_split(report: SplitReport, target: Target) -> None:
             )
 
 
-def show_folds(reports: list[SplitReport], settings: Settings) -> None:
+def show_folds(reports: list[SplitReport], settings: TrainingChoice) -> None:
     """A row a fold: how many of whom it trains, validates and tests."""
     st.markdown(f"**Split into {len(reports)} folds**")
     unit = {"patient": "patients", "slice": "slices"}[settings.split]
@@ -180,7 +182,7 @@ def show_folds(reports: list[SplitReport], settings: Settings) -> None:
         st.warning(text, icon=":material/warning:")
 
 
-def start(dataset: Dataset, settings: Settings) -> None:
+def start(dataset: Dataset, settings: TrainingChoice) -> None:
     """Put the runs in the queue and go where they can be watched."""
     try:
         runs = jobs.train(

@@ -8,20 +8,8 @@ import pandas as pd
 
 from covseg_core import runs
 from covseg_core.config import METRICS, RunConfig
-from covseg_core.data.library import datasets
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
-
-
-def load_datasets() -> tuple[list[Dataset], list[str]]:
-    """All datasets that can be read, and one line for each that cannot."""
-    loaded, problems = [], []
-    for name in datasets.list_datasets():
-        try:
-            loaded.append(datasets.load_dataset(name))
-        except CovsegError as error:
-            problems.append(str(error))
-    return loaded, problems
 
 
 def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
@@ -29,7 +17,7 @@ def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
     positive = _positive_slices(dataset)
     return [
         ("Cases", len(dataset.cases), "Scans with their masks"),
-        ("Patients", len(dataset.patients), "Of stacked scans, every slice is another one"),
+        ("Patients", len(dataset.patients), "In stacked scans, every slice counts as a patient"),
         ("Slices", sum(case.slices for case in dataset.cases), None),
         ("Positive slices", "none" if positive is None else positive, "Slices on which infection is outlined"),
     ]
@@ -54,20 +42,6 @@ def case_table(dataset: Dataset) -> pd.DataFrame:
             for case in dataset.cases
         ]
     )
-
-
-def runs_of(dataset: str) -> tuple[int, int]:
-    """How many runs train on a dataset or wait to, and how many have ended."""
-    active = ended = 0
-    for run in runs.list_runs():
-        try:
-            if run.config.dataset != dataset:
-                continue
-            is_active = run.status.state in runs.ACTIVE
-        except CovsegError:
-            continue
-        active, ended = active + is_active, ended + (not is_active)
-    return active, ended
 
 
 def run_table() -> tuple[pd.DataFrame, list[str]]:

@@ -13,6 +13,8 @@ from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import Split
 from covseg_core.runs import time_estimate
 from covseg_core.runs.time_estimate import Network, TrainingTime
+from dashboard.components import task_progress
+from dashboard.formatting import duration
 from dashboard.services import tasks
 
 
@@ -23,7 +25,7 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
     id, running = _task(network), tasks.running("measure")
     if found is None and id is None and not ahead and not running:
         id = _measure(network)
-    ended = tasks.show(running[0].id if running else id)  # that of another network helps this one, too
+    ended = task_progress.show(running[0].id if running else id)  # that of another network helps this one, too
     if found is not None:
         st.markdown(f"**Device:** {found.speed.device}  \n**Time:** {_words(found, epochs, network)}")
     if ended is not None and ended.state == "failed":
@@ -32,7 +34,7 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
         st.caption(f"{ahead} {'run is' if ahead == 1 else 'runs are'} ahead in the queue; this training starts after.")
     if tasks.running("measure"):
         if found is None:
-            st.caption("A few training steps are being timed, to tell how long this will take. You need not wait.")
+            st.caption("A few training steps are timed to estimate how long this will take. You need not wait.")
     elif found is None or found.speed.basis == "scaled":
         help = "Time a few training steps of this network; not while something trains"
         if st.button("Measure", icon=":material/timer:", help=help, disabled=bool(ahead)):
@@ -45,8 +47,8 @@ def _words(found: TrainingTime, epochs: Sequence[int], network: Network) -> str:
     counts = " / ".join(str(count) for count in dict.fromkeys(epochs))
     most = "at most" if network.train.patience else "about"
     return (
-        f"{most} {tasks.duration(found.seconds)} for {trainings} of {counts} epochs, "
-        f"{tasks.duration(found.epoch_seconds)} an epoch; {found.origin}."
+        f"{most} {duration(found.seconds, rough=True)} for {trainings} of {counts} epochs, "
+        f"{duration(found.epoch_seconds, rough=True)} an epoch; {found.origin}."
     )
 
 

@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.model import SingleRun
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.stored_predictions.lesions import Item, find_lesions
 from covseg_core.evaluation.stored_predictions.scans import scans_of_test
@@ -67,7 +68,7 @@ def test_the_table_says_what_each_model_found(scored: tuple[list[Run], Compariso
 def test_a_picture_leads_to_its_slice(scored: tuple[list[Run], Comparison]) -> None:
     runs, comparison = scored
     app = open_page()
-    found = failure_pictures.lesions(runs[0], comparison.evaluations[0])
+    found = failure_pictures.lesions(SingleRun(runs[0]), comparison.evaluations[0])
     app.button_group(key="gallery-kind").set_value("false").run()
     items = found.worst("false")
     number = next(n for n, item in enumerate(items[: failures.PAGE]) if item.z != app.select_slider(key="z").value)
@@ -84,7 +85,7 @@ def test_there_are_at_most_twelve_pictures_at_a_time(scored: tuple[list[Run], Co
         app.button_group(key="gallery-kind").set_value(kind).run()
         assert not app.exception, app.exception
         buttons = [button for button in app.button if (button.key or "").startswith("gallery-go-")]
-        found = failure_pictures.lesions(scored[0][0], scored[1].evaluations[0]).worst(kind)
+        found = failure_pictures.lesions(SingleRun(scored[0][0]), scored[1].evaluations[0]).worst(kind)
         assert len(buttons) == min(len(found), failures.PAGE)
 
 
@@ -97,7 +98,7 @@ def test_the_picture_is_of_the_item(scored: tuple[list[Run], Comparison], datase
     rows, columns = np.nonzero(scan.truth[row])
     box = (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max()))
     item = Item(scan.case.id, scan.zs[row], 1.0, 0.0, box)
-    content = failure_pictures.picture(run, evaluation, item)
+    content = failure_pictures.picture(SingleRun(run), evaluation, item)
     assert content.startswith(JPEG_MAGIC)
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
     coloured = np.abs(picture - picture.mean(axis=2, keepdims=True)).max(axis=2) > 40

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pages
 import pandas as pd
 import psutil
 import pytest
@@ -23,18 +23,18 @@ from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import RunError
 from covseg_core.evaluation import comparable
-from covseg_core.evaluation.cross_validation import folded_run
-from covseg_core.evaluation.cross_validation.folded_run import FoldedRun
-from covseg_core.evaluation.cross_validation.folds import evaluate_folds
+from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.stored_predictions import slice_ranking
+from covseg_core.evaluation.stored_predictions.predictions import read_predictions
 from covseg_core.evidence.verify import verify_bundle
 from covseg_core.files import read_json
 from covseg_core.runs import Run, jobs, open_run, time_estimate
 from dashboard.app_pages.compare import export_files
 from dashboard.app_pages.monitor import run_progress
-from dashboard.app_pages.predict import prediction_task
-from dashboard.services import cache, model_catalog, run_history, tasks
+from dashboard.app_pages.predict import offered_models
+from dashboard.services import model_catalog
 
 LIMITS: dict[Metric, float] = {"iou": 90, "dice": 120}
 
@@ -61,8 +61,8 @@ def limit_of(folds: list[Run], metric: Metric, case: str) -> float:
     return LIMITS[metric] + 5 * run.config.split.fold
 
 
-def chosen() -> list[Run]:
-    return [one.run for one in model_catalog.models(model_catalog.finished_runs())]
+def chosen() -> list[Model]:
+    return model_catalog.finished_models()
 
 
 def test_the_folds_of_a_metric_are_one_entry_and_all_is_there(folds: list[Run]) -> None:
@@ -88,10 +88,7 @@ def test_folds_that_were_not_scored_are_by_one_click(folds: list[Run]) -> None:
     assert "has not been scored yet" in app.info[0].value
     [button] = [button for button in app.button if button.label == "Score these models on the same slices"]
     button.click().run()
-    task = tasks.get(list(app.session_state["compare-tasks"].values())[-1])
-    for thread in threading.enumerate():
-        if task is not None and thread.name.endswith(task.id):
-            thread.join(60)
+    pages.wait(app)
     app.run()
     assert not app.exception
     assert any("n = 40 slices" in text.value for text in app.markdown)
@@ -101,13 +98,13 @@ def test_folds_that_were_not_scored_are_by_one_click(folds: list[Run]) -> None:
 def test_every_slice_is_shown_with_the_model_that_has_not_seen_it(folds: list[Run], dataset: Dataset) -> None:
     """A picture by a model that has learned from the patient would be too good to be true."""
     comparison = evaluate_folds(folds)
-    for run in chosen():
-        values, rows = cache.predictions_of(run)
+    for model in chosen():
+        values, rows = model.predictions()
         assert len(values) == 40
         for number, score in enumerate(comparison.evaluations[0].model.slices):
             assert rows[score.case][score.z] == number
             image = prepared(dataset, dataset.case(score.case), PrepareConfig(size=SIZE), "images")[score.z]
-            expected = image > limit_of(folds, run.config.metric, score.case)
+            expected = image > limit_of(folds, model.config.metric, score.case)
             np.testing.assert_array_equal(values[number], expected)
             np.testing.assert_array_equal(values[number : number + 1], expected[np.newaxis])
     app = open_page("compare")
@@ -183,7 +180,7 @@ def test_predictions_that_are_not_those_that_were_scored_are_refused(folds: list
 def test_the_evidence_of_folds_that_is_downloaded_can_be_verified(folds: list[Run], tmp_path: Path) -> None:
     evaluate_folds(folds)
     runs = chosen()[::-1]
-    comparison, _ = comparable.stored_comparison(runs, cache.evaluation)
+    comparison, _ = comparable.compared(runs)
     assert comparison is not None
     with export_files.evidence_zip(comparison, runs) as file:
         (tmp_path / "evidence.zip").write_bytes(file.read())
@@ -219,15 +216,15 @@ def test_folds_and_a_single_split_do_not_stand_in_one_table(folds: list[Run], da
     single = fake_run(dataset, "single-dice", "dice", SplitConfig(fractions=(0.4, 0.2, 0.4)), 90, experiment="single")
     evaluate_folds(folds)
     app = open_page("compare", runs=f"experiment-dice,{single.id}")
-    assert folded_run.APART in app.info[0].value
+    assert comparable.APART in app.info[0].value
     assert not app.dataframe
 
 
 def test_what_is_put_together_is_not_put_together_twice(folds: list[Run]) -> None:
     evaluate_folds(folds)
-    first, why = comparable.stored_comparison(chosen(), cache.evaluation)
+    first, why = comparable.compared(chosen())
     assert why == ""
-    assert comparable.stored_comparison(chosen(), cache.evaluation)[0] is first
+    assert comparable.compared(chosen())[0] is first
     assert first is not None
     assert [one.run for one in first.evaluations] == ["experiment-iou", "experiment-dice"]
 
@@ -235,22 +232,22 @@ def test_what_is_put_together_is_not_put_together_twice(folds: list[Run]) -> Non
 def test_a_fold_by_itself_is_no_part_of_all(folds: list[Run]) -> None:
     """What belongs to all folds must not be read from the folder of the first."""
     evaluate_folds(folds)
-    [run, _] = chosen()
-    assert isinstance(run, FoldedRun)
-    assert not run.test_predictions.exists() and not run.evaluation.exists()
-    assert run.config.id == run.id == "experiment-iou"
-    assert sum(map(len, run.split.test.values())) == 40
+    [model, _] = chosen()
+    assert model.folds == (1, 2, 3) and len(model.runs) == 3
+    assert model.config.id == model.id == "experiment-iou"
+    assert sum(map(len, model.test.values())) == 40
+    assert len(model.predictions().values) == 40 > len(read_predictions(model.runs[0]).values)
 
 
 def test_curves_tell_folds_apart_and_all_folds_of_a_metric_predict(folds: list[Run]) -> None:
-    known, _ = run_history.known_runs()
+    known, _ = model_catalog.listed_runs()
     assert list(run_progress.names(known, None).values()) == [
         f"{metric} · fold {fold}" for fold in (1, 2, 3) for metric in ("IoU", "Dice")
     ]
-    models = prediction_task.models()
+    models = offered_models.offered()
     assert len(models) == 6
     assert "fold 1 of 3" in models[0].label
-    chosen = prediction_task.preselected(models)
+    chosen = offered_models.preselected(models)
     assert [open_run(id).config.split.fold for id in chosen] == [1, 2, 3]
     assert {open_run(id).config.metric for id in chosen} == {"dice"}
 

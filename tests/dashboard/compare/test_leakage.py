@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pages
@@ -14,9 +13,10 @@ from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.studies.leakage import measure_leakage
+from covseg_core.figures import leakage as similarity
 from covseg_core.runs import Run
 from dashboard.app_pages.compare import leakage_pairs
-from dashboard.services import model_catalog, tasks
+from dashboard.services import model_catalog
 
 SHARES = (0.3, 0.2, 0.5)
 
@@ -51,11 +51,7 @@ def test_the_gap_is_measured_by_one_click_and_stays(by_patient: Run, by_slice: R
     app = open_page(by_patient)
     [button] = [button for button in app.button if button.label == "Measure the leak"]
     button.click().run()
-    task = tasks.get(next(iter(app.session_state["compare-leakage-tasks"].values())))
-    assert task is not None
-    for thread in threading.enumerate():
-        if thread.name.endswith(task.id):
-            thread.join(60)
+    task = pages.wait(app)
     assert task.state == "finished", task.error
     app = open_page(by_patient)
     assert not [button for button in app.button if button.label == "Measure the leak"]
@@ -67,7 +63,7 @@ def test_the_gap_is_measured_by_one_click_and_stays(by_patient: Run, by_slice: R
 
 def test_figure_and_table_are_of_the_measurement(by_patient: Run, by_slice: Run) -> None:
     found = measure_leakage([by_patient], [by_slice])
-    chart = leakage_pairs.figure(found)
+    chart = similarity.figure(found)
     assert [len(trace.x) for trace in chart.data] == [found.by_patient.slices, found.by_slice.slices]
     assert chart.layout.yaxis.title.text == "Test slices [%]"
     gap = found.gaps["dice"].value
@@ -80,11 +76,11 @@ def test_only_what_differs_in_its_split_is_a_pair(dataset: Dataset, by_patient: 
     fake_run(dataset, "other-metric", "iou", SplitConfig("slice", SHARES), 90, experiment="a")
     fake_run(dataset, "other-preset", "dice", SplitConfig("slice", SHARES), 90, experiment="b", preset="paper")
     fake_folds(dataset, {"dice": 90}, 3, "slice", experiment="folds")
-    models = model_catalog.models(model_catalog.finished_runs())
+    models = model_catalog.finished_models()
     assert [pair.id for pair in leakage_pairs.pairs(models, [by_patient])] == ["by-patient by-slice"]
     assert [pair.id for pair in leakage_pairs.pairs(models, [by_slice])] == ["by-patient by-slice"]
     fake_folds(dataset, {"dice": 90}, 3, "patient", experiment="honest")
-    models = model_catalog.models(model_catalog.finished_runs())
+    models = model_catalog.finished_models()
     [folds] = [one.run for one in models if one.run.id == "honest-dice"]
     [pair] = leakage_pairs.pairs(models, [folds])
     assert pair.id == "honest-dice folds-dice"

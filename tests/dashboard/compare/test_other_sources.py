@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from pathlib import Path
 
 import pages
@@ -16,12 +15,11 @@ from covseg_core.data.library.datasets import delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.evaluation.cross_validation import folded_run
-from covseg_core.evaluation.cross_validation.folds import evaluate_folds
+from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.studies.source_shift import measure_shift, stored_shift
 from covseg_core.runs import Run
 from dashboard.app_pages.compare import other_sources
-from dashboard.services import tasks
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +65,7 @@ def test_a_click_scores_what_is_missing_and_it_is_there_from_then_on(run: Run) -
     assert {cells["radio", "per scan"], cells["radio", "pooled"]} == {"not scored"}
     assert cells["corona", "per scan"].endswith("· own"), "it stands in the tables above, too"
     next(button for button in app.button if button.label == "Score what is missing").click().run()
-    task = tasks.get(next(iter(app.session_state[other_sources.TASKS].values())))
-    assert task is not None
-    for thread in threading.enumerate():
-        if thread.name.endswith(task.id):
-            thread.join(60)
+    task = pages.wait(app)
     assert task.state == "finished", task.error
     app = open_page()
     cells, found = matrix(app), stored_shift([run], ["radio"])

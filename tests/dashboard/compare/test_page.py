@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import shutil
-import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +24,12 @@ from covseg_core.data.slices.slices import to_native
 from covseg_core.data.splitting.split import make_split
 from covseg_core.errors import Cancelled
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.model import single_runs
 from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.evidence.verify import verify_bundle
 from covseg_core.files import write_json
 from covseg_core.runs import Run, create_run
 from dashboard.app_pages.compare import export_files
-from dashboard.services import tasks
 
 LIMITS: dict[Metric, float] = {"accuracy": 90, "iou": 90, "dice": 130}
 """Grey values above which the models see infection: the first two are one model."""
@@ -100,7 +99,7 @@ SECTIONS = [
     "Which model is better?",
     "Dice of each test scan",
     "Slices",
-    "Take away",
+    "Export",
 ]
 
 
@@ -173,20 +172,9 @@ def test_missing_scores_are_made_by_one_click(make: Callable[..., Run]) -> None:
     assert "has not been scored yet" in app.info[0].value
     assert not app.dataframe, "half a comparison is none"
     click(app, "Score these models on the same slices")
-    wait(app)
+    pages.wait(app)
     assert subheaders(app.run()) == SECTIONS
     assert all(run.evaluation.exists() for run in runs)
-
-
-def wait(app: AppTest) -> tasks.Task:
-    """Until the page's task has ended."""
-    task = tasks.get(list(app.session_state["compare-tasks"].values())[-1])
-    assert task is not None
-    for thread in threading.enumerate():
-        if thread.name.endswith(task.id):
-            thread.join(60)
-    assert task.state != "running"
-    return task
 
 
 def test_runs_without_a_common_test_part_meet_on_what_none_has_seen(make: Callable[..., Run]) -> None:
@@ -199,7 +187,7 @@ def test_runs_without_a_common_test_part_meet_on_what_none_has_seen(make: Callab
     assert not app.dataframe
     assert app.selectbox(key="compare-dataset").value == "phantoms"
     click(app, "Score these models on the same slices")
-    wait(app)
+    pages.wait(app)
     app.run()
     common = sum(len(set(zs) & set(other.split.test.get(id, ()))) for id, zs in one.split.test.items())
     assert any(f"n = {common} slices" in text.value for text in app.markdown)
@@ -217,7 +205,7 @@ def test_models_can_be_scored_on_another_dataset(three: list[Run], dataset: Data
     app.selectbox(key="compare-dataset").set_value("copy").run()
     assert app.query_params["dataset"] == "copy"
     click(app, "Score these models on the same slices")
-    wait(app)
+    pages.wait(app)
     app.run()
     conditions = next(text.value for text in app.markdown if "split by" in text.value)
     assert "n = 40 slices" in conditions
@@ -230,7 +218,7 @@ def test_what_goes_wrong_is_one_line_and_no_traceback(three: list[Run], dataset:
     dataset.path(dataset.case(next(iter(three[0].split.test))), "scan").write_bytes(b"broken")
     app = open_page()
     click(app, "Score these models on the same slices")
-    wait(app)
+    pages.wait(app)
     app.run()
     assert not app.exception
     assert len(app.error) == 1
@@ -246,11 +234,9 @@ def test_a_cancelled_scoring_leaves_nothing_and_can_be_repeated(
     def cancelled(*args: object, **kwargs: object) -> None:
         raise Cancelled
 
-    from covseg_core.evaluation.cross_validation import folded_run
-
-    monkeypatch.setattr(folded_run, "evaluate_runs", cancelled)
+    monkeypatch.setattr("covseg_core.evaluation.cross_validation.evaluate.evaluate_runs", cancelled)
     click(app, "Score these models on the same slices")
-    wait(app)
+    pages.wait(app)
     app.run()
     assert "cancelled" in app.warning[0].value
     assert not run.evaluation.exists()
@@ -294,7 +280,7 @@ def test_jumps_go_to_the_slice_and_to_the_next_one(three: list[Run], dataset: Da
 
 def test_disagreement_is_counted_on_the_scans_own_grid(three: list[Run], dataset: Dataset) -> None:
     comparison = evaluate_runs(three)
-    found = slice_ranking.disagreement(comparison, dataset, three)
+    found = slice_ranking.disagreement(comparison, dataset, single_runs(three))
     for pixels, score in zip(found, comparison.evaluations[0].model.slices, strict=True):
         masks = [by_hand(dataset, score.case, limit)[score.z] for limit in (90, 130)]
         assert pixels == np.count_nonzero(masks[0] != masks[1])
@@ -303,7 +289,7 @@ def test_disagreement_is_counted_on_the_scans_own_grid(three: list[Run], dataset
 def test_masks_come_in_the_scans_own_geometry(three: list[Run], dataset: Dataset, tmp_path: Path) -> None:
     """A mask that does not lie on its scan is worse than none."""
     case = next(iter(three[0].split.test))
-    content = export_files.masks_zip(evaluate_runs(three), three, dataset, case, 0.5)
+    content = export_files.masks_zip(evaluate_runs(three), single_runs(three), dataset, case, 0.5)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} >= {f"mask_{run.id}.nii.gz" for run in three}
@@ -318,7 +304,7 @@ def test_masks_come_in_the_scans_own_geometry(three: list[Run], dataset: Dataset
 
 def test_predictions_come_with_the_names_of_their_rows(three: list[Run]) -> None:
     comparison = evaluate_runs(three)
-    with export_files.predictions_zip(comparison, three) as file, zipfile.ZipFile(file) as archive:
+    with export_files.predictions_zip(comparison, single_runs(three)) as file, zipfile.ZipFile(file) as archive:
         assert isinstance(file, io.RawIOBase), "the download button takes no other kind of temporary file"
         rows = pd.read_csv(archive.open("rows.csv"))
         kept = np.load(io.BytesIO(archive.read("first-dice.npy")), allow_pickle=False)
@@ -329,6 +315,6 @@ def test_predictions_come_with_the_names_of_their_rows(three: list[Run]) -> None
 
 
 def test_the_evidence_that_is_downloaded_can_be_verified(three: list[Run], tmp_path: Path) -> None:
-    with export_files.evidence_zip(evaluate_runs(three), three) as file:
+    with export_files.evidence_zip(evaluate_runs(three), single_runs(three)) as file:
         (tmp_path / "evidence.zip").write_bytes(file.read())
     assert verify_bundle(tmp_path / "evidence.zip").same

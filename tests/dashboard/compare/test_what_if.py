@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -16,8 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 from covseg_core.config import Metric, SplitConfig
 from covseg_core.data.library.datasets import Dataset
-from covseg_core.evaluation.cross_validation.folds import evaluate_folds
+from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.model import single_runs
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.stored_predictions.calibration import histogram, precision_recall, reliability
 from covseg_core.evaluation.stored_predictions.operating_point_search import choose_point
@@ -30,7 +30,6 @@ from covseg_core.runs import Run
 from covseg_core.runs.operating_point import FILE, OperatingPoint, read_point
 from dashboard.app_pages.compare import calibration, slices, what_if
 from dashboard.components import slice_viewer
-from dashboard.services import tasks
 
 SIZE = 32
 WIDTHS: dict[Metric, float] = {"iou": 80, "dice": 110}
@@ -98,14 +97,14 @@ def test_the_table_follows_the_sliders(runs: list[Run]) -> None:
         assert dice["At the sliders"][row] == expected.at(0.75, 100).over_scans["dice"].mean
         assert dice["0.5, network's grid"][row] == expected.at(0.5).over_scans["dice"].mean
         assert dice["As evaluated"][row] == evaluation_of(run).model.over_scans["dice"].mean
-    assert any("by the grid alone" in caption.value for caption in app.caption)
+    assert any("only the grid differs" in caption.value for caption in app.caption)
     assert not any((run.folder / FILE).exists() for run in runs), "exploring stores nothing"
 
 
 def test_a_point_is_picked_on_validation_and_scored_on_test(runs: list[Run]) -> None:
     app = open_page(what_if.OPEN)
-    app.button(key="choose-points").click().run()
-    wait(app)
+    next(button for button in app.button if button.label == "Choose on validation").click().run()
+    assert pages.wait(app).state == "finished"
     app = open_page(what_if.OPEN)
     shown = table(app, "Test at the point")
     for row, run in enumerate(runs):
@@ -118,16 +117,6 @@ def test_a_point_is_picked_on_validation_and_scored_on_test(runs: list[Run]) -> 
     app.button(key="forget-points").click().run()
     assert not any(read_point(run) for run in runs)
     assert any("None is stored yet" in caption.value for caption in well(app).caption)
-
-
-def wait(app: AppTest) -> None:
-    """Until the search has ended."""
-    [id] = app.session_state[what_if.TASKS].values()
-    until = time.monotonic() + 60
-    while (task := tasks.get(id)) is not None and task.state == "running":
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    assert task is not None and task.state == "finished", task
 
 
 def test_calibration_and_precision_recall_are_those_of_the_stored_probabilities(runs: list[Run]) -> None:
@@ -153,7 +142,7 @@ def test_the_star_is_the_point_of_the_table(runs: list[Run]) -> None:
 
 def test_the_slices_show_where_models_disagree(runs: list[Run], dataset: Dataset) -> None:
     case = dataset.case(next(iter(runs[0].split.test)))
-    scene = slice_viewer.scene_of_case(dataset, case, runs)
+    scene = slice_viewer.scene_of_case(dataset, case, single_runs(runs))
     compared = slices._compared(scene, ["A", "B"])
     assert [layer.name for layer in compared.layers] == ["A", "B"]
     planes = [layer.plane(4) for layer in scene.layers]
@@ -162,7 +151,7 @@ def test_the_slices_show_where_models_disagree(runs: list[Run], dataset: Dataset
     assert compared.heat(4).max() > 0.1
     for layer, plane in zip(compared.layers, planes, strict=True):
         np.testing.assert_array_equal(layer.plane(4), plane)
-    alone = slice_viewer.scene_of_case(dataset, case, runs[:1])
+    alone = slice_viewer.scene_of_case(dataset, case, single_runs(runs[:1]))
     assert slices._compared(alone, ["A"]).heat is None
     app = open_page()
     captions = [image.caption for element in app.get("image") for image in element.proto.imgs]

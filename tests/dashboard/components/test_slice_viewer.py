@@ -19,6 +19,7 @@ from covseg_core.data.slices.slices import to_native
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import RunError
 from covseg_core.evaluation.measures import count, overlap
+from covseg_core.evaluation.model import single_runs
 from covseg_core.evaluation.results import Evaluation, OwnScore
 from covseg_core.evaluation.scores import Scores, SliceScore
 from covseg_core.files import write_json
@@ -312,7 +313,7 @@ def test_a_models_mask_and_score_are_those_of_the_evaluation(dataset: Dataset, c
     """Compared with the same steps on whole volumes: resampled to the scan's grid, then thresholded."""
     zs = tuple(range(2, case.slices))
     trained = [evaluated(dataset, case, zs, metric) for metric in METRICS]
-    scene = slice_viewer.scene_of_case(dataset, case, trained)
+    scene = slice_viewer.scene_of_case(dataset, case, single_runs(trained))
     truth = volumes.load_mask(dataset.path(case, "infection")).voxels
     scan = volumes.load_scan(dataset.path(case, "scan")).voxels
     assert list(scene.zs) == list(zs)
@@ -332,17 +333,17 @@ def test_a_models_mask_and_score_are_those_of_the_evaluation(dataset: Dataset, c
 
 def test_only_slices_that_all_models_have_predicted_are_shown(dataset: Dataset, case: Case) -> None:
     one, two = evaluated(dataset, case, (1, 3, 4), "dice", "a"), evaluated(dataset, case, (3, 4, 5), "dice", "b")
-    scene = slice_viewer.scene_of_case(dataset, case, [one, two])
+    scene = slice_viewer.scene_of_case(dataset, case, single_runs([one, two]))
     assert list(scene.zs) == [3, 4]
     assert [layer.name for layer in scene.layers] == ["a", "b"], "two runs of one metric are told apart"
     other = evaluated(dataset, case, (7,), "dice", "c")
     with pytest.raises(RunError, match="test part of all"):
-        slice_viewer.scene_of_case(dataset, case, [one, other])
+        slice_viewer.scene_of_case(dataset, case, single_runs([one, other]))
 
 
 def test_a_case_without_a_mask_is_shown_without_one(dataset: Dataset, case: Case) -> None:
     run = evaluated(dataset, case, (1, 2), "dice")
     blind = dataclasses.replace(case, infection=None, infection_voxels=None)
-    scene = slice_viewer.scene_of_case(dataset, blind, [run])
+    scene = slice_viewer.scene_of_case(dataset, blind, single_runs([run]))
     assert scene.truth is None
     assert [panel.caption for panel in slice_viewer.render(scene, 1, "full", "fill", 0.5, 0.5)] == ["CT", "Dice model"]

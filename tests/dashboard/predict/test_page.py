@@ -27,10 +27,10 @@ from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError, ScanError
 from covseg_core.files import sha256_file, write_json
 from covseg_core.prediction.inference import Segmenter
-from covseg_core.prediction.predict import predict_scan
+from covseg_core.prediction.predict import predict as predict_scan
 from covseg_core.runs import Run, create_run, open_run
 from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Thresholds
-from dashboard.app_pages.predict import prediction_task, result, workspace
+from dashboard.app_pages.predict import offered_models, result, workspace
 from dashboard.app_pages.predict.step3_result import OWN
 from dashboard.services import tasks, uploads
 
@@ -63,11 +63,11 @@ def grey(hu: float) -> float:
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    """Desks and tasks are kept a process long, so that sessions share them."""
+    """Workspaces and tasks are kept a process long, so that sessions share them."""
     st.cache_resource.clear()
     yield
-    for desk in list(workspace._desks()._desks.values()):
-        workspace.clear(desk)
+    for space in list(workspace._workspaces()._all.values()):
+        space.clear()
 
 
 @pytest.fixture
@@ -139,18 +139,18 @@ def predict(app: AppTest) -> AppTest:
 
 def ended(app: AppTest) -> AppTest:
     """Once the task has ended."""
-    desk = the_desk(app)
+    space = the_workspace(app)
     for _ in range(600):
-        if tasks.get(desk.task).state != "running":
+        if tasks.get(space.task).state != "running":
             break
         time.sleep(0.05)
     return well(app.run())
 
 
-def the_desk(app: AppTest) -> workspace.Desk:
-    desk = workspace.find(app.session_state["desk"])
-    assert desk is not None
-    return desk
+def the_workspace(app: AppTest) -> workspace.Workspace:
+    space = workspace.find(app.session_state["workspace"])
+    assert space is not None
+    return space
 
 
 def text(app: AppTest) -> str:
@@ -200,11 +200,11 @@ def test_an_odd_number_of_differing_models_is_chosen_from_the_newest_experiment(
     make("dice", experiment="old", created="2025-01-02T03:04:05+00:00")
     for metric, zero in (("accuracy", -900), ("iou", -900), ("dice", -1000)):
         make(metric, zero, "twins")
-    assert prediction_task.preselected(prediction_task.models()) == ["twins-dice"]
+    assert offered_models.preselected(offered_models.offered()) == ["twins-dice"]
     for metric, zero in (("accuracy", -900), ("iou", -950), ("dice", -1000)):
         make(metric, zero, "three", created="2026-02-02T03:04:05+00:00")
-    assert prediction_task.preselected(prediction_task.models()) == ["three-accuracy", "three-iou", "three-dice"]
-    assert prediction_task.preselected([]) == []
+    assert offered_models.preselected(offered_models.offered()) == ["three-accuracy", "three-iou", "three-dice"]
+    assert offered_models.preselected([]) == []
 
 
 def test_a_cross_validation_predicts_with_all_its_folds(make: Callable[..., Run]) -> None:
@@ -214,7 +214,7 @@ def test_a_cross_validation_predicts_with_all_its_folds(make: Callable[..., Run]
             run = make(metric, -900 - fold, f"fold{fold}")
             split = SplitConfig(folds=4, fold=fold)
             write_json(run.folder / "config.json", dataclasses.replace(run.config, experiment="folds", split=split))
-    assert prediction_task.preselected(prediction_task.models()) == ["fold1-dice", "fold2-dice", "fold3-dice"]
+    assert offered_models.preselected(offered_models.offered()) == ["fold1-dice", "fold2-dice", "fold3-dice"]
 
 
 def test_what_is_unfinished_or_split_by_slice_is_not_chosen_before_the_user_does(make: Callable[..., Run]) -> None:
@@ -224,7 +224,7 @@ def test_what_is_unfinished_or_split_by_slice_is_not_chosen_before_the_user_does
     write_json(leaky.folder / "config.json", config)
     make("accuracy", experiment="half", created="2026-02-03T03:04:05+00:00")
     make("dice", experiment="half", created="2026-02-03T03:04:05+00:00", state="running")
-    assert prediction_task.preselected(prediction_task.models()) == ["good-dice"]
+    assert offered_models.preselected(offered_models.offered()) == ["good-dice"]
 
 
 def test_models_that_are_one_and_the_same_are_told(make: Callable[..., Run]) -> None:
@@ -241,7 +241,7 @@ def test_models_of_the_lung_are_offered_apart(make: Callable[..., Run]) -> None:
     make(experiment="lungs", target="lung")
     app = send(open_page(), chest())
     assert app.multiselect[0].value == ["first-dice"]
-    assert app.multiselect[0].options == [prediction_task.models()[1].label]
+    assert app.multiselect[0].options == [offered_models.offered()[1].label]
     assert app.selectbox[0].value is None, "only the shipped lung model is asked without being chosen"
     [target] = [group for group in app.button_group if group.label == "What to outline"]
     well(target.set_value("lung").run())
@@ -318,7 +318,7 @@ def test_of_a_scan_in_an_unknown_scale_the_user_says_which_it_is(make: Callable[
     well(app.radio[0].set_value("0-255").run())
     app = predict(press(app, "Use this scale"))
     assert ":gray-badge[Scale 0-255]" in text(app)
-    assert the_desk(app).result is not None
+    assert the_workspace(app).answers is not None
 
 
 def test_voxels_are_counted_where_their_size_is_not_known(make: Callable[..., Run]) -> None:
@@ -337,11 +337,11 @@ def test_a_scan_of_a_dataset_can_be_taken(make: Callable[..., Run], phantoms: st
     app = press(app, "Take this scan")
     case = load_dataset(phantoms).cases[0]
     assert (app.query_params["dataset"], app.query_params["case"]) == (phantoms, case.id)
-    desk = the_desk(predict(app))
-    scene = result.scene(desk, result.outcome(desk, Thresholds()))
+    space = the_workspace(predict(app))
+    scene = result.scene(space, result.decided(space, Thresholds()), Thresholds())
     assert scene.truth is not None, "where the true mask is known, it is shown beside the model's"
     delete_dataset(phantoms)
-    assert result.scene(desk, result.outcome(desk, Thresholds())).truth is None
+    assert result.scene(space, result.decided(space, Thresholds()), Thresholds()).truth is None
 
 
 def test_a_link_reproduces_scan_models_slice_and_threshold(make: Callable[..., Run], phantoms: str) -> None:
@@ -350,8 +350,8 @@ def test_a_link_reproduces_scan_models_slice_and_threshold(make: Callable[..., R
     case = load_dataset(phantoms).cases[1]
     app = open_page(dataset=phantoms, case=case.id, runs="first-iou", z="5", threshold="0.7")
     app = predict(app)
-    assert the_desk(app).source == (phantoms, case.id)
-    assert the_desk(app).result.runs == ("first-iou",)
+    assert the_workspace(app).source == (phantoms, case.id)
+    assert the_workspace(app).answers.runs == ("first-iou",)
     assert app.slider(key="threshold").value == 0.7
     assert app.select_slider(key="z").value == 5
 
@@ -395,10 +395,10 @@ def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..
     app = predict(send(open_page(), chest()))
     assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
     assert "threshold 0.35, parts from 20 mm³: the operating point of the run" in text(app)
-    desk = the_desk(app)
-    assert desk.outcome is not None and desk.outcome.setting == Thresholds(0.35, 20)
+    space = the_workspace(app)
+    assert space.decided is not None and space.decided.thresholds == Thresholds(0.35, 20)
     app = well(app.slider(key="threshold").set_value(0.5).run())
-    assert desk.outcome.setting == Thresholds(0.5, 20)
+    assert space.decided.thresholds == Thresholds(0.5, 20)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5])
@@ -426,10 +426,10 @@ def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
     assert ask("iou") == (0.35, 20)
     assert ask("dice") == (0.5, 0)
     assert ask("accuracy") == (0.65, 50)
-    assert the_desk(app).outcome.setting == Thresholds(0.65, 50)
+    assert the_workspace(app).decided.thresholds == Thresholds(0.65, 50)
     well(app.slider(key="threshold").set_value(0.8).run())
     well(app.slider(key="minimum").set_value(100).run())
-    delete = the_desk(app).answers.pop
+    delete = the_workspace(app).known.pop
     for run in runs.values():  # so that they are asked once more
         delete(run.id)
     assert ask("iou") == (0.8, 100), "what the user has set stays"
@@ -449,13 +449,13 @@ def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_
     assert not [slider for slider in app.slider if slider.key == "threshold"], "it would move nothing"
     assert "Dice: threshold 0.9, parts of any size" in text(app)
     expected = predict_scan(scan, runs, threshold=None)
-    desk = the_desk(app)
-    assert desk.outcome is not None and desk.outcome.report.mask == expected.report.mask
+    space = the_workspace(app)
+    assert space.decided is not None and space.decided.prediction.report.mask == expected.report.mask
     [models] = [frame.value for frame in app.dataframe if "Threshold" in frame.value.columns]
     assert list(models["Threshold"]) == [0.3, 0.8, 0.9]
-    saved = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, desk.outcome.setting, "mask.nii.gz")))
+    saved = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(space, space.decided.thresholds, "mask.nii.gz")))
     assert np.count_nonzero(np.asarray(saved.dataobj)) == expected.report.mask.voxels
-    scene = result.scene(desk, desk.outcome)
+    scene = result.scene(space, space.decided.prediction, space.decided.thresholds)
     masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
     assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
     for layer, mask in zip(scene.layers, masks, strict=True):
@@ -463,8 +463,12 @@ def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_
         np.testing.assert_array_equal(shown, mask)
     app = well(app.toggle(key=OWN).set_value(False).run())
     assert app.slider(key="threshold").value == 0.5
-    assert desk.outcome.setting == Thresholds()
-    assert desk.outcome.report.mask == predict_scan(scan, runs).report.mask != expected.report.mask
+    assert space.decided.thresholds == Thresholds()
+    assert (
+        space.decided.prediction.report.mask
+        == predict_scan(scan, runs, threshold=0.5).report.mask
+        != expected.report.mask
+    )
 
 
 def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], tmp_path: Path) -> None:
@@ -486,28 +490,28 @@ def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], t
     ):
         assert words in text(app), words
     expected = predict_scan(scan, runs, tmp_path / "by hand", threshold=None)
-    desk = the_desk(app)
-    own = desk.outcome
-    assert own is not None and own.report.mask.voxels == expected.report.mask.voxels
-    scene = result.scene(desk, own)
+    space = the_workspace(app)
+    own = space.decided
+    assert own is not None and own.prediction.report.mask.voxels == expected.report.mask.voxels
+    scene = result.scene(space, own.prediction, own.thresholds)
     masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
     for layer, mask in zip(scene.layers, masks, strict=True):
         shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
         np.testing.assert_array_equal(shown, mask, layer.name)
     assert [mask[20, 14, 34] for mask in masks] == [0, 0, 0, 1], "a speck is too small for two of three"
     for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs), "disagreement.nii.gz"):
-        image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, own.setting, name)))
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(space, own.thresholds, name)))
         np.testing.assert_array_equal(image.dataobj, nib.load(tmp_path / "by hand" / name).dataobj)
-    report = json.loads(result.download(desk, own.setting, "report.json"))
+    report = json.loads(result.download(space, own.thresholds, "report.json"))
     assert [(model["threshold"], model["minimum_mm3"]) for model in report["models"]] == [
         (0.75, 500), (0.7, 50), (0.5, 0),
     ]  # fmt: skip
     app = well(app.toggle(key=OWN).set_value(False).run())
     app = well(app.slider(key="threshold").set_value(0.6).run())
-    assert desk.outcome.setting == Thresholds(0.6)
+    assert space.decided.thresholds == Thresholds(0.6)
     assert not [frame for frame in app.dataframe if "Threshold" in frame.value.columns], "it is that of all"
     app = well(app.toggle(key=OWN).set_value(True).run())
-    assert desk.outcome.setting == own.setting
+    assert space.decided.thresholds == own.thresholds
 
 
 def test_models_that_share_a_point_have_no_toggle(make: Callable[..., Run]) -> None:
@@ -545,7 +549,7 @@ def test_a_link_keeps_one_threshold_for_all(make: Callable[..., Run], phantoms: 
     runs = "first-accuracy,first-iou,first-dice"
     app = predict(open_page(dataset=phantoms, case=case, runs=runs, own="false", threshold="0.7"))
     assert app.slider(key="threshold").value == 0.7
-    assert the_desk(app).outcome.setting == Thresholds(0.7)
+    assert the_workspace(app).decided.thresholds == Thresholds(0.7)
 
 
 def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tmp_path: Path) -> None:
@@ -557,9 +561,9 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
     runs = [open_run(f"first-{metric}") for metric in ("accuracy", "iou", "dice")]
     for threshold in (0.5, 0.9):
         app = well(app.slider(key="threshold").set_value(threshold).run())
-        desk = the_desk(app)
+        space = the_workspace(app)
         truth = predict_scan(scan, runs, tmp_path / f"by hand {threshold}", threshold)
-        report = json.loads(result.download(desk, Thresholds(threshold), "report.json"))
+        report = json.loads(result.download(space, Thresholds(threshold), "report.json"))
         own = [model.mask.volume_ml for model in truth.report.models]
         assert float(metrics(app)["Infection [mL]"]) == pytest.approx(truth.report.mask.volume_ml, abs=0.05)
         low, high = map(float, metrics(app)["Range over 3 models [mL]"].split(" to "))
@@ -571,7 +575,7 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
         assert report["scan"]["sha256"] == sha256_file(scan)
         assert "not for diagnosis" in report["notice"]
         for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs)):
-            image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Thresholds(threshold), name)))
+            image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(space, Thresholds(threshold), name)))
             by_hand = nib.load(tmp_path / f"by hand {threshold}" / name)
             np.testing.assert_array_equal(image.dataobj, by_hand.dataobj)
             np.testing.assert_array_equal(image.affine, nib.load(scan).affine)
@@ -595,10 +599,10 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
     """In radiological view: the patient's front is up, the right side is left."""
     for metric, zero in (("accuracy", -900), ("iou", -700), ("dice", -1000)):
         make(metric, zero)
-    desk = the_desk(predict(send(open_page(), chest())))
-    scene = result.scene(desk, result.outcome(desk, Thresholds()))
+    space = the_workspace(predict(send(open_page(), chest())))
+    scene = result.scene(space, result.decided(space, Thresholds()), Thresholds())
     assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
-    image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(desk, Thresholds(), "mask.nii.gz")))
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(space, Thresholds(), "mask.nii.gz")))
     ras = np.asarray(nib.as_closest_canonical(image).dataobj)
     for z in (0, 6, 7):
         np.testing.assert_array_equal(scene.layers[0].plane(z) >= np.float32(0.5), ras[::-1, ::-1, z].T)
@@ -607,11 +611,11 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
 
 def test_a_damaged_file_is_not_handed_out(make: Callable[..., Run]) -> None:
     make()
-    desk = the_desk(predict(send(open_page(), chest())))
-    result.download(desk, Thresholds(), "mask.nii.gz")
-    (desk.output / "mask.nii.gz").write_bytes(b"half of it")
+    space = the_workspace(predict(send(open_page(), chest())))
+    result.download(space, Thresholds(), "mask.nii.gz")
+    (space.output / "mask.nii.gz").write_bytes(b"half of it")
     with pytest.raises(CovsegError, match="is not as it was written"):
-        result.download(desk, Thresholds(), "mask.nii.gz")
+        result.download(space, Thresholds(), "mask.nii.gz")
 
 
 def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -627,7 +631,7 @@ def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: p
     app = predict(app)
     assert asked == ["first-dice", "first-accuracy"]
     assert list(app.dataframe[0].value["Run"]) == ["first-accuracy", "first-iou", "first-dice"]
-    report = json.loads(result.download(the_desk(app), Thresholds(), "report.json"))
+    report = json.loads(result.download(the_workspace(app), Thresholds(), "report.json"))
     assert [model["metric"] for model in report["models"]] == ["accuracy", "iou", "dice"]
 
 
@@ -655,8 +659,8 @@ def test_progress_is_shown_by_slice_and_can_be_cancelled(
     make()
     app = press(send(open_page(), chest()), "Predict")
     assert button(app, "Predict").disabled
-    desk = the_desk(app)
-    task = tasks.get(desk.task)
+    space = the_workspace(app)
+    task = tasks.get(space.task)
     for _ in range(200):
         if task.total:
             break
@@ -668,7 +672,7 @@ def test_progress_is_shown_by_slice_and_can_be_cancelled(
     assert task.state == "cancelled"
     assert "cancelled" in app.info[0].value
     assert not app.metric
-    assert not list(desk.folder.glob("first-dice*")), "half an answer must not be taken for one"
+    assert not list((space.folder / "answers").glob("*")), "half an answer must not be taken for one"
     assert metrics(predict(app)), "and it can be started again"
 
 
@@ -676,7 +680,7 @@ def test_one_prediction_runs_at_a_time(make: Callable[..., Run], held: threading
     """Two would take as long and the memory of both; the second says that it waits, and can be cancelled meanwhile."""
     make()
     first, second = (press(send(open_page(), chest()), "Predict") for _ in range(2))
-    waiting = tasks.get(the_desk(second).task)
+    waiting = tasks.get(the_workspace(second).task)
     for _ in range(200):
         if "Waiting" in waiting.label:
             break
@@ -712,6 +716,24 @@ def test_a_full_disk_is_told_before_anything_is_computed(
     assert "no room" in predict(app).error[0].value
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_disk_that_fills_while_models_answer_costs_that_prediction_only(make: Callable[..., Run]) -> None:
+    """Answers were once written through a memory map, and a full disk ended the dashboard for everybody."""
+    import resource
+
+    make()
+    app = send(open_page(), chest())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))  # the scan has room, the answer has not
+    try:
+        app = predict(app)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "no room for the models' answers" in app.error[0].value
+    assert not list((the_workspace(app).folder / "answers").glob("*"))
+    assert metrics(predict(app)), "with room again it works"
+
+
 # --- whose scan it is, and for how long
 
 
@@ -722,13 +744,13 @@ def test_another_browser_sees_nothing_of_it(make: Callable[..., Run]) -> None:
     theirs = open_page(**mine.query_params)
     assert "jane" not in text(theirs)
     assert not theirs.metric
-    assert the_desk(mine).id not in json.dumps(dict(mine.query_params))
+    assert the_workspace(mine).id not in json.dumps(dict(mine.query_params))
 
 
 def test_the_scan_before_is_removed_with_everything_made_from_it(make: Callable[..., Run], data_folder: Path) -> None:
     make()
     app = predict(send(open_page(), chest()))
-    first = the_desk(app)
+    first = the_workspace(app)
     result.download(first, Thresholds(), "mask.nii.gz")
     app = press(app, "Another scan")
     assert left_on_disk(data_folder) == []
@@ -743,13 +765,13 @@ def test_after_an_hour_nothing_is_left(
     """Also of what a dashboard left that was ended; what somebody still looks at stays."""
     make()
     app = send(open_page(), chest())
-    old, kept = the_desk(app), the_desk(send(open_page(), chest()))
+    old, kept = the_workspace(app), the_workspace(send(open_page(), chest()))
     stranger = data_folder / "predictions" / "of-an-earlier-process"
     stranger.mkdir()
     hour_ago = time.time() - workspace.KEPT_SECONDS - 1
     os.utime(stranger, (hour_ago, hour_ago))
     old.used = hour_ago
-    workspace._desks().sweep()
+    workspace._workspaces().sweep()
     assert [path.name for path in (data_folder / "predictions").iterdir()] == [kept.id]
     assert "1. Scan" in [heading.value for heading in well(app.run()).subheader]
     assert len(app.file_uploader) == 1, "the page starts anew"
@@ -758,7 +780,7 @@ def test_after_an_hour_nothing_is_left(
 def test_the_original_in_a_dataset_stays(make: Callable[..., Run], phantoms: str) -> None:
     make()
     dataset: Dataset = load_dataset(phantoms)
-    desk = workspace.take_case(dataset, dataset.cases[0])
-    workspace.check(desk)
-    workspace.clear(desk)
+    space = workspace.take_case(dataset, dataset.cases[0])
+    space.read()
+    space.clear()
     assert dataset.path(dataset.cases[0], "scan").is_file()

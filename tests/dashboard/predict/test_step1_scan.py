@@ -28,11 +28,11 @@ from dashboard.services import tasks
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    """Desks and tasks are kept a process long, so that sessions share them."""
+    """Workspaces and tasks are kept a process long, so that sessions share them."""
     st.cache_resource.clear()
     yield
-    for desk in list(workspace._desks()._desks.values()):
-        workspace.clear(desk)
+    for space in list(workspace._workspaces()._all.values()):
+        space.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -95,15 +95,15 @@ def press(app: AppTest, label: str) -> AppTest:
     return well(button.click().run())
 
 
-def predict(app: AppTest) -> tuple[AppTest, workspace.Desk]:
+def predict(app: AppTest) -> tuple[AppTest, workspace.Workspace]:
     press(app, "Predict")
-    desk = workspace.find(app.session_state["desk"])
-    assert desk is not None
+    space = workspace.find(app.session_state["workspace"])
+    assert space is not None
     for _ in range(600):
-        if tasks.get(desk.task).state != "running":
+        if tasks.get(space.task).state != "running":
             break
         time.sleep(0.05)
-    return well(app.run()), desk
+    return well(app.run()), space
 
 
 def text(app: AppTest) -> str:
@@ -121,17 +121,17 @@ def left(data_folder: Path) -> list[str]:
 
 def test_a_dicom_series_gives_masks_shares_of_lungs_and_a_dicom_seg(folder: Path) -> None:
     write(folder / "ct", stack())
-    app, desk = predict(send(*files(folder)))
+    app, space = predict(send(*files(folder)))
     metrics = {metric.label: metric.value for metric in app.metric}
     voxels = int((chest() == LESION).sum())
     assert metrics["Infection [mL]"] == f"{voxels * 0.125:.1f}"
     assert {"Right lung [%]", "Left lung [%]", "Both lungs [%]"} <= metrics.keys()
     assert (metrics["Right lung [%]"] == "0.0") != (metrics["Left lung [%]"] == "0.0"), "the lesion is in one lung only"
     assert "DICOM SEG" in downloads(app)
-    seg = pydicom.dcmread(io.BytesIO(result.download(desk, Thresholds(), "mask.dcm")))
+    seg = pydicom.dcmread(io.BytesIO(result.download(space, Thresholds(), "mask.dcm")))
     assert seg.pixel_array.sum() == voxels
     for name in ("report.json", "report.html", "report.csv", "mask.dcm"):
-        assert SECRET.encode() not in result.download(desk, Thresholds(), name), name
+        assert SECRET.encode() not in result.download(space, Thresholds(), name), name
     assert SECRET not in text(app)
 
 
@@ -156,25 +156,25 @@ def test_a_picture_has_no_millilitres(folder: Path) -> None:
     folder.mkdir()
     picture = np.rint(grey(chest()[:, ::-1, 4].T.astype(float))).clip(0, 255).astype(np.uint8)
     Image.fromarray(picture).save(folder / "slice.png")
-    app, desk = predict(send(*files(folder)))
+    app, space = predict(send(*files(folder)))
     assert "no scale, size or position" in text(app)
     assert "Infection [voxels]" in {metric.label for metric in app.metric}
     assert next(slider for slider in app.slider if slider.key == "minimum").disabled
     assert "DICOM SEG" not in downloads(app)
-    assert json.loads(result.download(desk, Thresholds(), "report.json"))["scan"]["voxel_ml"] is None
+    assert json.loads(result.download(space, Thresholds(), "report.json"))["scan"]["voxel_ml"] is None
 
 
 def test_small_lesions_are_left_out_of_figures_and_files_alike(folder: Path) -> None:
     write(folder / "ct", stack())
-    app, desk = predict(send(*files(folder)))
+    app, space = predict(send(*files(folder)))
     before = float(app.metric[0].value)
-    size = result.outcome(desk, Thresholds()).report.mask
+    size = result.decided(space, Thresholds()).report.mask
     assert size.lesions == 1
     app = well(app.slider(key="minimum").set_value(500).run())
     assert float(app.metric[0].value) == before, "one lesion of 125 mm3 voxels is larger than 500 mm3"
-    tall = result.outcome(desk, Thresholds(minimum_mm3=before * 1000 + 1))
+    tall = result.decided(space, Thresholds(minimum_mm3=before * 1000 + 1))
     assert tall.report.mask.voxels == 0
-    assert not np.unpackbits(tall.masks[result.VOTE]).any()
+    assert not tall.mask.any()
 
 
 def mask_upload(folder: Path) -> list[tuple[str, bytes, str]]:

@@ -157,9 +157,9 @@ def test_a_new_phase_counts_anew() -> None:
 def page() -> None:
     import streamlit as st
 
-    from dashboard.services import tasks
+    from dashboard.components import task_progress
 
-    task = tasks.show(st.session_state.get("task"), unit="steps")
+    task = task_progress.show(st.session_state.get("task"), unit="steps")
     st.write(f"state {task.state if task else None}")
 
 

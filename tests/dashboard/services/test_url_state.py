@@ -59,13 +59,13 @@ def test_an_old_or_mistyped_link_opens_what_is_left_of_it(link: dict[str, str], 
 
 
 def test_what_is_written_is_read_again() -> None:
-    link = written(run('import state\nstate.write(dataset="second", runs=["c", "b"])'))
+    link = written(run('from dashboard.services import url_state\nurl_state.write(dataset="second", runs=["c", "b"])'))
     assert link == {"dataset": "second", "runs": "c,b"}
     assert found(**link)[:3] == ["second", "second", ["c", "b"]]
 
 
 def test_what_is_not_chosen_any_more_leaves_the_link() -> None:
-    script = 'import state\nstate.write(dataset="", runs=[], case=None)'
+    script = 'from dashboard.services import url_state\nurl_state.write(dataset="", runs=[], case=None)'
     assert written(run(script, dataset="x", runs="a", case="c", other="kept")) == {"other": "kept"}
 
 
@@ -79,9 +79,9 @@ sent = []
 original = QueryParams._send_query_param_msg
 QueryParams._send_query_param_msg = lambda params: sent.append(str(params))
 try:
-    state.write(runs=["a", "b"], case="c", dataset=None)
+    url_state.write(runs=["a", "b"], case="c", dataset=None)
     unchanged = len(sent)
-    state.write(runs=["a"], case="c")
+    url_state.write(runs=["a"], case="c")
 finally:
     QueryParams._send_query_param_msg = original
 st.session_state.sent = unchanged, len(sent)
@@ -94,10 +94,10 @@ def test_slice_and_threshold_are_written_through_their_sliders() -> None:
     script = """
 from dashboard.services import url_state
 import streamlit as st
-state.write(z=4, threshold=0.25)
+url_state.write(z=4, threshold=0.25)
 st.slider("Slice", 0, 9, 5, key="z", bind="query-params")
 st.slider("Threshold", 0.0, 1.0, 0.5, key="threshold", bind="query-params")
-st.session_state.found = state.read("z", 0), state.read("threshold", 0.0)
+st.session_state.found = url_state.read("z", 0), url_state.read("threshold", 0.0)
 """
     app = run(script)
     assert [slider.value for slider in app.slider] == [4, 0.25]

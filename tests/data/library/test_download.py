@@ -192,7 +192,7 @@ PUBLISHED = SOURCES["zenodo"]
 
 CHILD = """
 import sys
-from covseg_core.data.download import SOURCES, Source, download
+from covseg_core.data.library.download import SOURCES, Source, download
 SOURCES["zenodo"] = Source("", "", "", {hashes!r})
 try:
     for file in download(base_url={url!r}):

@@ -62,7 +62,7 @@ def test_cases_left_by_a_kill_between_moving_and_listing_are_cleared_by_the_next
 IMPORT = """
 import sys
 from covseg_core.errors import CovsegError
-from covseg_core.data.importing import import_dataset
+from covseg_core.data.library.importing import import_dataset
 
 def wait(done, total):
     if done == 1:

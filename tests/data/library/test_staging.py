@@ -14,7 +14,7 @@ from covseg_core.errors import DatasetError
 HOLD = """
 import sys
 from pathlib import Path
-from covseg_core.data.staging import staging
+from covseg_core.data.library.staging import staging
 with staging(Path(sys.argv[1]), sys.argv[2]) as folder:
     (folder / "scan").write_bytes(b"half")
     print("ready", flush=True)

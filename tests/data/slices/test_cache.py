@@ -213,9 +213,9 @@ def test_slices_in_use_survive_the_cache_being_cleared(dataset: Dataset, data_fo
 
 PREPARE_ALL = """
 import hashlib, sys, time
-from covseg_core.data.cache import prepare_dataset, prepared
+from covseg_core.data.slices.cache import prepare_dataset, prepared
 from covseg_core.config import PrepareConfig
-from covseg_core.data.datasets import load_dataset
+from covseg_core.data.library.datasets import load_dataset
 dataset, config = load_dataset("chests"), PrepareConfig(size=32)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -28,10 +28,11 @@ from covseg_core.evaluation.stored_predictions.operating_point_search import (
 )
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS
 from covseg_core.files import write_json
+from covseg_core.prediction.ask import ask
 from covseg_core.prediction.inference import Segmenter
-from covseg_core.prediction.predict import predict_at, predict_scan
-from covseg_core.prediction.probabilities import predict_probabilities
+from covseg_core.prediction.predict import predict, predict_at
 from covseg_core.prediction.scan import read_scan
+from covseg_core.prediction.spool import Spool
 from covseg_core.runs import Run, create_run
 from covseg_core.runs.operating_point import FILE, OperatingPoint, Threshold, Thresholds, read_point, thresholds_of
 
@@ -205,13 +206,14 @@ def test_where_sizes_cannot_be_measured_the_threshold_that_was_best_alone_is_use
 def test_prediction_uses_it_unless_told_otherwise(run: Run, dataset: Dataset) -> None:
     scan = dataset.path(dataset.cases[1], "scan")
     point(run, threshold=0.35, minimum=500.0)
-    used = predict_scan(scan, [run], threshold=None)
+    used = predict(scan, [run])
     assert (used.report.threshold, used.report.minimum_mm3) == (0.35, 500)
     assert used.report.operating == "threshold 0.35, parts from 500 mm³: the operating point of the run"
-    assert predict_scan(scan, [run], threshold=0.35, minimum_mm3=500).report.mask == used.report.mask
-    plain = predict_scan(scan, [run])
+    assert predict(scan, [run], threshold=0.35, minimum_mm3=500).report.mask == used.report.mask
+    plain = predict(scan, [run], threshold=0.5)
     assert (plain.report.threshold, plain.report.minimum_mm3, plain.report.operating) == (0.5, 0, "")
     assert plain.report.mask != used.report.mask
+    assert predict(scan, [run], minimum_mm3=0).report.mask == plain.report.mask, "the two belong together"
 
 
 def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dataset: Dataset) -> None:
@@ -220,15 +222,17 @@ def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dat
     for run, threshold in zip(runs, (0.2, 0.7, 0.9), strict=True):
         point(run, threshold=threshold)
     scan = dataset.path(dataset.cases[1], "scan")
-    used = predict_scan(scan, runs, threshold=None)
-    alone = [predict_scan(scan, [run], threshold=None) for run in runs]
+    used = predict(scan, runs, threshold=None)
+    alone = [predict(scan, [run], threshold=None) for run in runs]
     for run, one in zip(runs, alone, strict=True):
         np.testing.assert_array_equal(used.mask_of(run.id), one.mask)
     np.testing.assert_array_equal(used.mask, sum(one.mask for one in alone) >= 2)
     np.testing.assert_array_equal(used.mask, alone[1].mask)
-    assert (used.mask != predict_scan(scan, runs).mask).any(), "0.5 would give the same: the test shows nothing"
+    assert (used.mask != predict(scan, runs, threshold=0.5).mask).any(), (
+        "0.5 would give the same: the test shows nothing"
+    )
     checked = read_scan(scan)
-    answers = [predict_probabilities(checked, run) for run in runs]
+    answers = ask(checked, runs, Spool())
     later = predict_at(checked, answers, thresholds_of(runs))
     assert (later.report.mask, later.report.operating) == (used.report.mask, used.report.operating)
 
@@ -236,12 +240,12 @@ def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dat
 def test_each_model_leaves_out_what_is_too_small_for_it(make_run: Callable[..., Run], dataset: Dataset) -> None:
     runs = [make_run(id) for id in "abc"]
     scan = dataset.path(dataset.cases[1], "scan")
-    plain = predict_scan(scan, runs[:1], threshold=0.35).report
+    plain = predict(scan, runs[:1], threshold=0.35).report
     assert plain.mask.lesions > 1 and plain.scan.voxel_ml
     largest = plain.mask.largest_voxels * plain.scan.voxel_ml * 1000
     for run, minimum in zip(runs, (0.0, largest, 2 * largest), strict=True):
         point(run, threshold=0.35, minimum=minimum)
-    used = predict_scan(scan, runs, threshold=None).report
+    used = predict(scan, runs, threshold=None).report
     sizes = [model.mask.voxels for model in used.models]
     assert sizes == [plain.mask.voxels, plain.mask.largest_voxels, 0]
     assert used.minimum_mm3 == largest
@@ -267,7 +271,7 @@ def test_on_the_command_line(
 ) -> None:
     make_run("a")
     make_run("b", width=60.0)
-    code, out, err = covseg("operate", "a", "b")
+    code, out, err = covseg("operating-point", "a", "b")
     assert (code, err) == (0, "")
     points = {id: read_point(Run(Path(os.environ["COVSEG_CHECKPOINTS"]) / id)) for id in "ab"}
     for chosen in points.values():
@@ -304,9 +308,9 @@ def test_on_the_command_line(
         assert "operating point" not in out
         assert json.loads((tmp_path / options[0] / "report.json").read_text())["threshold"] == 0.5
     assert "the operating point of the run" in (tmp_path / "one" / "report.html").read_text()
-    code, out, _ = covseg("operate", "a", "--json")
+    code, out, _ = covseg("operating-point", "a", "--json")
     assert json.loads(out)[0]["run"] == "a" and json.loads(out)[0]["chosen_on"] == "validation"
     code, out, _ = covseg("operate", "a", "--reset")
-    assert (code, out) == (0, "a: back to threshold 0.5\n")
-    code, out, err = covseg("operate", "missing")
+    assert (code, out) == (0, "a: back to threshold 0.5\n"), "the name it had before still works"
+    code, out, err = covseg("operating-point", "missing")
     assert code == 2 and err.startswith("covseg: missing: no such run")

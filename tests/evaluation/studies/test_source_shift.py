@@ -21,13 +21,13 @@ from covseg_core.data.reading.volumes import load_mask
 from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import DatasetError, RunError
-from covseg_core.evaluation.cross_validation import folds as folding
+from covseg_core.evaluation import stored_scores
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.measures import Counts, count, overlap
 from covseg_core.evaluation.studies import source_shift
 from covseg_core.evaluation.studies.source_matrix import by_model
-from covseg_core.evaluation.studies.source_shift import measure_shift, models_of, stored_shift
-from covseg_core.files import write_json
+from covseg_core.evaluation.studies.source_shift import measure_shift, runs_by_model, stored_shift
+from covseg_core.files import read_json, write_json
 from covseg_core.runs import Run
 
 
@@ -102,7 +102,7 @@ def test_patients_that_were_learned_from_are_marked(runs: list[Run]) -> None:
 def test_folds_are_one_model(runs: list[Run]) -> None:
     """On its own data everybody once, elsewhere the mean of what the folds find."""
     folds = fake_folds(load_dataset("corona"), {"dice": 80}, 3, experiment="folds")
-    models = models_of([*folds, runs[1]])
+    models = runs_by_model([*folds, runs[1]])
     assert {name: len(several) for name, several in models.items()} == {"of-radio": 1, "folds-dice": 3}
     found = by_model(measure_shift([*folds, runs[1]]), models)
     own, other = (found.cell("folds-dice", name) for name in ("corona", "radio"))
@@ -121,7 +121,7 @@ def test_folds_are_one_model(runs: list[Run]) -> None:
     assert own.dice.mean == pytest.approx(np.nanmean([overlap(one)["dice"] for one in counts.values()]))
     assert other.dice.mean == pytest.approx(np.nanmean([np.mean(values) for values in everywhere.values()]))
     assert found.cell("of-radio", "corona") is not None
-    assert models_of(folds[:1]) == {folds[0].id: [folds[0]]}
+    assert runs_by_model(folds[:1]) == {folds[0].id: [folds[0]]}
 
 
 def test_patients_that_may_have_been_learned_from_are_pointed_out(runs: list[Run]) -> None:
@@ -190,20 +190,20 @@ def test_own_scores_of_before_are_there_at_once(runs: list[Run], monkeypatch: py
 def test_own_scores_are_read_once(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     """The page asks on every rerun, and fifteen evaluations take a while to read."""
     evaluate_run(runs[0])
-    read: list[Run] = []
+    read: list[Path] = []
 
-    def count_reads(runs: list[Run]) -> object:
-        read.extend(runs)
-        return folding.stored_comparison(runs)
+    def count_reads(path: Path, kind: type) -> object:
+        read.append(path)
+        return read_json(path, kind)
 
-    monkeypatch.setattr(source_shift, "stored_comparison", count_reads)
+    monkeypatch.setattr(stored_scores, "read_json", count_reads)
     assert stored_shift(runs[:1]) == stored_shift(runs[:1])
-    assert read == runs[:1]
+    assert read == [runs[0].evaluation]
     evaluate_run(runs[0])
     assert len(stored_shift(runs[:1]).cells) == 1
     save_model(runs[0].onnx, 120)
     assert stored_shift(runs[:1]).cells == (), "of an earlier model"
-    assert len(read) == 3
+    assert len(read) == 2, "once more since it is new, and not for the model"
 
 
 def test_own_scores_do_not_depend_on_the_policy_they_were_made_with(runs: list[Run]) -> None:

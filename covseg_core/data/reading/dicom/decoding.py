@@ -3,7 +3,7 @@
 A crash there costs the file; here it would cost the dashboard, with everybody's work. The process is started with the
 first such file, serves all that follow, and ends with this one.
 
-    python -m covseg_core.data.dicom.decoding    the process: paths in, a line each; shape and type as JSON out, pixels
+    python -m covseg_core.data.reading.dicom.decoding    paths in, a line each; shape and type as JSON out, pixels
 """
 
 from __future__ import annotations

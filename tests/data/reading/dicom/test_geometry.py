@@ -14,7 +14,6 @@ from dicomfiles import AXIAL, CORONAL, Stack, make_stack, right_angled, rotated,
 from covseg_core.data.reading.dicom import Series, find_series, load_series
 from covseg_core.data.reading.dicom.grid import BadGrid, make_grid
 from covseg_core.data.reading.volumes import Volume, save_mask
-from covseg_core.prediction.output.report import voxel_ml
 
 LPS = np.array([-1.0, -1.0, 1.0])
 
@@ -120,7 +119,7 @@ def test_a_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
     assert_in_place(volume, stack)
     assert_mask_in_place(volume, stack, tmp_path / "mask.nii.gz")
     assert any("tilted by 20.0 degrees" in warning for warning in series.warnings)
-    assert voxel_ml(volume) == pytest.approx(0.8 * 0.7 * 2.5 / 1000)
+    assert volume.voxel_ml == pytest.approx(0.8 * 0.7 * 2.5 / 1000)
     header = nib.load(tmp_path / "mask.nii.gz").header
     assert header["qform_code"] == 0, "a qform is a rotation: a reader that prefers it would misplace the mask"
 

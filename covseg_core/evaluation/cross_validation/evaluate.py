@@ -1,0 +1,89 @@
+"""Scores over all folds of a cross-validation: every patient tested once, all of them in one table.
+
+Each fold's models are scored on the fold's own test part, as any run's; then the rows of all folds are put together,
+and pooled values and means are taken over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from covseg_core.errors import RunError
+from covseg_core.evaluation.cross_validation.folds import by_fold, folds_of, of_several_folds
+from covseg_core.evaluation.cross_validation.merge import merge
+from covseg_core.evaluation.empty_policy import with_policy
+from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
+from covseg_core.evaluation.model import Model, single_runs
+from covseg_core.evaluation.results import Comparison
+from covseg_core.evaluation.stored_scores import check_mergeable, stored_comparison
+from covseg_core.progress import Progress, part_of
+from covseg_core.runs import Run
+
+
+def evaluate(
+    runs: Sequence[Run], dataset: str | None = None, policy: EmptyPolicy = "nan", progress: Progress | None = None
+) -> Comparison:
+    """Score runs with every measure: on their own test part, over all folds if they are folds, or on another dataset.
+
+    Parameters
+    ----------
+    runs : that share a test part, or are folds of one cross-validation
+    dataset : name of another dataset; None for the runs' own test part
+    policy : for measures of two empty masks
+    progress : called with the slices done and those there are
+
+    Raises
+    ------
+    RunError, DatasetError : as `evaluate_runs` and `evaluate_folds`
+    """
+    if dataset is None and of_several_folds(runs):
+        return evaluate_folds(runs, policy, progress)
+    return evaluate_runs(runs, dataset, policy, progress)
+
+
+def models_of(runs: Sequence[Run]) -> Sequence[Model]:
+    """The models that `evaluate` compares on their own test part, in its order; raises as it does."""
+    return folds_of(runs) if of_several_folds(runs) else single_runs(runs)
+
+
+def evaluate_folds(runs: Sequence[Run], policy: EmptyPolicy = "nan", progress: Progress | None = None) -> Comparison:
+    """Compare the models of a cross-validation, one evaluation for each metric (and experiment) over all folds.
+
+    Folds that are scored already are not scored again; the others write their files as by `evaluate_run`. If folds are
+    not finished, those count that are finished for all metrics, and the notes say so.
+
+    Raises
+    ------
+    RunError : not all are folds of one deal, or no fold is finished for all metrics
+    RunError, DatasetError : as `evaluate_run`
+    """
+    models = folds_of(runs)
+    return merge(models, evaluate_each(models, policy, progress))
+
+
+def evaluate_each(
+    models: Sequence[Model], policy: EmptyPolicy = "nan", progress: Progress | None = None
+) -> list[Comparison]:
+    """The comparison of each fold, before they are merged; models of the same folds, raises as `evaluate_folds`."""
+    overlap(Counts(), policy)  # an unknown policy ends here
+    folds = by_fold(models)
+    stored = [_stored(fold) for fold in folds]
+    sizes = [
+        0 if known else sum(map(len, fold[0].split.test.values())) for fold, known in zip(folds, stored, strict=True)
+    ]
+    comparisons = []
+    for number, fold in enumerate(folds):
+        advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
+        known = stored[number]
+        comparisons.append(with_policy(known, policy) if known else evaluate_runs(fold, None, policy, advance))
+    return comparisons
+
+
+def _stored(fold: Sequence[Run]) -> Comparison | None:
+    try:
+        found = stored_comparison(fold)
+        check_mergeable(found)
+    except RunError:
+        return None
+    return found

@@ -1,0 +1,45 @@
+"""Which models the Quick prediction page offers, and which it has chosen already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from covseg_core.config import METRICS, Target
+from covseg_core.files import cached_sha256
+from dashboard.services.model_catalog import ListedRun, finished_runs, newest, shipped_runs
+
+TARGETS: dict[Target, str] = {"infection": "Infection", "lung": "Lungs"}
+
+
+def offered() -> list[ListedRun]:
+    """What can be asked, the newest first, shipped models last; of an experiment accuracy, IoU, Dice."""
+    return [one for one in (*finished_runs(), *shipped_runs()) if one.run.onnx.is_file()]
+
+
+def preselected(models: Sequence[ListedRun]) -> list[str]:
+    """Of the newest experiment that is finished, the models that differ, if their number is odd, so that no vote is
+    tied; else one. Of a cross-validation all folds of one metric, of an even number one less.
+
+    One by patient comes before one by slice, whose scores say less about a new patient. The shipped models count as one
+    experiment.
+    """
+    own = [one for one in models if not one.shipped]
+    chosen = newest([one for one in own if one.config.split.kind == "patient"] or own) or list(models)
+    if not chosen:
+        return []
+    metrics = [one.config.metric for one in chosen]
+    metric = "dice" if "dice" in metrics else metrics[0]
+    alike = [one.id for one in chosen if one.config.metric == metric]
+    if chosen[0].config.split.folds:
+        return alike[: len(alike) - 1 + len(alike) % 2]
+    different = {cached_sha256(one.run.onnx): one.id for one in chosen}
+    return [one.id for one in chosen if one.id in different.values()] if len(different) % 2 else alike[:1]
+
+
+def same_models(models: Sequence[ListedRun]) -> str:
+    """Which of the models are one and the same, in one sentence; empty if none."""
+    by_weights: dict[str, list[str]] = {}
+    for one in models:
+        by_weights.setdefault(cached_sha256(one.run.onnx), []).append(METRICS[one.config.metric].label)
+    twins = [" and ".join(names) for names in by_weights.values() if len(names) > 1]
+    return f"{'; '.join(twins)} have the same weights: one opinion is counted more than once." if twins else ""
