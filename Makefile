@@ -1,29 +1,39 @@
-# make test     a fresh machine included: creates .venv, installs what tests need, lints, type-checks, runs pytest
+# make test     everything, a fresh machine included: creates .venv, installs what tests need, lints, type-checks, runs
+#               every test and measures what of covseg_core they run
 #               (Debian's Chromium, too, where root has apt-get; the browser tests are skipped where there is no browser)
-# make run      the dashboard
+# make check    for every commit: lints, type-checks, runs every test that needs neither a training nor a browser
 # make lint     ruff and mypy only
+# make run      the dashboard
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
-# TESTS="tests/test_slices.py"   runs only these instead of all
+# TESTS="tests/runs tests/cli"   runs only these instead of all
+# WORKERS=1                      tests side by side; else one a core, four at most
 
 PYTHON ?= python3
 TESTS ?=
+WORKERS ?= logical
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
+# What a part of the tests runs says nothing about all of them.
+COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --cov-fail-under=90)
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format run bench clean browser screenshots
+.PHONY: help test check lint format run bench clean browser screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 test: lint browser
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(COVERAGE) $(TESTS)
+
+check: lint
+	$(PYTEST) -m "not training and not browser" $(TESTS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ POINTS = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.training
 @pytest.mark.timeout(900)
 def test_a_newcomer_trains_three_models_compares_them_and_uses_them(
     visit: Open, server: Server, tmp_path: Path
