@@ -24,6 +24,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return ("not training" in chosen and TRAINS.search(text) is not None) or None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: at the end, the other workers would wait for it."""
+    items.sort(key=_patience, reverse=True)
+
+
+def _patience(item: pytest.Item) -> tuple[float, bool, bool]:
+    timeout, training, browser = (item.get_closest_marker(name) for name in ("timeout", "training", "browser"))
+    return timeout.args[0] if timeout else 0, training is not None, browser is not None
+
+
 @pytest.fixture(autouse=True)
 def _folder_of_the_example(request: pytest.FixtureRequest) -> None:
     """The example of the Python API runs where a scan lies, in folders of its own, with the models that are shipped."""
