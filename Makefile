@@ -1,8 +1,9 @@
-# make test     everything, a fresh machine included: creates .venv, installs what tests need, lints, type-checks, runs
-#               every test and measures what of covseg_core they run
+# make test     everything, a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs
+#               and every test, and measures which lines of covseg_core they run
 #               (Debian's Chromium, too, where root has apt-get; the browser tests are skipped where there is no browser)
 # make check    for every commit: lints, type-checks, runs every test that needs neither a training nor a browser
 # make lint     ruff and mypy only
+# make docs     the site of docs/ in site/; a broken link is an error
 # make run      the dashboard
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
@@ -10,8 +11,8 @@
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
-# TESTS="tests/runs tests/cli"   runs only these instead of all
-# WORKERS=1                      tests side by side; else one a core, four at most
+# TESTS="tests/evaluation"       runs only these instead of all
+# WORKERS=1                      so many tests side by side; without it one a core, four at most
 
 PYTHON ?= python3
 TESTS ?=
@@ -24,12 +25,12 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --d
 COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --cov-fail-under=90)
 
 .DEFAULT_GOAL := help
-.PHONY: help test check lint format run bench clean browser screenshots
+.PHONY: help test check lint format run bench clean browser docs screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-test: lint browser
+test: lint docs browser
 	$(PYTEST) $(COVERAGE) $(TESTS)
 
 check: lint
@@ -55,6 +56,12 @@ browser:
 	apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null || \
 		echo "Chromium could not be installed: the browser tests will be skipped" >&2
 
+docs: site/index.html
+
+# The stamp of the site is its first page: the site is made again after any of these has changed.
+site/index.html: $(VENV)/docs mkdocs.yml $(shell find docs covseg_core -name '*.md' -o -name '*.png' -o -name '*.py')
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict || { rm -f $@; exit 1; } # else the page would pass for a stamp
+
 screenshots: $(VENV)/dev browser
 	$(BIN)/python docs/screenshots.py
 
@@ -64,7 +71,7 @@ run: $(VENV)/run
 bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-# The two files below are stamps: they stand for an environment that holds what the requirements name.
+# The three files below are stamps: they stand for an environment that holds what the requirements name.
 $(VENV)/run: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "covseg needs Python 3.11 to 3.13; say which: PYTHON=python3.12 make test" >&2; exit 1; }
@@ -77,6 +84,10 @@ $(VENV)/dev: $(VENV)/run requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/docs: $(VENV)/run requirements-docs.txt
+	$(PIP) -r requirements-docs.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +

@@ -18,6 +18,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from covseg_core.version import __version__
+
 if TYPE_CHECKING:
     from covseg_core.data.library.datasets import load_dataset
     from covseg_core.evaluation.cross_validation.evaluate import evaluate
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from covseg_core.runs import open_run
     from covseg_core.runs.jobs import train, wait
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_dataset", "open_run", "predict", "train", "wait"]
 
 _HOMES = {

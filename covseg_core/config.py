@@ -1,6 +1,6 @@
 """Configuration of a run: frozen dataclasses that go to `config.json` and back, and the presets as rows of a table.
 
-`docs/settings.md` explains every field; a test holds the two together.
+`docs/reference/settings.md` explains every field; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -28,21 +28,37 @@ class MetricRow:
     """In settings and ids."""
     label: str
     """For people."""
+    word: str
+    """The same in a sentence: `the accuracy model`."""
     score: str
-    """By which the best epoch is picked, as the curves name it; see docs/metrics.md."""
+    """By which the best epoch is picked, as `history.csv` names it; see docs/reference/metrics.md."""
+    score_label: str
     loss: str
     """What is minimised. Accuracy and IoU have the same: from one seed they train alike, and differ only in the epoch
     that is kept."""
+    loss_label: str
 
 
 METRICS: dict[Metric, MetricRow] = {
     row.name: row
     for row in (
-        MetricRow("accuracy", "Accuracy", "pixel_accuracy", "binary_crossentropy"),
-        MetricRow("iou", "IoU", "iou_foreground", "binary_crossentropy"),
-        MetricRow("dice", "Dice", "dice_foreground", "soft_dice_loss"),
+        MetricRow(
+            "accuracy", "Accuracy", "accuracy",
+            score="pixel_accuracy", score_label="Pixel accuracy",
+            loss="binary_crossentropy", loss_label="Binary cross-entropy",
+        ),
+        MetricRow(
+            "iou", "IoU", "IoU",
+            score="iou_foreground", score_label="IoU (foreground)",
+            loss="binary_crossentropy", loss_label="Binary cross-entropy",
+        ),
+        MetricRow(
+            "dice", "Dice", "Dice",
+            score="dice_foreground", score_label="Dice (foreground)",
+            loss="soft_dice_loss", loss_label="Soft Dice",
+        ),
     )
-}
+}  # fmt: skip
 """The three experiments of the thesis, in its order."""
 
 

@@ -18,6 +18,8 @@ class CovsegError(Exception):
     found : what was found there
     expected : what would have been right; may be empty
 
+    Examples
+    --------
     >>> str(CovsegError("ct.nii.gz", "4 dimensions (512, 512, 40, 2)", "3 dimensions"))
     'ct.nii.gz: 4 dimensions (512, 512, 40, 2); expected 3 dimensions'
     """

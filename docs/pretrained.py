@@ -1,7 +1,7 @@
 """The shipped models: trained on the real data as `covseg train` does it, and put where git keeps them.
 
-    python docs/pretrained.py train --data ../shared/data [--folder FOLDER]   data set and trainings in FOLDER
-    python docs/pretrained.py publish --data ../shared/data [--folder FOLDER] finished ones to checkpoints/pretrained/
+    python docs/pretrained.py train --data DATA [--folder FOLDER]       data set and trainings in FOLDER
+    python docs/pretrained.py publish --data DATA [--folder FOLDER]     finished ones to checkpoints/pretrained/
 
 Training takes hours on two CPU cores, goes on in the background and can be asked for again after an interruption. What
 is published is the run folder without weights for resuming, previews, logs and test predictions, which show the data's

@@ -11,12 +11,17 @@ from pathlib import Path
 import click
 import pytest
 
-from covseg_core import config
+from covseg_core import __version__, config
 from covseg_core.cli import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "checkpoints" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "checkpoints/README.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
+SETTINGS = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+COMMANDS = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
 
 SECTIONS = {
     "Run": config.RunConfig,
@@ -55,7 +60,7 @@ def test_every_setting_is_explained_and_none_that_is_gone(section: str) -> None:
 
 def test_no_class_of_settings_is_left_out() -> None:
     here = {kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
-    assert here == {*SECTIONS.values(), config.Preset}
+    assert here == {*SECTIONS.values(), config.Preset, config.MetricRow}
 
 
 PRESET_ROWS: dict[str, Callable[[config.Preset], str]] = {
@@ -108,15 +113,52 @@ def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command
             yield f"{path} {name}", command
 
 
-def test_every_command_is_in_the_readme_and_none_that_is_gone() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    there = {path for path, _ in commands(cli, "covseg")}
-    named = {" ".join(words) for words in re.findall(r"`(covseg)((?: [a-z]+)+)", text.replace("\\|", "|"))}
-    named = {re.sub(r"\s+", " ", name) for name in named}
-    missing = {path for path in there if not re.search(rf"{path}\b", text)}
-    assert not missing
-    gone = {name for name in named if not any(name == path or name.startswith(f"{path} ") for path in there)}
-    assert not gone
+def section(path: str) -> str:
+    """What the page of the command line says about a command."""
+    assert f"\n## `{path}`\n" in COMMANDS, f"{path} has no heading"
+    return re.split(r"^## ", COMMANDS.split(f"\n## `{path}`\n")[1], flags=re.MULTILINE)[0]
+
+
+ALL_COMMANDS = dict(commands(cli, "covseg"))
+
+
+@pytest.mark.parametrize("path", ALL_COMMANDS)
+def test_every_command_has_its_options_explained_and_none_that_is_gone(path: str) -> None:
+    text = section(path)
+    there = {name for option in ALL_COMMANDS[path].params for name in option.opts if name.startswith("--")}
+    assert set(re.findall(r"`(--[a-z-]+)", text)) >= there, "not explained"
+    own = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `--")}
+    assert own <= there, "gone"
+
+
+def test_no_heading_is_of_a_command_that_is_gone() -> None:
+    assert re.findall(r"^## `(.+)`$", COMMANDS, re.MULTILINE) == sorted(
+        ALL_COMMANDS, key=lambda path: COMMANDS.find(f"\n## `{path}`\n")
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_names_a_command_or_an_option_that_is_gone(page: Path) -> None:
+    """In backticks or in a block of commands."""
+    text = page.read_text(encoding="utf-8").replace("\\|", "|")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [" ".join(line.split()) for block in blocks for line in block.replace("\\\n", "").splitlines()]
+    lines += [" ".join(quoted.split()) for quoted in re.findall(r"`([^`]+)`", text)]
+    for line in lines:
+        if not (called := re.match(r"(?:[A-Z_]+=\S+ )?(covseg(?: [a-z][a-z-]*)+)(.*)", line)):
+            continue
+        named, rest = called.groups()
+        if named == "covseg operate":  # the former name, which still works
+            continue
+        found = [path for path in ALL_COMMANDS if f"{named} ".startswith(f"{path} ")]
+        assert found or any(path.startswith(f"{named} ") for path in ALL_COMMANDS), f"{line}: no such command"
+        options = {name for path in found for option in ALL_COMMANDS[path].params for name in option.opts}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest.partition("#")[0])) <= {*options, "--help"}, line
+
+
+def test_the_changelog_has_the_version_of_the_package() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[?(\d[\w.]*)", text, re.MULTILINE)[0] == __version__
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

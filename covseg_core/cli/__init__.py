@@ -11,8 +11,8 @@ import sys
 
 import click
 
-from covseg_core import __version__
 from covseg_core.errors import CovsegError
+from covseg_core.version import __version__
 
 COMMANDS = {
     "data": "covseg_core.cli.data:data",
@@ -22,11 +22,14 @@ COMMANDS = {
     "evaluate": "covseg_core.cli.evaluate:evaluate",
     "leakage": "covseg_core.cli.leakage:leakage",
     "shift": "covseg_core.cli.shift:shift",
-    "operate": "covseg_core.cli.operate:operate",
+    "operating-point": "covseg_core.cli.operating_point:operating_point",
     "predict": "covseg_core.cli.predict:predict",
     "bundle": "covseg_core.cli.evidence:bundle",
     "verify": "covseg_core.cli.evidence:verify",
 }
+
+FORMER_NAMES = {"operate": "operating-point"}
+"""Still understood, since they stand in scripts; no help lists them."""
 
 
 class LazyGroup(click.Group):
@@ -36,9 +39,10 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        current = FORMER_NAMES.get(cmd_name, cmd_name)
+        if current not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
+        module, name = COMMANDS[current].split(":")
         return getattr(importlib.import_module(module), name)
 
 

@@ -36,7 +36,7 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
     """Score each RUN with every measure on the same test cases, beside the trivial baselines.
 
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
-    docs/metrics.md defines the measures.
+    docs/reference/metrics.md defines the measures.
     """
     from covseg_core.evaluation.cross_validation.evaluate import evaluate as evaluate_models
 

@@ -60,7 +60,8 @@ def predict(
 
     With several runs (--run A --run B, or --run A B) a voxel is in the mask when more than half of the models say so;
     each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to DIR/disagreement.nii.gz. A run with
-    an operating point (`covseg operate`) is used at that, unless --threshold or --min-size set all models alike.
+    an operating point (`covseg operating-point`) is used at that, unless --threshold or --min-size set all models
+    alike.
 
     DIR/report.html is a page to print; report.csv and report.json have the same figures, settings and versions. A
     lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.

@@ -34,7 +34,7 @@ def baselines(volume: np.ndarray, scale: Scale, lung: np.ndarray | None, target:
     ----------
     volume : (Z, Y, X) [HU] or 0..255
     scale : which of the two
-    lung : (Z, Y, X) 0/1, drawn by people, or None to find the lungs by `lungs.lung_mask`; not used for target `lung`
+    lung : (Z, Y, X) 0/1, drawn by people, or None to find them by `classical_lungs`; not used for target `lung`
     target : what is segmented
 
     Returns

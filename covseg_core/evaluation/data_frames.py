@@ -10,15 +10,6 @@ from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.results import Comparison
 from covseg_core.files import to_json
 
-NAMES = {
-    "binary_crossentropy": "Binary cross-entropy",
-    "soft_dice_loss": "Soft Dice",
-    "pixel_accuracy": "Pixel accuracy",
-    "iou_foreground": "IoU (foreground)",
-    "dice_foreground": "Dice (foreground)",
-}
-"""Losses and scores as the tables call them."""
-
 
 def files(comparison: Comparison) -> dict[str, bytes]:
     """All tables, a CSV file each, and what they are about as JSON, by file name."""
@@ -56,12 +47,12 @@ def own_scores(comparison: Comparison) -> pd.DataFrame:
         [
             {
                 "Model": name,
-                "Score": NAMES[METRICS[evaluation.metric].score],
+                "Score": METRICS[evaluation.metric].score_label,
                 "Training [min]": evaluation.training_seconds / 60,
                 "Train + validation": evaluation.own.train_validation,
                 "Test": evaluation.own.test,
                 "Epochs": evaluation.epochs,
-                "Loss": NAMES[METRICS[evaluation.metric].loss],
+                "Loss": METRICS[evaluation.metric].loss_label,
                 "Run": evaluation.run,
             }
             for name, evaluation in zip(wording.model_names(comparison), comparison.evaluations, strict=True)

@@ -1,7 +1,7 @@
 """How good runs are, honestly: every measure, on the scans' own grids, beside what needs no model.
 
-`docs/metrics.md` defines the measures. An evaluation says over how many slices, scans and patients it is, whether any
-of the patients was seen in training, and in which units its distances and volumes are.
+`docs/reference/metrics.md` defines the measures. An evaluation says over how many slices, scans and patients it is,
+whether any of the patients was seen in training, and in which units its distances and volumes are.
 """
 
 from __future__ import annotations

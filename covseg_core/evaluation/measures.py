@@ -1,4 +1,4 @@
-"""How well a predicted mask agrees with the truth: the NumPy reference of `docs/metrics.md`.
+"""How well a predicted mask agrees with the truth: the NumPy reference of `docs/reference/metrics.md`.
 
 Everything about overlap follows from four counts, so that slices can be added up to scans and scans to a data set.
 Surface measures need the masks themselves and the voxel spacing.
@@ -44,7 +44,7 @@ MEASURES: dict[str, Measure] = {
     "volume_difference": Measure("Volume difference", "volume", "zero"),
     "false_positive_volume": Measure("False positives on empty slices", "volume", "lower"),
 }
-"""Every measure of an evaluation, in the order of its tables; each has a heading in docs/metrics.md."""
+"""Every measure of an evaluation, in the order of its tables; each has a heading in docs/reference/metrics.md."""
 
 
 @dataclass(frozen=True)

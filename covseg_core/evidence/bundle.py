@@ -123,7 +123,7 @@ def _check_scored(models: Sequence[Model], comparison: Comparison) -> None:
         raise RunError(", ".join(ours), f"the comparison is of {', '.join(scored)}", "that of these models")
     for model, evaluation in zip(models, comparison.evaluations, strict=True):
         if model.sha256 != evaluation.model_sha256:
-            raise RunError(model.id, "its scores belong to an earlier model", "an evaluation of the present one")
+            raise RunError(model.id, "has scores of an earlier model", "an evaluation of the present one")
 
 
 def _files(run: Run) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ HEIGHT = 380
 def reliability_figure(models: Mapping[str, Reliability]) -> go.Figure:
     """By bin, the share of voxels that are true over the mean probability; points with few voxels are small."""
     chart = go.Figure()
-    chart.add_trace(_reference([0, 1], [0, 1], "said is true"))
+    chart.add_trace(_reference([0, 1], [0, 1], "perfectly calibrated"))
     for number, (name, trust) in enumerate(models.items()):
         chart.add_trace(
             go.Scatter(
@@ -26,10 +26,10 @@ def reliability_figure(models: Mapping[str, Reliability]) -> go.Figure:
                 mode="lines+markers",
                 line={"color": _colour(number), "width": 2},
                 marker={"size": [_size(share) for share in trust.share]},
-                hovertemplate="said %{x:.2f}, true %{y:.2f}, %{customdata:.3f} % of voxels",
+                hovertemplate="predicted %{x:.2f}, observed %{y:.2f}, %{customdata:.3f} % of voxels",
             )
         )
-    return _framed(chart, f"Mean probability of a bin ({BINS} bins)", "Share of its voxels that are true")
+    return _framed(chart, f"Mean probability of a bin ({BINS} bins)", "Share of its voxels that are positive")
 
 
 def precision_recall_figure(models: Mapping[str, PrecisionRecall], threshold: float) -> go.Figure:

@@ -31,11 +31,9 @@ TOP, PLOT, TICKS, NARROW = 34, 300, 56, 480
 FLAT = 0.04
 """Share of an axis below which a box counts as a line along the other axis."""
 SHORT = {"pixel_accuracy": "accuracy", "iou_foreground": "IoU", "dice_foreground": "Dice"}
-SCORE_NAMES: dict[Score, str] = {
+SCORE_LABELS: dict[Score, str] = {
     "own": "Score in each run's own metric",
-    "accuracy": "Pixel accuracy",
-    "iou": "IoU of the foreground",
-    "dice": "Dice of the foreground",
+    **{name: row.score_label for name, row in METRICS.items()},
 }
 
 
@@ -145,7 +143,7 @@ def draw(curves: Sequence[Curve], view: View) -> go.Figure:
         "yaxis2": {"anchor": "x2", **_shown(view.zoom.get(view.score), 1.0, log=False)},
         "annotations": [
             _title("Loss (logarithmic)" if view.log else "Loss", 0.0),
-            _title(SCORE_NAMES[view.score], 0.53),
+            _title(SCORE_LABELS[view.score], 0.53),
         ],
         "legend": {
             "orientation": "h",

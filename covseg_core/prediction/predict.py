@@ -41,13 +41,13 @@ def predict(
 ) -> Prediction:
     """Predict the mask of a scan, and write it if an output folder is given.
 
-    The folder gets the files that docs/prediction.md lists: all of them, or on any error none. Files of an earlier
-    prediction in it are replaced and other files stay. A file that was edited since, or is not covseg's, is never
-    overwritten: that is an error.
+    The folder gets the files that docs/reference/prediction.md lists: all of them, or on any error none. Files of an
+    earlier prediction in it are replaced and other files stay. A file that was edited since, or is not covseg's, is
+    never overwritten: that is an error.
 
     Parameters
     ----------
-    scan : a file or folder that `data.opening.open_scan` reads: NIfTI, DICOM as folder, file or zip, or a picture
+    scan : what `data.reading.opening` reads: NIfTI, DICOM as folder, file or zip, or a picture
     runs : a model, or several of one target that vote; each has its own way to prepare slices
     threshold : probability from which a voxel is in a mask, above 0 and below 1
     scale : of the scan's values; None to detect it

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from covseg_core import __version__, paths
+from covseg_core import paths
 from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, SplitKind, Target, changed
 from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
@@ -21,6 +21,7 @@ from covseg_core.data.splitting.split import Split, make_splits
 from covseg_core.errors import RunError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
+from covseg_core.version import __version__
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
 

@@ -1,7 +1,7 @@
 """The threshold and smallest size at which a run's model is used: `operating_point.json` in the run's folder.
 
-It is picked on the validation part (`evaluation.operating`), never on the test part: scores of a point that was picked
-where it is scored are too good. It travels with the model, and prediction uses it unless told another threshold.
+It is picked on the validation part, never on the test part: scores of a point that was picked where it is scored are
+too good. It travels with the model, and prediction uses it unless told another threshold.
 """
 
 from __future__ import annotations

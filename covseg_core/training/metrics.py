@@ -1,4 +1,4 @@
-"""Metrics and loss for training, streaming over batches, in Keras 3. Their definitions stand in docs/metrics.md.
+"""Metrics for training, streaming over batches, in Keras 3; docs/reference/metrics.md defines them.
 
 Counts are pooled over all pixels of an epoch, so that a slice without lesion cannot give a perfect score by itself, and
 the result does not depend on the batch size. Each is tested against its NumPy reference in

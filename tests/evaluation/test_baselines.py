@@ -13,7 +13,7 @@ from covseg_core.data.slices.intensity import Scale, to_uint8
 from covseg_core.evaluation.baselines import DESCRIPTIONS, OPACITY, baselines
 from covseg_core.evaluation.measures import count, overlap
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
 
 
 @pytest.mark.parametrize("scale", ["HU", "0-255"])

@@ -108,7 +108,9 @@ def test_own_scores_say_which_metric_they_are_of(two: Comparison) -> None:
 
 
 def test_every_metric_of_the_settings_has_words() -> None:
-    assert {name for row in METRICS.values() for name in (row.loss, row.score)} <= set(data_frames.NAMES)
+    for name, row in METRICS.items():
+        assert row.name == name
+        assert all((row.label, row.word, row.score_label, row.loss_label))
 
 
 def test_models_and_baselines_stand_in_one_table(two: Comparison) -> None:

@@ -293,8 +293,9 @@ def test_a_single_scan_has_no_spread(dataset: Dataset) -> None:
 
 
 def test_every_field_of_the_file_is_documented() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
-    text = text[text.index("## `evaluation.json`") : text.index("## Training")]
+    page = Path(__file__).resolve().parents[2] / "docs" / "reference" / "run-folder.md"
+    text = page.read_text(encoding="utf-8")
+    text = text[text.index("## `evaluation.json`") : text.index("## What `covseg evaluate` prints as JSON")]
     kinds = (Evaluation, OwnScore, Scores, Summary, ScanScore, SliceScore)
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert names == {name for name in names if f"`{name}`" in text}

@@ -27,7 +27,7 @@ from covseg_core.evaluation.measures import (
     surface_measures,
 )
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6))
 pairs = hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6).flatmap(
@@ -150,7 +150,7 @@ def test_surface_distances_of_a_scan_sized_pair_against_distance_transforms() ->
         to_other = ndimage.distance_transform_edt(~surface(other), spacing)
         np.testing.assert_allclose(found, to_other[surface(source)])
     pooled = np.percentile(np.concatenate(surface_distances(truth, prediction, spacing)), 95)
-    assert pooled < surface_measures(truth, prediction, spacing)["hd95"], "MedPy's variant, as docs/metrics.md says"
+    assert pooled < surface_measures(truth, prediction, spacing)["hd95"], "MedPy's variant, as the page on metrics says"
     largest = max(distances.max() for distances in surface_distances(truth, prediction, (1, 1, 1)))
     assert largest == pytest.approx(hausdorff_distance(surface(truth), surface(prediction)))
 

@@ -261,7 +261,7 @@ def test_scores_of_an_earlier_model_are_no_evidence(runs: list[Run], tmp_path: P
     with pytest.raises(RunError, match="the comparison is of"):
         write_bundle(single_runs(runs[:2]), comparison, tmp_path / "evidence.zip")
     save_model(runs[2].onnx, 200)
-    with pytest.raises(RunError, match="belong to an earlier model"):
+    with pytest.raises(RunError, match="has scores of an earlier model"):
         write_bundle(single_runs(runs), comparison, tmp_path / "evidence.zip")
 
 

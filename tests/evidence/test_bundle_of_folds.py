@@ -230,10 +230,10 @@ def test_models_stand_in_the_order_in_which_they_were_compared(folds: list[Run],
 def test_scores_of_an_earlier_model_are_no_evidence(folds: list[Run], tmp_path: Path) -> None:
     comparison = evaluate_folds(folds)
     save_model(folds[3].onnx, 200)
-    with pytest.raises(RunError, match="its scores are missing, or belong to an earlier model"):
+    with pytest.raises(RunError, match="has scores of an earlier model"):
         write_bundle(folds_of(folds), comparison, tmp_path / "evidence.zip")
     evaluate_folds(folds)
-    with pytest.raises(RunError, match="experiment-dice: its scores belong to an earlier model"):
+    with pytest.raises(RunError, match="experiment-dice: has scores of an earlier model"):
         write_bundle(folds_of(folds), comparison, tmp_path / "evidence.zip")
 
 

@@ -1,4 +1,4 @@
-"""What Keras shows in training is what docs/metrics.md says, whatever the batches; else curves cannot be believed."""
+"""What Keras shows in training is what docs/reference/metrics.md says, whatever the batches; else no curve is true."""
 
 from __future__ import annotations
 

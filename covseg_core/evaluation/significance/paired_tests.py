@@ -1,7 +1,8 @@
 """Are paired differences more than chance? Confidence interval, exact test, correction, and the patients it would take.
 
-Everything here is about differences between two models on the same patients, one number a patient. `docs/metrics.md`
-says how well the interval covers and from how many patients on the test can find anything.
+Everything here is about differences between two models on the same patients, one number a patient.
+`docs/explanation/statistics.md` says how well the interval covers and from how many patients on the test can find
+anything.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covseg_core.config import Metric
+from covseg_core.config import METRICS, Metric
 from covseg_core.errors import SettingError
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import MEASURES, Counts, EmptyPolicy, overlap
@@ -23,8 +23,6 @@ from covseg_core.evaluation.significance import paired_tests
 
 COMPARED = ("dice", "iou", "mean_iou", "accuracy", "sensitivity", "specificity", "precision")
 """Measures that follow from counts, and so have a value for a patient; in all of them higher is better."""
-NAMES: dict[Metric, str] = {"accuracy": "accuracy", "iou": "IoU", "dice": "Dice"}
-"""Of the models, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def spoken(letter: str, metrics: Mapping[str, Metric]) -> str:
     ('Dice model', 'Dice model B')
     """
     several = list(metrics.values()).count(metrics[letter]) > 1
-    return f"{NAMES[metrics[letter]]} model" + (f" {letter}" if several else "")
+    return f"{METRICS[metrics[letter]].word} model" + (f" {letter}" if several else "")
 
 
 def _values(evaluation: Evaluation, patients: Sequence[str], measure: str) -> np.ndarray:

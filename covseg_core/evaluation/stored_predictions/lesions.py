@@ -109,7 +109,7 @@ def find_lesions(scans: Sequence[StoredScan], threshold: float = 0.5) -> Lesions
 
     Parameters
     ----------
-    scans : what it has predicted, as `stored.scans_of_test` reads it
+    scans : what it has predicted, as `scans.scans_of_test` reads it
     threshold : a pixel is marked if its probability is at least that
     """
     unit: Unit = "mm3" if all(scan.case.spacing_known for scan in scans) else "voxels"

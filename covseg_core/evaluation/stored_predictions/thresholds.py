@@ -34,7 +34,7 @@ class WhatIf:
 
     Parameters
     ----------
-    scans : what it has predicted, as `stored.scans_of_test` reads it
+    scans : what it has predicted, as `scans.scans_of_test` reads it
     """
 
     def __init__(self, scans: Sequence[StoredScan]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from covseg_core import __version__
 from covseg_core.data.reading.volumes import save_mask
 from covseg_core.files import sha256_file, write_bytes, write_json
 from covseg_core.prediction.ask import Answers
@@ -22,6 +21,7 @@ from covseg_core.prediction.output.report_csv import make_table
 from covseg_core.prediction.output.report_html import make_sheet
 from covseg_core.prediction.probabilities import Probabilities
 from covseg_core.prediction.scan import Scan
+from covseg_core.version import __version__
 
 MASK = "mask.nii.gz"
 LUNG_MASK = "lung_mask.nii.gz"

@@ -9,7 +9,6 @@ from importlib import metadata
 
 import numpy as np
 
-from covseg_core import __version__
 from covseg_core.config import Target
 from covseg_core.data.reading.volumes import Volume
 from covseg_core.data.slices.intensity import Scale
@@ -17,6 +16,7 @@ from covseg_core.prediction.masks.lung_sides import LungReport
 from covseg_core.prediction.model_info import ModelInfo
 from covseg_core.prediction.passport import Passport
 from covseg_core.runs.operating_point import DEFAULT
+from covseg_core.version import __version__
 
 NOTICE = "For research use only. Not a medical device: not for diagnosis or treatment."
 

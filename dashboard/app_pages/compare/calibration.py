@@ -1,4 +1,4 @@
-"""Below the slices of the Compare page: how far probabilities can be believed, and what every threshold would find."""
+"""How far probabilities can be believed, and what every threshold would find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Below the slices of the Compare page: which lesions the models find, and pictures of what goes wrong most."""
+"""Which lesions the models find, and pictures of what goes wrong most."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _table(found: dict[str, Lesions], evaluation: Evaluation) -> None:
     st.dataframe(table, hide_index=True, height="content", column_config=dict.fromkeys(table.columns[1:], right))
     st.caption(
         "A lesion is a connected part of the true mask on the network's grid; on slices without neighbours in the "
-        "test, a part of that slice. A lesion is found if at least {FOUND_FROM:.0%} of it is marked at threshold "
+        f"test, a part of that slice. A lesion is found if at least {FOUND_FROM:.0%} of it is marked at threshold "
         f"{evaluation.threshold:g}; a marked part that covers no true voxel is a false alarm. Lesions of one patient "
         "are not independent: their number is not a sample size."
     )

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from covseg_core.evaluation import wording
-from covseg_core.evaluation.model import Model, SingleRun
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores
 from covseg_core.evaluation.stored_predictions import thresholds
@@ -19,7 +19,6 @@ from covseg_core.evaluation.stored_predictions.scans import StoredScan, joined_s
 from covseg_core.evaluation.stored_predictions.thresholds import WhatIf
 from covseg_core.evaluation.stored_scores import stored_scores
 from covseg_core.runs import Run
-from dashboard.services import operating_points
 
 MODELS = 6
 """Models in memory: 200 slices of 256 px are 40 MB each."""
@@ -76,32 +75,8 @@ def dice_table(comparison: Comparison, start: Comparison, here: Comparison) -> p
     columns = {"As evaluated": comparison, "0.5, network's grid": start, "At the sliders": here}
     return pd.DataFrame(
         {"Model": wording.model_names(comparison)}
-        | {name: [_mean_dice(evaluation.model) for evaluation in each.evaluations] for name, each in columns.items()}
+        | {name: [mean_dice(evaluation.model) for evaluation in each.evaluations] for name, each in columns.items()}
     )
-
-
-def points_table(these: Sequence[Part]) -> pd.DataFrame:
-    """A row a run that has an operating point: its scores on validation, where it was picked, and on test."""
-    rows = []
-    for name, run, evaluation in these:
-        point = operating_points.point(run)
-        if point is None:
-            continue
-        asked = what_if(SingleRun(run), evaluation)
-        same = point.unit == asked.unit
-        threshold, minimum = (point.threshold, point.minimum) if same else (point.alone, 0.0)
-        rows.append(
-            {
-                "Model": name,
-                "Threshold": threshold,
-                f"Smallest lesion [{unit_label(asked)}]": minimum,
-                "Validation at 0.5": point.score_at_half,
-                "Validation at the point": point.score if same else point.score_alone,
-                "Test at 0.5": _mean_dice(asked.at(0.5)),
-                "Test at the point": _mean_dice(asked.at(threshold, minimum)),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def unit_label(model: WhatIf) -> str:
@@ -109,7 +84,8 @@ def unit_label(model: WhatIf) -> str:
     return "mm³" if model.unit == "mm3" else "voxels"
 
 
-def _mean_dice(scores: Scores) -> float | None:
+def mean_dice(scores: Scores) -> float | None:
+    """Over scans; None where it is undefined."""
     return scores.over_scans["dice"].mean if "dice" in scores.over_scans else None
 
 

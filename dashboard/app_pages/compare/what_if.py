@@ -1,26 +1,19 @@
-"""Below the slices of the Compare page: what another threshold would do, and the operating point that validation picks.
-
-The sliders explore the test part and store nothing; only the button stores a point, and it looks at validation alone.
-"""
+"""What another threshold would do on the test part. The sliders explore, and store nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
 import streamlit as st
 
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
-from covseg_core.evaluation.stored_predictions.operating_point_search import choose_point, forget_point
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf
-from covseg_core.runs import Run
-from covseg_core.runs.operating_point import DEFAULT, OperatingPoint
-from dashboard.app_pages.compare import score_table, stored_predictions
+from covseg_core.runs.operating_point import DEFAULT
+from dashboard.app_pages.compare import operating_points, score_table, stored_predictions
 from dashboard.app_pages.compare.score_table import Level
-from dashboard.components import task_progress
-from dashboard.services import operating_points, tasks
+from dashboard.services.operating_points import point
 
 OPEN = "compare-whatif"
 """The expander: what is in it is computed once it is open."""
@@ -40,14 +33,14 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     words = "What if: another threshold, small lesions left out"
     try:
         parts = stored_predictions.parts(comparison, chosen)
-        stored = [operating_points.point(part.run) for part in parts]
+        stored = [point(part.run) for part in parts]
         box = st.expander(words, any(stored), icon=":material/tune:", key=OPEN, on_change="rerun")
         if box.open:
             models = stored_predictions.what_ifs(comparison, chosen)
-            table = stored_predictions.points_table(parts)
+            table = operating_points.table(parts)
             with box:
                 _explore(comparison, models)
-                _operate([part.run for part in parts], stored, table)
+                operating_points.show([part.run for part in parts], stored, table)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
 
@@ -87,52 +80,3 @@ def _sliders(models: Sequence[WhatIf]) -> tuple[float, float]:
         key="whatif-minimum", width=260, help="Connected parts of a mask below this size are left out.",
     )  # fmt: skip
     return round(threshold, 2), float(minimum)
-
-
-@st.fragment
-def _operate(runs: list[Run], stored: Sequence[OperatingPoint | None], table: pd.DataFrame) -> None:
-    st.markdown("**Operating point: chosen on validation, reported on test**")
-    if any(stored):
-        _show_points(table, stored)
-    else:
-        st.caption("None is stored yet: prediction uses threshold 0.5 and leaves no lesion out.")
-    _buttons(runs, any(stored))
-
-
-def _show_points(table: pd.DataFrame, stored: Sequence[OperatingPoint | None]) -> None:
-    digits = st.column_config.NumberColumn(format="%.4f")
-    st.dataframe(table, hide_index=True, column_config=dict.fromkeys(table.columns[3:], digits))
-    scans = sorted({point.scans for point in stored if point})
-    st.caption(
-        "Mean Dice over scans, on the networks' own grids. Validation scores at the point are too good, because it "
-        f"was picked there, on {' or '.join(map(str, scans))} scans; test scores are not, because the test part was "
-        "not used. Prediction uses a run's point unless another threshold is set."
-    )
-
-
-def _buttons(runs: list[Run], stored: bool) -> None:
-    """Pick points in a task, or remove them."""
-
-    def work(progress: tasks.TaskProgress, cancelled: object) -> None:
-        for number, run in enumerate(runs, start=1):
-            progress.phase(f"Predicting validation, model {number} of {len(runs)}", "slices")
-            choose_point(run, progress)
-
-    key = ("operating-point", *(run.id for run in runs))
-    row = st.container(horizontal=True)
-    task = task_progress.task_button(
-        key,
-        "Choose on validation",
-        work,
-        doing="Choosing on validation",
-        cancelled="The search was cancelled.",
-        icon=":material/my_location:",
-        primary=True,
-        place=row,
-    )
-    running = task is not None and task.state == "running"
-    if stored and not running and row.button("Back to 0.5", icon=":material/undo:", key="forget-points"):
-        for run in runs:
-            forget_point(run)
-        task_progress.forget(key)
-        st.rerun()

@@ -89,7 +89,7 @@ def preview(space: Workspace) -> slice_viewer.Scene:
 
 
 def download(space: Workspace, thresholds: Thresholds, name: str) -> bytes:
-    """A file of the prediction, as docs/prediction.md lists them.
+    """A file of the prediction, as docs/reference/prediction.md lists them.
 
     All of them are made by the first download, in the scan's own geometry; masks are read back and compared when they
     are written, and once more by their SHA-256 in the report before they leave.

@@ -63,7 +63,7 @@ def grey(hu: float) -> float:
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    """Desks and tasks are kept a process long, so that sessions share them."""
+    """Workspaces and tasks are kept a process long, so that sessions share them."""
     st.cache_resource.clear()
     yield
     for space in list(workspace._workspaces()._all.values()):

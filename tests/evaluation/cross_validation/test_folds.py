@@ -19,7 +19,6 @@ from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import RunError
 from covseg_core.evaluation import wording
-from covseg_core.evaluation.cross_validation import folds as folding
 from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
 from covseg_core.evaluation.cross_validation.folds import finished_folds, of_several_folds
 from covseg_core.evaluation.evaluate import evaluate_run
@@ -114,7 +113,7 @@ def test_each_run_holds_its_own_evaluation_and_is_not_scored_twice(
     def again(*args: object) -> None:
         raise AssertionError("it is known")
 
-    monkeypatch.setattr(folding, "evaluate_runs", again)
+    monkeypatch.setattr("covseg_core.evaluation.cross_validation.evaluate.evaluate_runs", again)
     second = evaluate_folds(folds)
     assert [one.model for one in second.evaluations] == [one.model for one in first.evaluations]
     assert evaluate_folds(folds, "one").evaluations[0].model.over_slices["dice"].n == 48

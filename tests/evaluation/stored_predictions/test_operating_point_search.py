@@ -206,13 +206,14 @@ def test_where_sizes_cannot_be_measured_the_threshold_that_was_best_alone_is_use
 def test_prediction_uses_it_unless_told_otherwise(run: Run, dataset: Dataset) -> None:
     scan = dataset.path(dataset.cases[1], "scan")
     point(run, threshold=0.35, minimum=500.0)
-    used = predict(scan, [run], threshold=None)
+    used = predict(scan, [run])
     assert (used.report.threshold, used.report.minimum_mm3) == (0.35, 500)
     assert used.report.operating == "threshold 0.35, parts from 500 mm³: the operating point of the run"
     assert predict(scan, [run], threshold=0.35, minimum_mm3=500).report.mask == used.report.mask
-    plain = predict(scan, [run])
+    plain = predict(scan, [run], threshold=0.5)
     assert (plain.report.threshold, plain.report.minimum_mm3, plain.report.operating) == (0.5, 0, "")
     assert plain.report.mask != used.report.mask
+    assert predict(scan, [run], minimum_mm3=0).report.mask == plain.report.mask, "the two belong together"
 
 
 def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dataset: Dataset) -> None:
@@ -227,7 +228,9 @@ def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dat
         np.testing.assert_array_equal(used.mask_of(run.id), one.mask)
     np.testing.assert_array_equal(used.mask, sum(one.mask for one in alone) >= 2)
     np.testing.assert_array_equal(used.mask, alone[1].mask)
-    assert (used.mask != predict(scan, runs).mask).any(), "0.5 would give the same: the test shows nothing"
+    assert (used.mask != predict(scan, runs, threshold=0.5).mask).any(), (
+        "0.5 would give the same: the test shows nothing"
+    )
     checked = read_scan(scan)
     answers = ask(checked, runs, Spool())
     later = predict_at(checked, answers, thresholds_of(runs))
@@ -268,7 +271,7 @@ def test_on_the_command_line(
 ) -> None:
     make_run("a")
     make_run("b", width=60.0)
-    code, out, err = covseg("operate", "a", "b")
+    code, out, err = covseg("operating-point", "a", "b")
     assert (code, err) == (0, "")
     points = {id: read_point(Run(Path(os.environ["COVSEG_CHECKPOINTS"]) / id)) for id in "ab"}
     for chosen in points.values():
@@ -305,9 +308,9 @@ def test_on_the_command_line(
         assert "operating point" not in out
         assert json.loads((tmp_path / options[0] / "report.json").read_text())["threshold"] == 0.5
     assert "the operating point of the run" in (tmp_path / "one" / "report.html").read_text()
-    code, out, _ = covseg("operate", "a", "--json")
+    code, out, _ = covseg("operating-point", "a", "--json")
     assert json.loads(out)[0]["run"] == "a" and json.loads(out)[0]["chosen_on"] == "validation"
     code, out, _ = covseg("operate", "a", "--reset")
-    assert (code, out) == (0, "a: back to threshold 0.5\n")
-    code, out, err = covseg("operate", "missing")
+    assert (code, out) == (0, "a: back to threshold 0.5\n"), "the name it had before still works"
+    code, out, err = covseg("operating-point", "missing")
     assert code == 2 and err.startswith("covseg: missing: no such run")

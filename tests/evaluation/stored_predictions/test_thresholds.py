@@ -232,7 +232,7 @@ def test_probabilities_of_another_model_or_dataset_are_refused(make_run: Callabl
     with pytest.raises(CovsegError, match=r"\(16, 16\)"):
         scans_of_test(run, evaluation)
     run.test_predictions.unlink()
-    with pytest.raises(RunError, match="no readable"):
+    with pytest.raises(RunError, match="has no test_predictions"):
         scans_of_test(run, evaluation)
 
 

@@ -1,4 +1,4 @@
-"""`covseg operate`."""
+"""`covseg operating-point`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
 
-@click.command()
+@click.command("operating-point")
 @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
 @click.option("--reset", is_flag=True, help="Remove the runs' operating points: back to threshold 0.5.")
 @json_option
-def operate(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> None:
+def operating_point(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> None:
     """Pick the threshold and smallest lesion size of each RUN on its validation part, and store them in the run.
 
     RUN can be an experiment, which stands for all its runs.
