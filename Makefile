@@ -23,6 +23,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
 # What a part of the tests runs says nothing about all of them.
 COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --cov-fail-under=90)
+# Tests start some hundred processes, and none should compile the code again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help test check lint format run bench clean browser docs screenshots
@@ -89,5 +91,5 @@ $(VENV)/docs: $(VENV)/run requirements-docs.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +
