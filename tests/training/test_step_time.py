@@ -9,8 +9,9 @@ from covseg_core.runs import time_estimate
 from covseg_core.runs.time_estimate import Network
 from covseg_core.training import step_time
 
+pytestmark = pytest.mark.training
 
-@pytest.mark.slow
+
 def test_a_small_network_is_timed_and_the_figure_is_used() -> None:
     """The page shows it as `measured on this computer`."""
     model = ModelConfig(filters=2, normalization="batch", informed_bias=True)
