@@ -240,6 +240,12 @@ def test_whom_a_scan_is_of_is_told_by_a_whole_id_only() -> None:
     assert patient_of("radiopaedia_29_86490_1-dcm") == "radiopaedia_29"
 
 
+def test_a_case_knows_its_patient() -> None:
+    """By this the split keeps a person's scans together."""
+    groups = paired("ct/radiopaedia_29_86490_1.nii", "ct/radiopaedia_29_86491_1.nii", "ct/coronacases_001.nii")
+    assert [group.patient for group in groups] == ["coronacases_001", "radiopaedia_29", "radiopaedia_29"]
+
+
 def test_both_stacks_of_the_challenge_are_stacked() -> None:
     assert [group.stacked for group in paired("m/val_im.nii.gz", "m/TR_im.nii.gz", "m/tr1_im.nii.gz")] == [
         True,

@@ -205,6 +205,12 @@ def test_a_single_slice_of_a_scan_has_lesions() -> None:
         (9, 8, False),  # one and two: 2.2 pixels from the corner
         (8, 9, False),
         (8, 8, False),
+        (8, 21, False),
+        (21, 8, False),
+        (21, 21, False),
+        (21, 14, True),  # the same on the other sides
+        (15, 8, True),
+        (14, 21, True),
         (11, 15, True),  # the second pixel inside
         (15, 18, True),
         (12, 15, False),
