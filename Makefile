@@ -1,8 +1,10 @@
-# make test     a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs and pytest
+# make test     everything, a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs
+#               and every test, and measures which lines of covseg_core they run
 #               (Debian's Chromium, too, where root has apt-get; the browser tests are skipped where there is no browser)
-# make run      the dashboard
+# make check    for every commit: lints, type-checks, runs every test that needs neither a training nor a browser
 # make lint     ruff and mypy only
 # make docs     the site of docs/ in site/; a broken link is an error
+# make run      the dashboard
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
 # make mutants  small changes to the code, one at a time: how many do the tests notice? An hour, in copies; not in CI
@@ -11,26 +13,36 @@
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
 # TESTS="tests/evaluation"       runs only these instead of all
+# WORKERS=1                      so many tests side by side; without it one a core, four at most
 # MODULES="lesions measures"     mutates only these of the modules in pyproject.toml; JOBS=1 spares the other cores
 # SAMPLE=40                      makes only so many changes in each module, the same ones every time
 
 PYTHON ?= python3
 TESTS ?=
+WORKERS ?= logical
 MODULES ?=
 JOBS ?=
 SAMPLE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
+# What a part of the tests runs says nothing about all of them.
+COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --cov-fail-under=90)
+# Tests start some hundred processes, and none should compile the code again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format run bench mutants clean browser docs screenshots
+.PHONY: help test check lint format run bench mutants clean browser docs screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 test: lint docs browser
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(COVERAGE) $(TESTS)
+
+check: lint
+	$(PYTEST) -m "not training and not browser" $(TESTS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -88,5 +100,5 @@ $(VENV)/docs: $(VENV)/run requirements-docs.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) site build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +

@@ -1,8 +1,38 @@
-"""What the examples in docstrings get; fixtures of tests are in tests/conftest.py."""
+"""What a run of tests does not even import, and what examples in docstrings get; fixtures: tests/conftest.py."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+
+ROOT = Path(__file__).parent
+TRAINS = re.compile(r"^pytestmark = .*\bmark\.training\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Modules without an example; and what `-m` leaves out as a whole, because Keras alone takes seconds to import."""
+    chosen = str(config.getoption("markexpr"))
+    if "not browser" in chosen and collection_path == ROOT / "tests" / "browser":
+        return True
+    if collection_path.suffix != ".py" or not collection_path.is_file():
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    if collection_path.is_relative_to(ROOT / "covseg_core"):
+        return ">>> " not in text or None
+    return ("not training" in chosen and TRAINS.search(text) is not None) or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: at the end, the other workers would wait for it."""
+    items.sort(key=_patience, reverse=True)
+
+
+def _patience(item: pytest.Item) -> tuple[float, bool, bool]:
+    timeout, training, browser = (item.get_closest_marker(name) for name in ("timeout", "training", "browser"))
+    return timeout.args[0] if timeout else 0, training is not None, browser is not None
 
 
 @pytest.fixture(autouse=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import filelock
 import pytest
 from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
     from covseg_core.data.library.datasets import Dataset
+    from covseg_core.runs import Run
 
 # For `make mutants`: one example that fails is enough, however large, and it is the same every time.
 settings.register_profile("mutants", phases=(Phase.explicit, Phase.generate), derandomize=True)
@@ -108,3 +111,57 @@ def small_phantoms(imported_phantoms: Callable[[int, int], Path], data_folder: P
         return load_dataset("phantoms")
 
     return make
+
+
+class Idle:
+    """A worker that does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+
+    def poll(self) -> None:
+        return None
+
+    def wait(self) -> int:
+        return 0
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that are started stay in the queue."""
+    monkeypatch.setattr(subprocess, "Popen", Idle)
+
+
+@pytest.fixture(scope="session")
+def trained_folders(phantom_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data` and `checkpoints` of a finished experiment, to be copied: three tiny models of the six phantoms.
+
+    Trained once a run of the tests, by the worker of pytest-xdist that comes first.
+    """
+    import covseg_core
+    from covseg_core.data.library.importing import import_dataset
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    with filelock.FileLock(folder.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
+        if not folder.exists():
+            made = tmp_path_factory.mktemp("trained")
+            patch.setenv("COVSEG_DATA", str(made / "data"))
+            patch.setenv("COVSEG_CHECKPOINTS", str(made / "checkpoints"))
+            import_dataset("phantoms", [phantom_files], allow_empty=True)
+            runs = covseg_core.train("phantoms", epochs=2, size=32, filters=2, batch=4)
+            covseg_core.wait(runs)
+            for run in runs:
+                assert run.status.state == "finished", run.log.read_text()
+            made.rename(folder)
+    return folder
+
+
+@pytest.fixture
+def trained(trained_folders: Path, data_folder: Path, checkpoints_folder: Path) -> list[Run]:
+    """The finished runs of three tiny models, one a metric, and their dataset `phantoms`, in the test's own folders."""
+    from covseg_core.config import METRICS
+    from covseg_core.runs import list_runs
+
+    shutil.copytree(trained_folders / "data", data_folder)
+    shutil.copytree(trained_folders / "checkpoints", checkpoints_folder)
+    return sorted(list_runs(), key=lambda run: list(METRICS).index(run.config.metric))

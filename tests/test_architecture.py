@@ -4,6 +4,7 @@ cannot be used without a web framework, and a prediction that waits for TensorFl
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def _module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@functools.cache
 def _imports(path: Path) -> set[str]:
     """Every module a file imports, functions included; `from a import b` gives `a` and `a.b`."""
     found = set()

@@ -24,7 +24,7 @@ def _finished(runs: list[Run]) -> list[Run]:
     return runs
 
 
-@pytest.mark.slow
+@pytest.mark.training
 @pytest.mark.timeout(1500)  # on one busy core it takes ten minutes
 def test_sample_data_to_three_models_to_the_mask_of_a_new_scan(tmp_path: Path):
     """The models must have learned something: better than nothing and than all of the lung, on unseen patients."""
@@ -54,7 +54,7 @@ def test_sample_data_to_three_models_to_the_mask_of_a_new_scan(tmp_path: Path):
     assert [model["run"] for model in report["models"]] == [run.id for run in runs]
 
 
-@pytest.mark.slow
+@pytest.mark.training
 @pytest.mark.timeout(1500)  # on one busy core it takes ten minutes
 def test_real_scans_to_a_model_that_beats_every_baseline(real_data: Path, tmp_path: Path):
     """On patients it has not seen, after a training of a minute or two."""

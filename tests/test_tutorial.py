@@ -52,7 +52,7 @@ def test_the_page_is_read() -> None:
     assert not pattern("0.... 1\n").fullmatch("10 1\n")
 
 
-@pytest.mark.slow
+@pytest.mark.training
 @pytest.mark.timeout(1500)  # on one busy core it takes ten minutes
 def test_every_command_of_the_tutorial_prints_what_the_page_shows(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()

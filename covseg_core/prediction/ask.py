@@ -13,9 +13,10 @@ from covseg_core.config import Target
 from covseg_core.prediction.inference import Cancel, Segmenter
 from covseg_core.prediction.masks.lung_sides import body_middle, clean_lungs, split_lungs
 from covseg_core.prediction.model_info import model_info
-from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, reaching, segment
+from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, segment
 from covseg_core.prediction.scan import Scan
 from covseg_core.prediction.spool import Spool
+from covseg_core.prediction.threshold import reaching
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
 

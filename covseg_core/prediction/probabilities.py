@@ -99,14 +99,6 @@ def counter(progress: Progress | None, cancel: Cancel | None, total: int) -> Adv
     return advance
 
 
-def reaching(answer: Probabilities, threshold: float) -> np.ndarray:
-    """(Z, Y, X) uint8 0/1 on the scan's own grid: where a model's probability is at least the threshold."""
-    mask = np.empty((len(answer.values), *answer.grid.shape), np.uint8)
-    for part, probabilities in answer.planes():
-        np.greater_equal(probabilities, threshold, out=mask[part].view(bool))
-    return mask
-
-
 def centred(values: np.ndarray, threshold: float) -> np.ndarray:
     """Probabilities, float32 0..1, stretched so that the threshold comes to 0.5.
 

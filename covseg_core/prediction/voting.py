@@ -13,7 +13,8 @@ import numpy as np
 
 from covseg_core.prediction.masks.chest import leave_out_beyond
 from covseg_core.prediction.masks.components import large_parts, smallest_voxels
-from covseg_core.prediction.probabilities import Probabilities, reaching
+from covseg_core.prediction.probabilities import Probabilities
+from covseg_core.prediction.threshold import reaching
 from covseg_core.runs.operating_point import Threshold
 
 

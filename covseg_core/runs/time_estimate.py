@@ -4,7 +4,7 @@ An epoch costs its training slices, forward and back, and its validation slices,
 slice costs is taken from, best first:
 
 1. `runs`: epochs that the same network has trained here;
-2. `measured`: a few real training steps of the same network, timed by `covseg_core.training.calibrate`;
+2. `measured`: a few real training steps of the same network, timed by `covseg_core.training.step_time`;
 3. `scaled`: either of them for another network, by the ratio of multiply-accumulates. Right within a factor of two.
 """
 
@@ -66,7 +66,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What `covseg_core.training.calibrate` found, as kept in `<data>/calibration.json`."""
+    """What `covseg_core.training.step_time` found, as kept in `<data>/calibration.json`."""
 
     host: str
     key: str
@@ -204,7 +204,7 @@ def measure(network: Network, check: Callable[[], None] = lambda: None, timeout:
     """
     question = {"prepare": network.prepare, "model": network.model, "train": network.train}
     try:
-        found = json.loads(_calibrate(to_json(question), check, timeout).splitlines()[-1])
+        found = json.loads(_step_time(to_json(question), check, timeout).splitlines()[-1])
         measurement = Measurement(
             host(), network.key, network.macs, found["device"], found["seconds_per_slice"], found["startup"]
         )
@@ -215,11 +215,11 @@ def measure(network: Network, check: Callable[[], None] = lambda: None, timeout:
     return measurement
 
 
-def _calibrate(question: bytes, check: Callable[[], None], timeout: float) -> str:
+def _step_time(question: bytes, check: Callable[[], None], timeout: float) -> str:
     """Standard output of the calibration process."""
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "covseg_core.training.calibrate", question.decode()],
+            [sys.executable, "-m", "covseg_core.training.step_time", question.decode()],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import re
 import shutil
 import signal
@@ -27,9 +28,12 @@ from playwright.sync_api import (
     ConsoleMessage,
     Locator,
     Page,
+    WebSocket,
     expect,
     sync_playwright,
 )
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from covseg_core import runs
 from covseg_core.config import METRICS, PrepareConfig, RunConfig, SplitConfig
@@ -48,6 +52,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-background-networking"]
 LOOKS_AROUND = r"404.*/\w+/_stcore/(health|host-config)"
 """Streamlit opened at a page other than the first asks there for its server before it asks at the top."""
+PORTS = range(20_000, 32_000)
+"""Of these no system gives one away unasked, as it does to whoever connects to something while a dashboard starts."""
+TYPING = 300
+"""Fields and sliders wait shorter than this for the next key before they tell the dashboard [ms]."""
+DRAWING = 100
+"""What the page is given to draw an answer that has come [ms of the browser's own clock]."""
 WAIT = 60_000
 """What a user would wait for an answer at most before thinking that it hangs [ms]; two busy cores included."""
 
@@ -66,9 +76,7 @@ class Server:
 
     def start(self) -> None:
         if not self.port:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self.port = free.getsockname()[1]
+            self.port = free_port()
         command = [sys.executable, "-m", "streamlit", "run", str(APP), f"--server.port={self.port}"]
         command += ["--server.headless=true", "--server.fileWatcherType=none"]
         with open(self.log, "ab") as log:
@@ -98,6 +106,15 @@ class Server:
         """Bugs that the dashboard has told its terminal of."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return [line for line in lines if re.search(r"Traceback|Error:|Exception|WARNING|ERROR", line)]
+
+
+def free_port() -> int:
+    """One of so many that dashboards of other tests, which start at the same time, do not find the same."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 @dataclass
@@ -153,7 +170,7 @@ def chromium_type() -> Iterator[BrowserType]:
 
 @pytest.fixture
 def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
-    """Of a test, so that a browser that has crashed costs one test only, and its second try has another."""
+    """Of a test, so that a browser that has crashed costs one test only."""
     executable = chromium()
     if executable is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}: as root on Debian, apt-get install chromium")
@@ -223,11 +240,49 @@ def watch(server: Server) -> Watch:
     return Watch(server.url)
 
 
+class Talk:
+    """Whether the dashboard still owes a page an answer.
+
+    The page itself cannot say: it looks at rest between a click and the moment the dashboard begins to answer.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.asked = True  # whoever opens a page asks for it
+        self.begun = False
+        page.on("websocket", self._listen)
+
+    def _listen(self, socket: WebSocket) -> None:
+        self.asked, self.begun = True, False
+        socket.on("framesent", self._sent)
+        socket.on("framereceived", self._received)
+
+    def _sent(self, frame: bytes | str) -> None:
+        message = _read(BackMsg(), frame)
+        # a page that follows a training asks again and again, and is never done
+        if message.WhichOneof("type") == "rerun_script" and not message.rerun_script.is_auto_rerun:
+            self.asked, self.begun = True, False
+
+    def _received(self, frame: bytes | str) -> None:
+        message = _read(ForwardMsg(), frame)
+        kind = message.WhichOneof("type")
+        if kind == "new_session":
+            self.begun = True
+        elif kind == "script_finished" and self.begun and message.script_finished != message.FINISHED_EARLY_FOR_RERUN:
+            self.asked = False
+
+
+def _read(message: Any, frame: bytes | str) -> Any:
+    if isinstance(frame, bytes):
+        message.ParseFromString(frame)
+    return message
+
+
 class User:
     """Somebody at a browser, who finds things by what is written on them."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        self.talk = Talk(page)
         self.main = page.get_by_test_id("stMain")
 
     def go(self, title: str) -> None:
@@ -242,6 +297,8 @@ class User:
         expect(self.main.get_by_text(text).first).to_be_visible(timeout=timeout)
 
     def click(self, name: str | re.Pattern[str]) -> None:
+        """A button, once the page is at rest: a page that is being drawn can push it away from under the pointer."""
+        self.settles()
         self.main.get_by_role("button", name=name).first.click()
 
     def choose(self, group: str, option: str) -> None:
@@ -258,14 +315,25 @@ class User:
         self.settles()
 
     def settles(self) -> None:
-        """Until the page has answered."""
-        self.page.wait_for_timeout(100)
+        """Until the dashboard has answered all that was asked, and the page shows it."""
+        self._pause(TYPING)
+        end = time.monotonic() + WAIT / 1000
+        while self.talk.asked:
+            assert time.monotonic() < end, "the dashboard does not answer"
+            self.page.wait_for_timeout(20)
+        self._pause(DRAWING)
         expect(self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible()
+
+    def _pause(self, milliseconds: int) -> None:
+        """By the clock of the page: what it had planned for an earlier moment is done, however slow the machine is."""
+        self.page.evaluate("pause => new Promise(done => setTimeout(done, pause))", milliseconds)
 
     def download(self, name: str, folder: Path, menu: str = "") -> Path:
         """The file that a button gives, under its own name; the button may be in a menu, which lies over the page."""
         if menu:
             self.click(menu)
+        else:
+            self.settles()
         with self.page.expect_download() as coming:
             (self.page if menu else self.main).get_by_role("button", name=name).first.click()
         path = folder / coming.value.suggested_filename
@@ -290,6 +358,12 @@ class User:
         """The pictures of the slice viewer, side by side."""
         return self.main.get_by_role("img", name=re.compile(r", slice \d+$"))
 
+    def sees_pictures_of(self, names: list[str]) -> None:
+        """These panels and no others, by what `shown` says."""
+        expect(self.panels).to_have_count(len(names))
+        for panel, name in zip(self.panels.all(), names, strict=True):
+            expect(panel).to_have_attribute("alt", name)
+
     def shown(self) -> list[str]:
         """What these are pictures of."""
         return [image.get_attribute("alt") or "" for image in self.panels.all()]
@@ -301,11 +375,11 @@ class User:
 Open = Callable[..., User]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at what -m asks for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A second, reported try for each test here: a browser on a loaded machine can be slower than any patience."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -331,9 +405,9 @@ def visit(
         context.set_default_timeout(WAIT)
         contexts.append(context)
         watch.look_at(context)
-        page = context.new_page()
-        page.goto(f"{server.url}/{path}")
-        return User(page)
+        user = User(context.new_page())
+        user.page.goto(f"{server.url}/{path}")
+        return user
 
     yield visit
     exceptions = []

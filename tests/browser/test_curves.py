@@ -43,7 +43,10 @@ def test_a_zoom_is_kept_while_the_curves_grow(visit: Open, models: list[Run]) ->
 
 def draw_a_box(user: User) -> None:
     """Over the middle of the left figure."""
-    box: dict[str, Any] | None = user.page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    user.settles()  # else what is still to come pushes the figure down, and the box is drawn beside it
+    drag = user.page.locator(".js-plotly-plot .nsewdrag").first
+    drag.hover()  # scrolls there
+    box: dict[str, Any] | None = drag.bounding_box()
     assert box
     mouse = user.page.mouse
     mouse.move(box["x"] + box["width"] * 0.35, box["y"] + box["height"] * 0.3)

@@ -20,8 +20,8 @@ MINUTES = 60_000
 AWAY = r"WebSocket|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|Cannot send rerun|/media/"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.training
+@pytest.mark.timeout(1500)
 def test_a_training_survives_a_closed_tab_and_a_restart(
     visit: Open, server: Server, watch: Watch, sample: Dataset
 ) -> None:

@@ -27,8 +27,8 @@ POINTS = """
 """
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.training
+@pytest.mark.timeout(1500)
 def test_a_newcomer_trains_three_models_compares_them_and_uses_them(
     visit: Open, server: Server, tmp_path: Path
 ) -> None:
@@ -63,7 +63,7 @@ def watch_them_learn(user: User) -> None:
     user.page.wait_for_function(f"({POINTS})() > 0", timeout=3 * MINUTES)
     before = user.page.evaluate(POINTS)
     user.page.wait_for_function(f"({POINTS})() > {before}", timeout=3 * MINUTES)
-    expect(user.main.get_by_text(re.compile("Finished$"))).to_have_count(3, timeout=5 * MINUTES)
+    expect(user.main.get_by_text(re.compile("Finished$"))).to_have_count(3, timeout=10 * MINUTES)
     user.sees(f"Epoch {EPOCHS} of {EPOCHS}")
     expect(user.main.get_by_test_id("stImage").locator("img")).to_have_count(4)
 

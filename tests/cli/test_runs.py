@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from covseg_core.runs import list_runs
+from covseg_core.cli import cli
 
 TINY = ["--size", "32", "--filters", "2", "--batch", "4", "--epochs", "2"]
 
@@ -28,31 +29,36 @@ def _covseg(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_train_list_show_evaluate_and_delete(phantoms):
+@pytest.mark.training
+def test_train_waits_and_says_what_became_of_the_run(phantoms):
     trained = json.loads(_covseg("train", phantoms, "--metric", "dice", *TINY, "--wait", "--json").stdout)
     [row] = trained
     assert (row["state"], row["epoch"], row["metric"]) == ("finished", 2, "dice")
-
     assert json.loads(_covseg("runs", "list", "--json").stdout) == trained
-    assert row["id"] in _covseg("runs", "list").stdout
-    shown = json.loads(_covseg("runs", "show", row["id"], "--json").stdout)
+
+
+@pytest.mark.training
+def test_list_show_export_evaluate_and_delete(trained):
+    run = trained[2]
+    assert run.id in _covseg("runs", "list").stdout
+    shown = json.loads(_covseg("runs", "show", run.id, "--json").stdout)
     assert [epoch["epoch"] for epoch in shown["history"]] == [1, 2]
     assert shown["config"]["prepare"]["size"] == 32
-    assert "epoch 2 of 2" in _covseg("runs", "show", row["id"]).stdout
+    assert "epoch 2 of 2" in _covseg("runs", "show", run.id).stdout
 
-    [run] = list_runs()
     run.onnx.unlink()
-    assert "covseg export" in _covseg("evaluate", row["id"], code=2).stderr
-    assert "differs from Keras" in _covseg("export", row["id"]).stdout
-    text = _covseg("evaluate", row["id"]).stdout
+    assert "covseg export" in _covseg("evaluate", run.id, code=2).stderr
+    assert "differs from Keras" in _covseg("export", run.id).stdout
+    text = _covseg("evaluate", run.id).stdout
     assert "background" in text, "a model is never shown without the trivial baselines"
     assert "split by patient" in text
-    scores = json.loads(_covseg("evaluate", row["id"], "--json").stdout)
+    scores = json.loads(_covseg("evaluate", run.id, "--json").stdout)
     assert 0 <= scores["evaluations"][0]["model"]["pooled"]["dice"] <= 1
 
-    assert "is finished" in _covseg("runs", "resume", row["id"], code=2).stderr
-    assert "is finished" in _covseg("runs", "stop", row["id"], code=2).stderr
-    assert "deleted" in _covseg("runs", "delete", row["id"], "--yes").stdout
+    assert "is finished" in _covseg("runs", "resume", run.id, code=2).stderr
+    assert "is finished" in _covseg("runs", "stop", run.id, code=2).stderr
+    for each in trained:
+        assert "deleted" in _covseg("runs", "delete", each.id, "--yes").stdout
     assert "No runs yet" in _covseg("runs", "list").stdout
 
 
@@ -95,11 +101,16 @@ def test_help_names_every_command_without_loading_a_framework():
         assert any(line.strip().startswith(command) for line in text)
 
 
-def test_training_says_who_stands_on_which_side(phantoms):
+def test_training_says_who_stands_on_which_side(phantoms, no_training):
     """A split by slice is leaky, and the user must read it before believing a score."""
-    honest = _covseg("train", phantoms, "--metric", "dice", *TINY, "--wait")
+    honest = CliRunner().invoke(cli, ["train", phantoms, "--metric", "dice", *TINY], catch_exceptions=False)
+    assert honest.exit_code == 0
     assert "Split by patient, seed 0" in honest.stdout
     assert "LEAKY" not in honest.stdout
+
+
+@pytest.mark.training
+def test_a_leaky_split_is_said_before_the_training_and_its_progress_is_shown(phantoms):
     leaky = _covseg("train", phantoms, "--metric", "dice", *TINY, "--split", "slice", "--wait")
     assert "LEAKY: 6 patients on more than one side" in leaky.stdout
     assert "epoch 2 of 2" in leaky.stdout

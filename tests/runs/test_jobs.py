@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import signal
@@ -15,10 +16,11 @@ from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.runs import Run, jobs, list_runs, open_run
 
+pytestmark = pytest.mark.timeout(1500)  # each training starts a process; on a busy core that alone takes a minute
 TINY = {"size": 32, "filters": 2, "batch": 4}
 
 
-def _until(condition: Callable[[], object], seconds: float = 120) -> None:
+def _until(condition: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -39,6 +41,7 @@ def _no_worker_is_left():
     jobs.wait(list_runs())
 
 
+@pytest.mark.training
 def test_three_metrics_train_one_after_another(phantoms):
     """The main job: one command, three comparable models, all with curves, weights and evaluation."""
     runs = jobs.train(phantoms, epochs=2, **TINY)
@@ -58,6 +61,7 @@ def test_three_metrics_train_one_after_another(phantoms):
     assert all(run.config.experiment == first.config.experiment for run in others)
 
 
+@pytest.mark.training
 def test_a_stopped_and_a_killed_training_resume_with_the_same_curve(phantoms):
     """The promise behind `resume`: nobody can tell from the curve that the power failed."""
     [whole] = jobs.train(phantoms, ["dice"], epochs=5, **TINY)
@@ -87,6 +91,7 @@ def test_a_stopped_and_a_killed_training_resume_with_the_same_curve(phantoms):
     assert totals == sorted(totals)
 
 
+@pytest.mark.training
 def test_a_waiting_run_can_be_stopped_and_the_next_one_takes_its_place(phantoms):
     first, second, third = jobs.train(phantoms, epochs=3, **TINY)
     _until(lambda: first.status.state == "running")
@@ -98,15 +103,17 @@ def test_a_waiting_run_can_be_stopped_and_the_next_one_takes_its_place(phantoms)
     assert [first.status.state, third.status.state] == ["finished", "finished"]
 
 
+@pytest.mark.training
 def test_a_termination_signal_stops_at_the_next_batch(phantoms):
     """What a machine sends that shuts down."""
     [run] = jobs.train(phantoms, ["iou"], epochs=500, **TINY)
     _until(lambda: run.status.epoch >= 1)
     os.kill(run.status.pid, signal.SIGTERM)
-    _until(lambda: run.status.state == "stopped", 30)
+    _until(lambda: run.status.state == "stopped")
     assert run.status.reason == "the process was told to end"
 
 
+@pytest.mark.training
 def test_a_dataset_that_is_gone_when_its_turn_comes_fails_with_the_reason(phantoms):
     first, second = jobs.train(phantoms, ["dice", "iou"], epochs=500, **TINY)
     _until(lambda: first.status.epoch >= 1)
@@ -118,6 +125,7 @@ def test_a_dataset_that_is_gone_when_its_turn_comes_fails_with_the_reason(phanto
     assert "Traceback" in _log(second), "the log helps who looks for the cause"
 
 
+@pytest.mark.training
 def test_a_dataset_that_changed_is_not_trained_on(phantoms, phantom_files):
     """A curve whose second half saw other patients would be nobody's experiment."""
     [run] = jobs.train(phantoms, ["dice"], epochs=500, **TINY)
@@ -132,15 +140,16 @@ def test_a_dataset_that_changed_is_not_trained_on(phantoms, phantom_files):
     assert "has changed since the run was created" in run.status.reason
 
 
-def test_only_what_has_ended_resumes_and_only_what_is_active_stops(phantoms):
-    [run] = jobs.train(phantoms, ["dice"], epochs=1, **TINY)
+@pytest.mark.training
+def test_only_what_has_ended_resumes_and_only_what_is_active_stops(trained, no_training):
+    [run] = jobs.train("phantoms", ["dice"], epochs=1, **TINY)
     with pytest.raises(RunError, match="a run that is stopped, failed or lost"):
         jobs.resume(run)
-    jobs.wait([run])
     with pytest.raises(RunError, match="is finished"):
-        jobs.resume(run)
+        jobs.resume(trained[0])
     with pytest.raises(RunError, match="queued or running"):
-        jobs.stop(run)
+        jobs.stop(trained[0])
+    run.write_status(dataclasses.replace(run.status, state="stopped"))
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"size": 100}, {"preset": "best"}, {"batch": 0}, {"filters": 0}])
@@ -155,6 +164,7 @@ def test_an_unknown_dataset_is_said_before_anything_starts():
         jobs.train("nothing")
 
 
+@pytest.mark.training
 def test_a_second_worker_leaves_a_run_alone(phantoms):
     """Two dashboards resume the same run at once: its folder must not be written twice."""
     [run] = jobs.train(phantoms, ["dice"], epochs=500, **TINY)
@@ -169,6 +179,7 @@ def test_a_second_worker_leaves_a_run_alone(phantoms):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+@pytest.mark.training
 def test_a_training_with_jax_ends_with_a_model_that_predicts(phantoms, monkeypatch):
     """On a GPU machine with JAX: same run folder, exported with TensorFlow's help, compared with the others."""
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -9,6 +9,8 @@ from covseg_core.config import AugmentConfig, TrainConfig
 from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.training.batches import PlainBatches, TrainingBatches
 
+pytestmark = pytest.mark.training
+
 
 def _slices(positive: int = 6, empty: int = 5) -> SliceSet:
     """Slices whose grey value is their number; the first ones have a target pixel."""

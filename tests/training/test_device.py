@@ -13,6 +13,8 @@ import pytest
 
 from covseg_core.training.device import cpu_label, set_up
 
+pytestmark = pytest.mark.training
+
 TRAIN = """
 import tempfile
 from pathlib import Path

@@ -15,7 +15,8 @@ from covseg_core.runs import Run, Standardisation, create_run
 from covseg_core.training.export import export_onnx, export_run
 from covseg_core.training.unet import build_unet
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the converter needs TensorFlow")
+WITH_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the converter needs TensorFlow")
+pytestmark = [pytest.mark.training, WITH_TENSORFLOW]
 
 
 @pytest.fixture

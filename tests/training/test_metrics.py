@@ -12,6 +12,8 @@ from covseg_core.evaluation.measures import count, overlap
 from covseg_core.training.losses import soft_dice_loss
 from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
 
+pytestmark = pytest.mark.training
+
 METRICS = {"accuracy": PixelAccuracy, "iou": ForegroundIoU, "dice": ForegroundDice}
 
 TRUE = np.array([[1, 1], [0, 0]], np.uint8).reshape(1, 2, 2, 1)

@@ -14,6 +14,8 @@ from covseg_core.runs import Run
 from covseg_core.training.resume import last_epoch, load_last, saving_last
 from covseg_core.training.unet import build_unet
 
+pytestmark = pytest.mark.training
+
 
 def _model(filters: int = 2, seed: int = 0, steps: int = 0) -> keras.Model:
     keras.utils.set_random_seed(seed)

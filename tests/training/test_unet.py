@@ -9,6 +9,8 @@ import pytest
 from covseg_core.config import ModelConfig
 from covseg_core.training.unet import build_unet
 
+pytestmark = pytest.mark.training
+
 
 def test_the_paper_model_has_the_parameters_of_the_thesis():
     assert build_unet(ModelConfig(filters=32), 256).count_params() == 7_759_521

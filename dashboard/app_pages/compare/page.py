@@ -16,8 +16,8 @@ from dashboard.app_pages.compare import (
     leakage,
     other_sources,
     score_table,
+    score_task,
     scores,
-    scoring,
     slices,
     verdict,
     what_if,
@@ -42,7 +42,7 @@ def main() -> None:
         st.info("Choose at least one model above.", icon=":material/compare:")
         return
     dataset = choose_dataset(chosen)
-    comparison = scoring.comparison_of(chosen, dataset)
+    comparison = score_task.comparison_of(chosen, dataset)
     if comparison is None:
         other_sources.show(chosen)
         return

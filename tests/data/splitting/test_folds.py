@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import subprocess
 from collections import Counter
 
 import numpy as np
@@ -188,20 +187,6 @@ def test_runs_from_before_there_were_folds_can_be_read(tmp_path) -> None:
     assert read_json(tmp_path / "config.json", RunConfig).split == SplitConfig()
 
 
-class Idle:
-    """A worker that does nothing."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
-
-    def poll(self) -> None:
-        return None
-
-
-@pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "Popen", Idle)
-
-
 def test_an_experiment_of_folds_starts_with_all_metrics_of_the_first(phantoms: str, no_training: None) -> None:
     """So that there is something to compare after three trainings, not after thirteen."""
     runs = jobs.train(phantoms, folds=5)
@@ -257,7 +242,7 @@ def test_an_experiment_is_deleted_as_a_whole_or_not_at_all(phantoms: str, no_tra
     assert list_runs() == []
 
 
-@pytest.mark.slow
+@pytest.mark.training
 def test_an_experiment_of_folds_trains_and_resumes(phantoms: str) -> None:
     """The one real training: two tiny runs, of which the second is stopped while it waits and goes on later."""
     runs = jobs.train(phantoms, ["dice"], folds=2, size=32, filters=2, batch=4, epochs=1)

@@ -53,9 +53,28 @@ def test_the_parts_are_those_of_scipy(seed: int, share: float) -> None:
     np.testing.assert_array_equal(remove_small(mask, 0.5, 2.0), kept & (mask > 0))
 
 
+def test_parts_lie_where_the_mask_has_them() -> None:
+    """Only the box around the mask is numbered."""
+    mask = np.zeros((7, 9, 11), np.uint8)
+    mask[2:4, 3, 4] = mask[4, 6, 8] = 1
+    parts = Components(mask)
+    np.testing.assert_array_equal(parts.sizes, [2, 1])
+    np.testing.assert_array_equal(np.stack([parts.plane(z) for z in range(7)]), ndimage.label(mask, ALL_26)[0])
+    np.testing.assert_array_equal(np.argwhere(remove_small(mask, 1.0, 2.0)), [[2, 3, 4], [3, 3, 4]])
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_parts_on_one_line_are_told_apart(axis: int) -> None:
+    """A box of one voxel across is where connected-components-3d 4.1.1 fails."""
+    mask = np.zeros((8, 8, 8), np.uint8)
+    np.moveaxis(mask, axis, 0)[[1, 3, 6], 4, 4] = 1
+    np.testing.assert_array_equal(lesions(mask), [1, 1, 1])
+
+
 def test_an_empty_mask_has_no_lesions() -> None:
     mask = np.zeros((3, 4, 5), np.uint8)
     assert lesions(mask).size == 0
+    assert not Components(mask).plane(1).any()
     assert remove_small(mask, 1.0, 10.0) is mask
 
 

@@ -1,8 +1,8 @@
 """DICOM: which series a folder holds, what is wrong with each, and one of them as a volume.
 
 `headers` finds the files and reads a few tags of each; `parts` separates what one series number should not hold
-together; `grid` puts slices into one regular grid; `pixels` makes HU of one file; `series` and `loading` are the way
-in.
+together; `slice_order` puts slices in order, `grid` into one regular grid; `pixels` makes HU of one file; `series` and
+`loading` are the way in.
 
 No tag that names or describes a person leaves `headers`: there they are not read, but for a hash of the patient's id.
 """

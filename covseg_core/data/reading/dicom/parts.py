@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from covseg_core.data.reading.dicom.grid import SAME, normal
 from covseg_core.data.reading.dicom.headers import Header
+from covseg_core.data.reading.dicom.slice_order import by_position, places, twice
 
 _SAME_DIRECTION = 5e-3
 """Largest difference of direction cosines within a stack: a third of a degree."""
@@ -79,14 +77,14 @@ def _phases(headers: list[Header]) -> list[Part]:
     """Take apart a stack that has positions more than once, by what tells its phases apart."""
     if any(header.position is None or header.orientation is None for header in headers):
         return [Part(tuple(headers))]
-    ordered = _by_position(headers)
-    if not _twice(ordered):
+    ordered = by_position(headers)
+    if not twice(ordered):
         return [Part(tuple(ordered))]
     for tell in _TELLS:
         groups: dict[Hashable, list[Header]] = {}
         for header in ordered:
             groups.setdefault(tell(header), []).append(header)
-        if len(groups) > 1 and not any(_twice(group) for group in groups.values()):
+        if len(groups) > 1 and not any(twice(group) for group in groups.values()):
             break
     else:
         groups = _rounds(ordered)
@@ -106,36 +104,10 @@ def _stray(part: Part, main: Part) -> Part:
 def _rounds(ordered: list[Header]) -> dict[Hashable, list[Header]]:
     """First, second, ... slice at each position, by their numbers in the series."""
     groups: dict[Hashable, list[Header]] = {}
-    for place in _places(ordered):
+    for place in places(ordered):
         for turn, header in enumerate(sorted(place, key=lambda one: (one.number or 0, one.instance_uid))):
             groups.setdefault(turn, []).append(header)
     return groups
-
-
-def _by_position(headers: list[Header]) -> list[Header]:
-    return sorted(headers, key=lambda header: (_depth(header, headers[0]), header.number or 0, header.instance_uid))
-
-
-def _depth(header: Header, like: Header) -> float:
-    return float(np.dot(header.position or (), normal(like.orientation or ())))
-
-
-def _places(ordered: list[Header]) -> list[list[Header]]:
-    """Neighbours at one position, together."""
-    places: list[list[Header]] = []
-    last = -np.inf
-    for header in ordered:
-        depth = _depth(header, ordered[0])
-        if depth - last < SAME:
-            places[-1].append(header)
-        else:
-            places.append([header])
-            last = depth
-    return places
-
-
-def _twice(ordered: list[Header]) -> bool:
-    return len(_places(ordered)) < len(ordered)
 
 
 _TELLS: tuple[Callable[[Header], Hashable], ...] = (

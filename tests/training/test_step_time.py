@@ -7,10 +7,11 @@ import pytest
 from covseg_core.config import AugmentConfig, ModelConfig, PrepareConfig, TrainConfig
 from covseg_core.runs import time_estimate
 from covseg_core.runs.time_estimate import Network
-from covseg_core.training import calibrate
+from covseg_core.training import step_time
+
+pytestmark = pytest.mark.training
 
 
-@pytest.mark.slow
 def test_a_small_network_is_timed_and_the_figure_is_used() -> None:
     """The page shows it as `measured on this computer`."""
     model = ModelConfig(filters=2, normalization="batch", informed_bias=True)
@@ -26,7 +27,7 @@ def test_a_small_network_is_timed_and_the_figure_is_used() -> None:
 
 def test_no_slice_of_the_noise_is_left_out() -> None:
     """Presets drop a share of the slices without lesion; the batches would be smaller than in training."""
-    slices = calibrate._noise(4, 32)
+    slices = step_time._noise(4, 32)
     assert slices.images.shape == slices.masks.shape == (4, 32, 32)
     assert slices.masks.any(axis=(1, 2)).all()
     assert set(slices.masks.ravel()) == {0, 1}

@@ -1,4 +1,4 @@
-"""Time a few real training steps: `python -m covseg_core.training.calibrate QUESTION`.
+"""Time a few real training steps: `python -m covseg_core.training.step_time QUESTION`.
 
 A process of its own, since Keras must not be imported by who asks; `runs.time_estimate.measure` starts it. QUESTION is
 JSON of `prepare`, `model` and `train`. Prints one line of JSON: device, seconds per training slice, seconds from the
@@ -43,10 +43,10 @@ class Question:
 def main() -> None:
     """Read the question from the command line and print the answer."""
     question = msgspec.json.decode(sys.argv[1], type=Question)
-    print(json.dumps(calibrate(question)), flush=True)
+    print(json.dumps(step_time(question)), flush=True)
 
 
-def calibrate(question: Question) -> dict[str, object]:
+def step_time(question: Question) -> dict[str, object]:
     """Train on noise for a few steps.
 
     Returns
