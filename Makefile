@@ -7,16 +7,22 @@
 # make run      the dashboard
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
+# make mutants  small changes to the code, one at a time: how many do the tests notice? An hour, in copies; not in CI
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
 # TESTS="tests/evaluation"       runs only these instead of all
 # WORKERS=1                      so many tests side by side; without it one a core, four at most
+# MODULES="lesions measures"     mutates only these of the modules in pyproject.toml; JOBS=1 spares the other cores
+# SAMPLE=40                      makes only so many changes in each module, the same ones every time
 
 PYTHON ?= python3
 TESTS ?=
 WORKERS ?= logical
+MODULES ?=
+JOBS ?=
+SAMPLE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -27,7 +33,7 @@ COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --co
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help test check lint format run bench clean browser docs screenshots
+.PHONY: help test check lint format run bench mutants clean browser docs screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -73,6 +79,9 @@ run: $(VENV)/run
 bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
+mutants: $(VENV)/dev
+	$(BIN)/python tests/mutants.py $(if $(JOBS),--jobs $(JOBS)) $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)
+
 # The three files below are stamps: they stand for an environment that holds what the requirements name.
 $(VENV)/run: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -91,5 +100,5 @@ $(VENV)/docs: $(VENV)/run requirements-docs.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) site build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 import filelock
 import pytest
+from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
     from covseg_core.data.library.datasets import Dataset
     from covseg_core.runs import Run
+
+# For `make mutants`: one example that fails is enough, however large, and it is the same every time.
+settings.register_profile("mutants", phases=(Phase.explicit, Phase.generate), derandomize=True)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.pop("COLUMNS", None)  # of the terminal, or of pytest-xdist: tables would be folded elsewhere

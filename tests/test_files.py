@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from covseg_core import files
 from covseg_core.errors import CovsegError, SettingError
 from covseg_core.files import (
     atomic_path,
+    cached_json,
     cached_sha256,
     read_json,
     safe_name,
@@ -70,6 +72,49 @@ def test_what_is_no_json_says_which_file(tmp_path: Path):
         read_json(tmp_path / "a.json", dict)
 
 
+@dataclass(frozen=True)
+class Share:
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.value > 1:
+            raise SettingError("share", f"{self.value:g}", "at most 1")
+
+
+def test_values_that_do_not_fit_say_which_file_and_which_value(tmp_path: Path):
+    """Whoever edits a run's config.json by hand must learn what to mend."""
+    file = tmp_path / "config.json"
+    file.write_text('{"value": 0.5}')
+    assert read_json(file, Share) == Share(0.5)
+    file.write_text('{"value": 2}')
+    with pytest.raises(CovsegError, match=r"/config\.json: share: 2; expected at most 1$"):
+        read_json(file, Share)
+    file.write_text('{"value": "much"}')
+    with pytest.raises(CovsegError, match=r"/config\.json: .*`float`.*`str`.*\$\.value.*; expected JSON of Share$"):
+        read_json(file, Share)
+
+
+def test_json_can_be_read_and_compared_by_people(tmp_path: Path):
+    """Runs are compared line by line, with `diff` or in a repository: a line for each value, and one at the end."""
+    write_json(tmp_path / "a.json", {"a": 1, "b": {"c": math.inf}})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": 1,\n  "b": {\n    "c": null\n  }\n}\n'
+
+
+def test_what_json_cannot_hold_is_a_bug_and_writes_nothing(tmp_path: Path):
+    with pytest.raises(TypeError, match="cannot write set_iterator as JSON"):
+        write_json(tmp_path / "a.json", {"a": iter({1})})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_name_is_repeated_with_what_may_be_in_it() -> None:
+    """A user who may not use an umlaut is told so, not only that something is wrong."""
+    with pytest.raises(SettingError) as caught:
+        safe_name("stra\u00dfe", "run")
+    assert str(caught.value) == (
+        "run: 'stra\u00dfe'; expected 1 to 100 of the characters A-Z a-z 0-9 . _ -, first a letter or digit"
+    )
+
+
 def test_sha256_of_a_known_text(tmp_path: Path):
     (tmp_path / "abc").write_text("abc")
     assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -87,6 +132,20 @@ def test_a_file_is_read_again_only_once_it_has_changed(tmp_path: Path, monkeypat
     assert asked == []
     write_bytes(path, b"WEIGHTS")  # as long as before, as models of one network are
     assert cached_sha256(path) == "other"
+
+
+def test_json_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
+    """The Monitor page asks for the configuration of every run, again and again, and must see an edited one."""
+    path = tmp_path / "config.json"
+    with pytest.raises(CovsegError, match="no such file"):
+        cached_json(path, Share)
+    write_json(path, Share(0.5))
+    first = cached_json(path, Share)
+    assert first == Share(0.5)
+    assert cached_json(path, dict) == {"value": 0.5}, "as another kind it is another value"
+    assert cached_json(path, Share) is first
+    write_json(path, Share(0.7))
+    assert cached_json(path, Share) == Share(0.7)
 
 
 def test_a_file_with_the_time_of_another_is_not_taken_for_it(tmp_path: Path) -> None:

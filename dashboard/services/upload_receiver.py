@@ -42,7 +42,7 @@ _LONGEST = 200
 _PIECE = 2**20
 
 
-class Sent(Protocol):
+class UploadedFile(Protocol):
     """A file as `st.file_uploader` hands it over."""
 
     name: str
@@ -58,7 +58,7 @@ def uploads_root() -> Path:
     return data_root() / "uploads"
 
 
-def find(file: Sent) -> Path | None:
+def find(file: UploadedFile) -> Path | None:
     """Where the content of an uploaded file was put; None if the file itself holds it.
 
     Raises
@@ -77,7 +77,7 @@ def find(file: Sent) -> Path | None:
     return path
 
 
-def forget(file: Sent) -> None:
+def forget(file: UploadedFile) -> None:
     """Remove the content of an uploaded file from disk, if it is there."""
     try:
         path = find(file)

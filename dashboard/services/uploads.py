@@ -25,7 +25,7 @@ from covseg_core.files import safe_name
 from covseg_core.paths import data_root
 from covseg_core.progress import Progress
 from dashboard.services import upload_receiver
-from dashboard.services.upload_receiver import ROOM, Sent, uploads_root
+from dashboard.services.upload_receiver import ROOM, UploadedFile, uploads_root
 
 TYPES = ["nii", "gz", "zip"]
 """File name endings that the browser offers; `gz` stands for `nii.gz`."""
@@ -57,7 +57,7 @@ class Upload:
 
     @property
     def sources(self) -> list[Path]:
-        """What `import_dataset` is to look at: zips, folders that were uploaded as such, and single files."""
+        """What `import_dataset` is to look at: zips, folders that were uploaded whole, and single files."""
         top = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         zips = [path for path in self.files if path.suffix.lower() == ".zip"]
         folders = [path for path in top if path.is_dir() and any(is_nifti(file) for file in path.rglob("*"))]
@@ -86,7 +86,7 @@ class Upload:
         inside = path.relative_to(self.folder)
         return inside if len(inside.parts) > 1 else PurePath(self.folder.name, inside)
 
-    def add(self, sent: Sequence[Sent]) -> None:
+    def add(self, uploaded: Sequence[UploadedFile]) -> None:
         """Take files over from the browser; all or none.
 
         Raises
@@ -95,24 +95,24 @@ class Upload:
         """
         written: list[Path] = []
         try:
-            targets = self._targets(sent)
-            for file in sent:
+            targets = self._targets(uploaded)
+            for file in uploaded:
                 upload_receiver.find(file)
-            check_room(sum(file.size for file in sent))
-            for file, target in zip(sent, targets, strict=True):
+            check_room(sum(file.size for file in uploaded))
+            for file, target in zip(uploaded, targets, strict=True):
                 written.append(target)
                 _take(file, target)
         except BaseException as error:
             for path in written:
                 path.unlink(missing_ok=True)
-            for file in sent:
+            for file in uploaded:
                 upload_receiver.forget(file)
             if isinstance(error, OSError):
                 raise DatasetError(error.filename or "upload", error.strerror or str(error), "room on disk") from None
             raise
 
-    def _targets(self, sent: Sequence[Sent]) -> list[Path]:
-        targets = [self.folder / _inside(file.name) for file in sent]
+    def _targets(self, uploaded: Sequence[UploadedFile]) -> list[Path]:
+        targets = [self.folder / _inside(file.name) for file in uploaded]
         for number, target in enumerate(targets):
             if target.exists() or target in targets[:number]:
                 wanted = "each name once; files of one name in several folders: upload the folder that holds them"
@@ -174,7 +174,7 @@ def find_upload(id: str | None) -> Upload | None:
 
 
 def free_name(upload: Upload) -> str:
-    """A name for the dataset: that of the folder or zip that was sent, with a number if it is taken."""
+    """A name for the dataset: that of the folder or zip that was uploaded, with a number if it is taken."""
     sources = upload.sources
     stem = sources[0].name.partition(".")[0] if len(sources) == 1 and not is_nifti(sources[0]) else "my-scans"
     name = re.sub("[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:60] or "my-scans"
@@ -229,7 +229,7 @@ def _counted(count: int, word: str) -> str:
 
 
 def _inside(name: str) -> PurePosixPath:
-    """A sent name as a relative path that stays where it is put.
+    """An uploaded name as a relative path that stays where it is put.
 
     >>> str(_inside("ct20/case 1/ct.nii.gz")), str(_inside("C:\\\\scans\\\\ct.nii"))
     ('ct20/case 1/ct.nii.gz', 'scans/ct.nii')
@@ -243,7 +243,7 @@ def _inside(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def _take(file: Sent, target: Path) -> None:
+def _take(file: UploadedFile, target: Path) -> None:
     """One file to its place: moved if the server has put it on disk already, else copied piece by piece."""
     target.parent.mkdir(parents=True, exist_ok=True)
     received = upload_receiver.find(file)

@@ -18,7 +18,9 @@ from covseg_core.config import METRICS
 from covseg_core.errors import SettingError
 from covseg_core.evaluation.measures import (
     MEASURES,
+    TOLERANCE,
     Counts,
+    bounding_box,
     count,
     diagonal,
     overlap,
@@ -63,6 +65,7 @@ def brute_distances(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[fl
         ([[1, 1], [0, 0]], {"accuracy": 1, "iou": 1, "dice": 1, "mean_iou": 1, "sensitivity": 1, "precision": 1}),
         ([[1, 0], [0, 0]], {"accuracy": 0.75, "iou": 1 / 2, "dice": 2 / 3, "mean_iou": (1 / 2 + 2 / 3) / 2}),
         ([[1, 0], [1, 0]], {"accuracy": 0.5, "iou": 1 / 3, "dice": 0.5, "sensitivity": 0.5, "specificity": 0.5}),
+        ([[0, 1], [0, 1]], {"accuracy": 0.5, "mean_iou": 1 / 3, "specificity": 0.5, "precision": 0.5}),
         ([[1, 1], [1, 1]], {"accuracy": 0.5, "iou": 0.5, "dice": 2 / 3, "precision": 0.5, "specificity": 0}),
         ([[0, 0], [1, 1]], {"accuracy": 0, "iou": 0, "dice": 0, "mean_iou": 0, "sensitivity": 0, "precision": 0}),
         ([[0, 0], [0, 0]], {"accuracy": 0.5, "iou": 0, "dice": 0, "mean_iou": 0.25, "precision": 0, "specificity": 1}),
@@ -114,7 +117,7 @@ def test_only_two_empty_masks_depend_on_the_policy() -> None:
         for name in ("iou", "dice", "precision"):
             assert missed[name] == invented[name] == 0, "an error is never left out of a mean"
         assert missed["sensitivity"] == 0
-    with pytest.raises(SettingError):
+    with pytest.raises(SettingError, match=r"^policy: 'zero'; expected nan or one$"):
         overlap(empty, "zero")  # type: ignore[arg-type]
 
 
@@ -179,6 +182,49 @@ def test_distance_of_exactly_the_tolerance_counts_as_near() -> None:
     truth, prediction = np.zeros((2, 1, 40), bool)
     truth[0, 0] = prediction[0, 30] = True
     assert surface_measures(truth, prediction, (1.0, 0.1))["nsd"] == 1, "30 times 0.1 mm is 3 mm"
+
+
+@pytest.mark.parametrize(
+    ("millimetres", "near"), [(2.9, True), (3.0, True), (3.0001, False), (3.1, False), (6.0, False)]
+)
+def test_beyond_the_tolerance_is_far_however_little(millimetres: float, near: bool) -> None:
+    """The allowance is for the last binary digit, not for a rim of voxels: that would flatter every model alike."""
+    truth, prediction = np.zeros((2, 1, 40), bool)
+    truth[0, 0] = prediction[0, 30] = True
+    assert surface_measures(truth, prediction, (1.0, millimetres / 30))["nsd"] == near
+    assert MEASURES["nsd"].label == f"NSD (tolerance {TOLERANCE:g})", "the tables say which tolerance it is"
+
+
+def test_hd95_worked_by_hand() -> None:
+    """21 voxels in a row, and in the prediction the last two 8 and 10 voxels off: 5 % of 21 is the last one."""
+    truth, prediction = np.zeros((2, 21, 20), bool)
+    truth[:, 0] = True
+    prediction[:19, 0] = True
+    prediction[19, 8] = prediction[20, 10] = True
+    # from the prediction: 19 zeros, 8, 10, of which number 0.95 * 20 = 19 counting from 0. From the truth: 0, ..., 1, 2
+    assert surface_measures(truth, prediction, (1.0, 1.0))["hd95"] == pytest.approx(8)
+    assert surface_measures(prediction, truth, (1.0, 1.0))["hd95"] == pytest.approx(8), "the larger, whichever way"
+
+
+def test_the_box_around_a_mask_holds_its_outermost_voxels() -> None:
+    """A row less, and every surface and every picture would be cut."""
+    mask = np.zeros((5, 6, 7), bool)
+    mask[1, 2, 6] = mask[3, 5, 4] = True
+    assert bounding_box(mask) == (slice(1, 4), slice(2, 6), slice(4, 7))
+    assert bounding_box(np.ones((1, 2), np.uint8)) == (slice(0, 1), slice(0, 2))
+
+
+def test_sizes_of_both_masks_follow_from_the_counts() -> None:
+    counts = Counts(tp=1, fp=2, fn=4, tn=8)
+    assert (counts.truth, counts.predicted) == (5, 3)
+
+
+def test_masks_of_numbers_are_masks() -> None:
+    """Labels 1, 2 and 255 in a file are foreground alike, and a mask of uint8 is measured like one of bool."""
+    truth, prediction = np.array([[2, 255, 0, 0]]), np.array([[1, 0, 4, 0]], np.uint8)
+    assert count(truth, prediction) == Counts(tp=1, fp=1, fn=1, tn=1)
+    # 1, 1 pixel apart; 0 and 1: the first of both masks lie on each other, of the others each is next to the first
+    assert surface_measures(truth, prediction, (1.0, 2.0), tolerance=1.0) == {"hd95": pytest.approx(1.9), "nsd": 0.5}
 
 
 def test_empty_masks_cost_the_diagonal_unless_both_are() -> None:

@@ -340,10 +340,14 @@ def test_many_models_and_warnings_do_not_run_off_the_page(tmp_path: Path, scan: 
     assert len(re.findall(r"[Ww]arning \d+", page)) == MAX_LINES
 
 
-def test_markup_in_a_warning_is_text(scan: Path, runs: Callable[..., Run]) -> None:
+def test_markup_in_a_warning_or_a_name_is_text(scan: Path, runs: Callable[..., Run]) -> None:
     prediction = predict(scan, [runs()])
-    report = dataclasses.replace(prediction.report, warnings=("<script>alert(1)</script>",))
-    assert b"<script" not in make_sheet(report, prediction.scan.voxels, prediction.mask, None)
+    markup = "<script>alert(1)</script>"
+    models = tuple(dataclasses.replace(model, run=markup) for model in prediction.report.models)
+    report = dataclasses.replace(prediction.report, warnings=(markup,), models=models, vote=markup, notice=markup)
+    page = make_sheet(report, prediction.scan.voxels, prediction.mask, None)
+    assert b"<script" not in page
+    assert Text(page).text.count("<script>alert(1)</script>") == 4  # in the table, the warnings, the origin, the footer
 
 
 def test_the_slices_shown_are_the_largest_and_others_far_from_it() -> None:

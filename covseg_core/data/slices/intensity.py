@@ -22,8 +22,8 @@ _SAMPLES = 500_000
 def detect_scale(voxels: np.ndarray, path: str | os.PathLike[str] = "scan") -> Scale:
     """Whether a scan is in Hounsfield units or already windowed to 0..255.
 
-    HU: more than 1 % of the voxels, padding aside, lie well below -200 (lung, air), or the lowest value does and the
-    rest does not look like a windowed image. 0-255: no value outside, and something brighter than 100.
+    HU: the lowest value lies well below -200 (lung, air, padding), and the rest does not look like a windowed image.
+    0-255: no value outside, and something brighter than 100.
 
     Parameters
     ----------
@@ -39,10 +39,8 @@ def detect_scale(voxels: np.ndarray, path: str | os.PathLike[str] = "scan") -> S
     if low >= -0.5 and 100 < high <= 255.5:
         return "0-255"
     content = sample[sample > low]
-    if low < -200 and content.size:
-        windowed = content.min() >= 0 and 200 <= content.max() <= 255
-        if np.mean(content < -200) > 0.01 or not windowed:
-            return "HU"
+    if low < -200 and content.size and not (content.min() >= 0 and 200 <= content.max() <= 255):
+        return "HU"
     found = f"values from {low:g} to {high:g}"
     if low >= 0 and 1000 < high <= 5120:
         found += ", perhaps HU + 1024"

@@ -1,7 +1,7 @@
 """Connected parts of a mask: how many lesions there are, and which are too small to count.
 
-Voxels belong together if they touch at a face, an edge or a corner (26 neighbours). Only one plane at a time is
-numbered, so a scan of 600 slices costs a few MB rather than four bytes a voxel.
+Voxels belong together if they touch at a face, an edge or a corner (26 neighbours). Only the box around the mask
+is numbered, one plane at a time, so a scan of 600 slices costs a few MB rather than four bytes a voxel.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ class Components:
     """
 
     def __init__(self, mask: np.ndarray) -> None:
-        self._mask = mask
-        self._offsets = np.zeros(len(mask), np.int64)
-        """Pieces on the planes below each plane."""
+        self._shape = mask.shape
+        hits = (np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1)))
+        self._box = tuple(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0) for hit in hits)
+        self._mask = mask[self._box]
+        self._offsets = np.zeros(len(self._mask), np.int64)
+        """Pieces on the planes below each plane of the box."""
         areas, pairs, pieces = [], [], 0
         below: np.ndarray | None = None
-        for z in range(len(mask)):
+        for z in range(len(self._mask)):
             self._offsets[z] = pieces
             number, plane, stats, _ = cv2.connectedComponentsWithStats(self._pixels(z), connectivity=8)
             areas.append(stats[1:, cv2.CC_STAT_AREA])
@@ -45,12 +48,16 @@ class Components:
         """(n,) int64: voxels of each part."""
 
     def plane(self, z: int | np.integer) -> np.ndarray:
-        """(Y, X) int: the number of the part that each voxel is in; 0 is background."""
-        number, pieces = cv2.connectedComponents(self._pixels(z), connectivity=8)
-        start = self._offsets[z]
-        table = np.zeros(number, np.int32)
-        table[1:] = self._part_of[start : start + number - 1] + 1
-        return table[pieces]
+        """(Y, X) int32: the number of the part that each voxel is in; 0 is background."""
+        plane, (planes, rows, columns) = np.zeros(self._shape[1:], np.int32), self._box
+        if planes.start <= z < planes.stop:
+            z = z - planes.start
+            number, pieces = cv2.connectedComponents(self._pixels(z), connectivity=8)
+            start = self._offsets[z]
+            table = np.zeros(number, np.int32)
+            table[1:] = self._part_of[start : start + number - 1] + 1
+            plane[rows, columns] = table[pieces]
+        return plane
 
     def _pixels(self, z: int | np.integer) -> np.ndarray:
         return np.ascontiguousarray(self._mask[z], np.uint8)

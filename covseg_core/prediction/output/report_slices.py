@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,8 +15,23 @@ _BARS = (200, 100, 50, 20, 10)
 """Lengths of the scale bar [mm]: the longest below a third of the picture's width."""
 
 
-def make_slice(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.ndarray | None, z: int) -> str:
-    """HTML of slice z, in radiological view: a figure with its caption.
+@dataclass(frozen=True)
+class SlicePicture:
+    """A slice as the page shows it."""
+
+    z: int
+    jpeg: str
+    """The picture, in base64."""
+    size: str
+    """Of the mask on it, with its unit."""
+    bar_mm: int | None
+    """Length of the scale bar; None without one."""
+    bar_percent: float
+    """The same, of the picture's width."""
+
+
+def draw_slice(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.ndarray | None, z: int) -> SlicePicture:
+    """Slice z, in radiological view.
 
     Parameters
     ----------
@@ -27,19 +43,14 @@ def make_slice(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.n
     if sides is not None:
         _outline(picture, sides[z] > 0, spacing, TRUE_POSITIVE)
     _outline(picture, mask[z] > 0, spacing, PREDICTED)
-    image = base64.b64encode(encode(picture)).decode()
+    jpeg = base64.b64encode(encode(picture)).decode()
     area = int(np.count_nonzero(mask[z]))
-    known = report.scan.voxel_ml is not None
-    pixel = spacing[0] * spacing[1] / 100
-    size = f"{area * pixel:.1f} cm&sup2;" if known else f"{area:,} pixels"
-    caption = f"Slice {z + 1} of {len(mask)}, {size} {'infected' if report.target == 'infection' else 'lung'}"
-    marks = "<span class=right>R</span><span class=left>L</span><span class=front>A</span>"
-    if known:
-        marks += _bar(mask.shape[2] * spacing[1])
-    return (
-        f'<figure><div class=picture><img alt="{caption}" src="data:image/jpeg;base64,{image}">{marks}</div>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    if report.scan.voxel_ml is None:
+        return SlicePicture(z, jpeg, f"{area:,} pixels", None, 0.0)
+    width = mask.shape[2] * spacing[1]
+    bar = next((length for length in _BARS if length <= width / 3), None)
+    size = f"{area * spacing[0] * spacing[1] / 100:.1f} cm\u00b2"
+    return SlicePicture(z, jpeg, size, bar, 100 * (bar or 0) / width)
 
 
 def _outline(picture: np.ndarray, mask: np.ndarray, spacing: tuple[float, float], colour: tuple[int, int, int]) -> None:
@@ -48,11 +59,3 @@ def _outline(picture: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]
     fitted = np.ascontiguousarray(fit_mask(mask[::-1, ::-1], spacing)).astype(np.uint8)
     contours, _ = cv2.findContours(fitted, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, colour, max(1, round(max(picture.shape) / 256)))
-
-
-def _bar(width: float) -> str:
-    """A scale bar for a picture that is so wide [mm]."""
-    fitting = [length for length in _BARS if length <= width / 3]
-    if not fitting:
-        return ""
-    return f"<span class=bar style='width:{100 * fitting[0] / width:.2f}%'>{fitting[0]} mm</span>"

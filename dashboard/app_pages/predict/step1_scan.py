@@ -59,9 +59,9 @@ def _choose() -> None:
 
 
 def _upload(folder: bool) -> bool:
-    """Whether something was sent."""
+    """Whether something was uploaded."""
     number = st.session_state.get("uploads", 0)
-    sent = st.file_uploader(
+    uploaded = st.file_uploader(
         "Folder of DICOM slices" if folder else "Chest CT: NIfTI, DICOM slices or their zip",
         accept_multiple_files="directory" if folder else True,
         key=f"upload-{number}",
@@ -71,11 +71,11 @@ def _upload(folder: bool) -> bool:
         "The scan stays on the computer that runs this dashboard. It is removed after an hour, or when you open "
         "another scan."
     )
-    if not sent:
+    if not uploaded:
         return False
     st.session_state.uploads = number + 1  # a new widget, so that Streamlit lets go of the files
     with st.spinner("Taking the files over"):
-        space = workspace.take_upload(sent)
+        space = workspace.take_upload(uploaded)
     _settle(space)
     return True
 

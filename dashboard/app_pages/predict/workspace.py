@@ -33,7 +33,7 @@ from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.runs.operating_point import Thresholds
 from dashboard.services import tasks, uploads
-from dashboard.services.upload_receiver import Sent
+from dashboard.services.upload_receiver import UploadedFile
 
 KEPT_SECONDS = 3600.0
 """How long a workspace is kept after somebody has last looked at it."""
@@ -149,15 +149,15 @@ def workspaces_root() -> Path:
     return data_root() / "predictions"
 
 
-def take_upload(sent: Sequence[Sent]) -> Workspace:
+def take_upload(uploaded: Sequence[UploadedFile]) -> Workspace:
     """A workspace of files from the browser; raises `CovsegError` if there is no room for them, or nothing in them."""
     upload = uploads.new_upload()
     try:
-        upload.add(sent)
-        space = Workspace(_called(sent), Path())
+        upload.add(uploaded)
+        space = Workspace(_called(uploaded), Path())
         space.folder.mkdir(parents=True)
         space.file = space.folder / "scan"
-        os.replace(upload.files[0] if len(sent) == 1 else upload.folder, space.file)
+        os.replace(upload.files[0] if len(uploaded) == 1 else upload.folder, space.file)
     finally:
         upload.discard()
     return _workspaces().add(space)
@@ -176,12 +176,12 @@ def find(id: str | None) -> Workspace | None:
     return _workspaces().find(id)
 
 
-def _called(sent: Sequence[Sent]) -> str:
+def _called(uploaded: Sequence[UploadedFile]) -> str:
     """One file by its name, several by their folder's, or by their number."""
-    if len(sent) == 1:
-        return PurePosixPath(sent[0].name).name
-    tops = {PurePosixPath(file.name).parts[0] if "/" in file.name else "" for file in sent}
-    return tops.pop() if len(tops) == 1 and "" not in tops else f"{len(sent)} files"
+    if len(uploaded) == 1:
+        return PurePosixPath(uploaded[0].name).name
+    tops = {PurePosixPath(file.name).parts[0] if "/" in file.name else "" for file in uploaded}
+    return tops.pop() if len(tops) == 1 and "" not in tops else f"{len(uploaded)} files"
 
 
 class _Workspaces:

@@ -126,24 +126,24 @@ def show_upload() -> None:
             "`scan_012.nii.gz` and `mask_012.nii.gz`."
         )
     kind = st.segmented_control("What to upload", ["A folder", "Files or zips"], default="A folder", required=True)
-    sent = st.file_uploader(
+    uploaded = st.file_uploader(
         "Scans and masks" if upload is None else "More scans and masks",
         type=uploads.TYPES,
         accept_multiple_files="directory" if kind == "A folder" else True,
         key=f"sent-{st.session_state.setdefault('sent', 0)}",
         help="Up to 2 GB a file. They go to the disk of the computer that covseg runs on, and nowhere else.",
     )
-    if sent:
-        _take(sent, upload)
+    if uploaded:
+        _take(uploaded, upload)
     if upload is not None:
         show_received(upload)
 
 
-def _take(sent: Sequence[uploads.Sent], upload: Upload | None) -> None:
-    """Move what was sent to disk, and start with an empty widget, so that Streamlit forgets it."""
+def _take(uploaded: Sequence[uploads.UploadedFile], upload: Upload | None) -> None:
+    """Move what was uploaded to disk, and start with an empty widget, so that Streamlit forgets it."""
     upload = upload or uploads.new_upload()
     try:
-        upload.add(sent)
+        upload.add(uploaded)
         st.session_state.upload = upload.id
     except CovsegError as error:
         st.session_state.trouble = str(error)

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from covseg_core.data.library import datasets, importing
 from covseg_core.errors import DatasetError
+from dashboard.components import task_progress
 from dashboard.services import tasks
 
 
@@ -139,12 +140,12 @@ def test_ended_tasks_are_forgotten_and_running_ones_are_not(monkeypatch: pytest.
 
 def test_progress_in_words() -> None:
     task = tasks.Task("import", "Importing ct20", done=3, total=12, started=time.monotonic() - 30)
-    assert tasks.progress_text(task, "cases") == "Importing ct20: 3 of 12 cases, about 2 min left"
+    assert task_progress.progress_text(task, "cases") == "Importing ct20: 3 of 12 cases, about 2 min left"
     task = tasks.Task("download", "Downloading", unit="bytes", done=5_000_000, total=20_000_000)
-    assert tasks.progress_text(task) == "Downloading: 5 of 20 MB"
-    assert tasks.progress_text(tasks.Task("import", "Importing")) == "Importing", "no number nobody knows"
+    assert task_progress.progress_text(task) == "Downloading: 5 of 20 MB"
+    assert task_progress.progress_text(tasks.Task("import", "Importing")) == "Importing", "no number nobody knows"
     task.cancel()
-    assert tasks.progress_text(task) == "Downloading: cancelling"
+    assert task_progress.progress_text(task) == "Downloading: cancelling"
 
 
 def test_a_new_phase_counts_anew() -> None:

@@ -151,6 +151,109 @@ def test_ids_stay_different_where_letters_are_lost_or_cut() -> None:
     assert case_id(PurePath("a" * 200 + "1.nii")) != case_id(PurePath("a" * 200 + "2.nii"))
 
 
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("coronacases_1.nii", "coronacases_001"),
+        ("Coronacases_ORG_case7.NII", "coronacases_007"),
+        ("coronacases_1234.nii.gz", "coronacases_1234"),
+        ("radiopaedia_org-7_85703_0.nii", "radiopaedia_7_85703_0"),
+        ("imagesTs/x_0000.nii", "x"),
+        ("IMAGES/x_0000.nii", "x"),
+        ("labelsTr/x_0000.nii", "x_0000"),  # nnU-Net numbers channels of images only: this is a name
+        ("x_0000_0000/x.nii", "x"),
+        ("ct_mask-3_im.nii", "3"),
+        ("case_mask_7.nii", "case_mask_7"),  # words in the middle belong to the name
+        ("ward 3/p ct 1/ct.nii", "p_ct_1"),
+        ("ward 3/scans/ct.nii", "ward_3"),
+        ("x/-_a.b_-.nii", "a.b"),
+        ("a(1)  [2].nii", "a_1_2"),
+        ("a" * 80 + ".nii", "a" * 80),
+        ("a" * 81 + ".nii", "a" * 80 + "-8c48280d"),
+        ("M\u00fcller.nii", "Muller"),
+        ("\u60a3\u80051.nii", "1-3a3bf138"),
+        ("\u60a3\u8005.nii", "case-9db4a3b3"),
+    ],
+)
+def test_ids_by_name(name: str, id: str) -> None:
+    """Ids are folders and keys: data that are imported again after an update must get the ids that they had."""
+    assert case_id(PurePath("in", name)) == id
+
+
+def test_a_case_is_called_as_its_scan_is() -> None:
+    """A user looks for the name of the scan, not for a mask's way to write it."""
+    for scan, mask in (("scans/Case7.nii", "masks/CASE7.nii"), ("ct/case7.nii", "a_mask/CASE7.nii")):
+        [group] = paired(scan, mask)
+        assert group.id == PurePath(scan).stem
+        assert names(group) == (scan, mask, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("mask/ct/1.nii", "scan"),
+        ("ct/mask/1.nii", "infection"),  # the nearest folder says what it is
+        ("mask/1_ct.nii", "scan"),  # and the name itself before any folder
+        ("lung_mask/infection/1.nii", "infection"),
+        ("x/lung_infection_1.nii", "both"),
+        ("x/1_lungmask_lesions.nii", "both"),
+        ("lungs_seg/1.nii", "lung"),
+        ("LUNG_MASKS/1.nii", "lung"),
+        ("x/Covid-19-CT-Seg_20cases (1)/coronacases_001.nii", "scan"),
+        ("x/1.nii", "scan"),
+    ],
+)
+def test_roles_by_name(name: str, role: str) -> None:
+    assert role_of(PurePath("in", name)) == role
+
+
+def test_a_separate_mask_comes_before_the_one_of_both() -> None:
+    """Labels 1 and 2 of the combined mask are lungs: taken for an infection mask, it would be ten times too large."""
+    both, infection, lung = "both/lung_and_infection_1.nii", "infection/1.nii", "lung_mask/1.nii"
+    [group] = paired("ct/1.nii", both, infection)
+    assert names(group) == ("ct/1.nii", infection, both) and group.labels is None
+    [group] = paired("ct/1.nii", both, lung)
+    assert names(group) == ("ct/1.nii", both, lung) and group.labels == (3,)
+    [group] = paired("ct/1.nii", infection)
+    assert group.labels is None
+
+
+def test_errors_say_what_was_expected() -> None:
+    with pytest.raises(PairingError) as caught:
+        paired("ct/1.nii", "masks/2.nii", "masks/3.nii")
+    assert str(caught.value) == "masks/2.nii: one of 2 masks without a scan; expected a scan with the id 2"
+    with pytest.raises(PairingError) as caught:
+        paired("a/1.nii", "b/1.nii")
+    assert str(caught.value) == "b/1.nii: second scan with the id 1, after a/1.nii; expected one for each id"
+    with pytest.raises(PairingError) as caught:
+        paired("ct/1.nii", "a/1_mask.nii", "b/1_mask.nii")
+    assert str(caught.value).startswith("b/1_mask.nii: second mask of its kind with the id 1, after a/1_mask.nii;")
+    with pytest.raises(PairingError) as caught:
+        case_id(PurePath("scans", "ct.nii"))
+    assert str(caught.value) == "scans/ct.nii: a name without an id; expected <case>/ct.nii.gz or <case>.nii.gz"
+
+
+def test_whom_a_scan_is_of_is_told_by_a_whole_id_only() -> None:
+    """Half an id is somebody else's: two people taken for one would only cost data, one for two leaks."""
+    assert patient_of("radiopaedia_29_86490") == "radiopaedia_29_86490"
+    assert patient_of("my_radiopaedia_29_86490_1") == "my_radiopaedia_29_86490_1"
+    assert patient_of("radiopaedia_29_86490_1-dcm") == "radiopaedia_29"
+
+
+def test_a_case_knows_its_patient() -> None:
+    """By this the split keeps a person's scans together."""
+    groups = paired("ct/radiopaedia_29_86490_1.nii", "ct/radiopaedia_29_86491_1.nii", "ct/coronacases_001.nii")
+    assert [group.patient for group in groups] == ["coronacases_001", "radiopaedia_29", "radiopaedia_29"]
+
+
+def test_both_stacks_of_the_challenge_are_stacked() -> None:
+    assert [group.stacked for group in paired("m/val_im.nii.gz", "m/TR_im.nii.gz", "m/tr1_im.nii.gz")] == [
+        True,
+        False,
+        True,
+    ]
+
+
 TEXT = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=60)
 
 

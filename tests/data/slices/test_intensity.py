@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from covseg_core.data.reading.volumes import load_scan
-from covseg_core.data.slices.intensity import Scale, detect_scale, to_uint8
-from covseg_core.errors import ScanError
+from covseg_core.data.slices.intensity import Scale, _sample, detect_scale, to_uint8
+from covseg_core.errors import ScanError, UnknownScale
 
 
 def chest(kind: type = np.int16, padding: int | None = None) -> np.ndarray:
@@ -68,6 +68,96 @@ def test_other_scales_are_refused_with_the_way_out(volume: np.ndarray, found: st
         detect_scale(volume, "ct.nii")
 
 
+def between(low: float, high: float, padding: float | None = None) -> np.ndarray:
+    """A volume with values evenly from low to high, a tenth of it padding."""
+    volume = np.linspace(low, high, 8 * 10 * 10, dtype=np.float32).reshape(8, 10, 10)
+    if padding is not None:
+        volume[:, 0] = padding
+        volume[0, 1, 0] = low
+    return volume
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale"),
+    [
+        (-0.5, 255.5, "0-255"),  # interpolation between stored values goes half a grey level beyond
+        (-0.6, 255.0, None),
+        (0.0, 255.75, None),
+        (0.0, 100.5, "0-255"),  # dark, but brighter than any mask
+        (0.0, 100.0, None),
+        (0.0, 2.0, None),  # a mask of two lungs
+        (-201.0, 240.0, "HU"),
+        (-200.0, 240.0, None),  # a window of soft tissue shows no lung
+        (100.0, 600.0, None),
+    ],
+)
+def test_the_bounds_of_both_scales(low: float, high: float, scale: Scale | None) -> None:
+    """One grey level further, and a scan that is neither would go to the network as if it were."""
+    volume = between(low, high)
+    if scale:
+        assert detect_scale(volume) == scale
+    else:
+        with pytest.raises(UnknownScale):
+            detect_scale(volume)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale"),
+    [
+        (0.0, 255.0, None),  # windowed, and then padded by somebody: windowing it again would make it all alike
+        (0.0, 200.0, None),
+        (0.0, 199.0, "HU"),
+        (0.0, 256.0, "HU"),
+        (-1.0, 255.0, "HU"),
+        (-150.0, 250.0, "HU"),  # a body without lungs, cut out
+    ],
+)
+def test_what_is_padded_is_told_by_the_rest(low: float, high: float, scale: Scale | None) -> None:
+    volume = between(low, high, padding=-1024)
+    if scale:
+        assert detect_scale(volume) == scale
+    else:
+        with pytest.raises(UnknownScale):
+            detect_scale(volume)
+
+
+@pytest.mark.parametrize("value", [-1000, 0, 40])
+def test_a_volume_of_one_value_has_no_scale(value: int) -> None:
+    with pytest.raises(UnknownScale, match=f"^scan: values from {value} to {value};"):
+        detect_scale(np.full((4, 5, 6), value, np.int16))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "hinted"),
+    [(0, 1001, True), (0, 5120, True), (0, 1000, False), (0, 5121, False), (-1, 2000, False), (1, 2000, True)],
+)
+def test_unsigned_hounsfield_units_are_guessed_at(low: float, high: float, hinted: bool) -> None:
+    """Air 0 and bone up to 4096 + 1024: the user learns what to subtract, and is not misled where it is not that."""
+    with pytest.raises(UnknownScale) as caught:
+        detect_scale(between(low, high))
+    assert ("perhaps HU + 1024" in str(caught.value)) == hinted
+
+
+@pytest.mark.parametrize(
+    ("shape", "slices", "step"),
+    [
+        ((600, 512, 512), 7, 7),  # 157 million voxels are 315 times as many as are looked at: the cube of 6.8
+        ((40, 512, 512), 3, 3),
+        ((17, 512, 512), 2, 2),
+        ((15, 512, 512), 1, 2),  # of few slices all: the lungs may be in one of them
+        ((1, 2048, 2048), 1, 2),
+        ((8, 64, 64), 1, 1),
+    ],
+)
+def test_a_sample_is_taken_evenly_from_the_whole_scan(shape: tuple[int, ...], slices: int, step: int) -> None:
+    """A sample of the first slices alone would show shoulders and no lung; all voxels would take seconds."""
+    for axis, every in enumerate((slices, step, step)):
+        places = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(3)])
+        sample = _sample(np.broadcast_to(places, shape))
+        assert np.unique(sample).tolist() == list(range(0, shape[axis], every))
+    assert sample.shape == (len(range(0, shape[0], slices)) * len(range(0, shape[1], step)) ** 2,)
+
+
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.float32])
 @pytest.mark.parametrize("window", [(-1250.0, 250.0), (-1000.0, 400.5)])
 def test_windowing_equals_its_definition(kind: type, window: tuple[float, float]) -> None:
@@ -87,6 +177,14 @@ def test_window_ends_padding_and_bone() -> None:
 def test_windowed_scans_keep_their_grey_levels(kind: type) -> None:
     grey = np.arange(256).reshape(1, 16, 16)
     assert np.array_equal(to_uint8(grey.astype(kind), "0-255"), grey)
+
+
+def test_grey_levels_that_are_right_already_are_not_copied() -> None:
+    """A stack of 0 to 255 is hundreds of MB, twice of which a small machine does not have."""
+    grey = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
+    assert to_uint8(grey, "0-255") is grey
+    # somebody says that it is HU: then 0 HU is 1250 of the 1500 of the window
+    assert to_uint8(grey, "HU")[0, 0, 0] == round(255 * 1250 / 1500)
 
 
 def test_windowed_scans_clip_what_lies_outside() -> None:

@@ -91,6 +91,37 @@ def test_thesis_images_are_those_of_the_thesis() -> None:
         assert np.array_equal(image, expected)
 
 
+def test_an_axis_worked_by_hand() -> None:
+    """With a pixel more or less at either end masks lie beside the lesions; the module says how it counts."""
+    # 1 + 4 + 1 pixels are shared out among 4: their centres are at 0.75, 2.25, 3.75 and 5.25 of 6
+    padded = Grid((6, 4), (1.0, 1.0), 4, "area").axes[1]
+    assert (padded.before, padded.after, padded.padded) == (1, 1, 6)
+    assert padded.sources().tolist() == [-1, 1, 2, -1], "-1 in the padding"
+    assert padded.targets() == pytest.approx([1 / 2, 7 / 6, 11 / 6, 5 / 2])
+    # 7 - 4 pixels are missing: one before, two after
+    uneven = Grid((7, 4), (1.0, 1.0), 7, "area").axes[1]
+    assert uneven.sources().tolist() == [-1, 0, 1, 2, 3, -1, -1]
+    assert uneven.targets() == pytest.approx([1, 2, 3, 4])
+    # of 7 pixels every second, 4 in all, become 4
+    thesis = Grid((7, 7), (1.0, 1.0), 4, "thesis").axes[0]
+    assert thesis.sources().tolist() == [0, 2, 4, 6]
+    assert thesis.targets() == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3])
+
+
+def test_enlarged_images_are_interpolated() -> None:
+    """A small stack must not come out as a mosaic, which no network has seen: 2 pixels as 4 are a ramp."""
+    plane = np.array([[[0, 100], [0, 100]]], np.uint8)
+    [image] = to_images(plane, Grid((2, 2), (1.0, 1.0), 4, "area"))
+    assert image.tolist() == [[100, 75, 25, 0]] * 4
+
+
+@pytest.mark.parametrize("resize", ["area", "thesis"])
+def test_slices_are_bytes(resize: Resize) -> None:
+    """A cache of float64 would be eight times as large, and another one than every model was trained with."""
+    grid = Grid((40, 50), (1.0, 1.0), 32, resize)
+    assert to_images(smooth(grid), grid).dtype == to_masks(smooth(grid), grid).dtype == np.uint8
+
+
 @every_grid
 def test_images_lie_where_the_module_says(grid: Grid) -> None:
     planes = smooth(grid)
@@ -155,7 +186,7 @@ def test_no_slices_give_none_and_wrong_planes_are_a_bug(function: Callable) -> N
     grid = Grid((40, 50), (1.0, 1.0), 32, "area")
     side = (32, 32) if function is to_native else (40, 50)
     assert len(function(np.zeros((0, *side), np.uint8), grid)) == 0
-    with pytest.raises(ValueError, match="for a grid of"):
+    with pytest.raises(ValueError, match=r"^planes of \(41, 50\) for a grid of \(\d\d, \d\d\)$"):
         function(np.zeros((2, 41, 50), np.uint8), grid)
 
 

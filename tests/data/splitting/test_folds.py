@@ -93,6 +93,23 @@ def test_other_seeds_deal_other_folds() -> None:
     assert len({str(make_splits(dataset, SplitConfig(seed=seed, folds=4, fold=1))[0].test) for seed in range(6)}) > 3
 
 
+TEN = [make_case(f"scan{n}", f"p{n}", [0, 1, 1] * (4 + n)) for n in range(10)]
+"""12 to 39 slices of ten patients."""
+
+
+def test_a_seed_deals_the_folds_that_it_always_has() -> None:
+    """A cross-validation that is gone on with after an update must not test people that it has learned from.
+
+    A change here is a change for users: it belongs in the CHANGELOG.
+    """
+    splits = make_splits(make_dataset(*TEN), SplitConfig(seed=0, folds=3, fold=1))
+    assert [(list(split.validation), list(split.test)) for split in splits] == [
+        (["scan1", "scan4"], ["scan3", "scan6", "scan8"]),
+        (["scan7"], ["scan2", "scan5", "scan9"]),
+        (["scan8"], ["scan0", "scan1", "scan4", "scan7"]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("people", "folds", "says"),
     [(5, 5, "5 patient(s); expected at least 6 for 5 folds"), (3, 2, "all patients but one")],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import Case, Dataset
-from covseg_core.data.splitting.split import PARTS, Split, make_split, split_report
+from covseg_core.data.splitting.split import PARTS, Split, make_split, make_splits, split_report
 from covseg_core.errors import DatasetError
 from covseg_core.files import read_json, to_json, write_json
 
@@ -158,6 +158,35 @@ def test_other_seeds_give_other_splits() -> None:
     assert len({str(make_split(dataset, SplitConfig(seed=seed))) for seed in range(8)}) > 4
 
 
+TEN = [make_case(f"scan{n}", f"p{n}", [0, 1, 1] * (4 + n)) for n in range(10)]
+"""12 to 39 slices of ten patients, 255 in all."""
+
+
+@pytest.mark.parametrize(
+    ("seed", "validation", "test"), [(0, ["scan5", "scan6"], ["scan3"]), (1, ["scan2", "scan8"], ["scan4"])]
+)
+def test_a_seed_deals_the_patients_that_it_always_has(seed: int, validation: list[str], test: list[str]) -> None:
+    """Whoever repeats a published experiment with a later covseg, by its seed, must test on the same people.
+
+    A change here is a change for users: it belongs in the CHANGELOG.
+    """
+    split = make_split(make_dataset(*TEN), SplitConfig(seed=seed))
+    assert (list(split.validation), list(split.test)) == (validation, test)
+
+
+def test_an_experiment_has_a_split_or_one_for_each_fold() -> None:
+    dataset = make_dataset(*TEN, make_case("other", "p10", [1], lung=False))
+    assert make_splits(dataset, SplitConfig(seed=3)) == [make_split(dataset, SplitConfig(seed=3))]
+    folds = make_splits(dataset, SplitConfig(seed=3, folds=4, fold=2), "lung")
+    assert folds == [make_split(dataset, SplitConfig(seed=3, folds=4, fold=n), "lung") for n in (1, 2, 3, 4)]
+    assert {id for split in folds for id in split.test} == {case.id for case in TEN}, "of all who have lung masks"
+
+
+def test_a_report_of_nothing_is_a_table_of_zeros() -> None:
+    split = Split(SplitConfig(), {}, {}, {})
+    assert [(row.slices, row.share) for row in split_report(split, make_dataset(*TEN)).parts] == [(0, 0.0)] * 3
+
+
 def test_stacked_slices_are_a_patient_each() -> None:
     """One file of unrelated slices can be split by patient, and no slice leaks into another part."""
     dataset = make_dataset(make_case("stack", "stack", [1] * 50, stacked=True))
@@ -177,7 +206,8 @@ def test_cases_without_the_targets_mask_are_left_out() -> None:
     ("patients", "kind", "says"),
     [
         ("aab", "patient", "2 patient(s); expected at least 3 patients to split, or a split by slice"),
-        ("", "slice", "no case has a mask"),
+        ("a", "slice", "1 slice(s); expected at least 3 slices to split"),
+        ("", "slice", "chests: no case has a mask of the infection; expected at least one infection mask"),
     ],
 )
 def test_too_little_to_split_is_one_clear_line(patients: str, kind: str, says: str) -> None:

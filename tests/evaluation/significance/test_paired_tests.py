@@ -12,6 +12,7 @@ from covseg_core.evaluation.significance.paired_tests import (
     FEWEST_FOR_INTERVAL,
     LEVEL,
     MOST,
+    expanded,
     fewest_patients,
     holm,
     interval,
@@ -55,6 +56,15 @@ def test_many_patients_are_tested_by_chance_and_always_alike(n: int) -> None:
     assert p == pytest.approx(stats.ttest_1samp(row[0], 0).pvalue, abs=0.02)
 
 
+@pytest.mark.parametrize(("n", "signs"), [(12, 2**12), (13, 2**13), (14, 10_000)])
+def test_up_to_13_patients_every_sign_is_tried(n: int, signs: int) -> None:
+    """An exact p is no matter of luck; of 9,999 random signs the data's own are one more."""
+    mixed, alike = np.random.default_rng(n).normal(0.3, 1, (2, n))
+    as_far = sign_flip_p(mixed[None])[0] * signs
+    assert as_far == pytest.approx(round(as_far), abs=1e-6), "a count of signs"
+    assert sign_flip_p(np.abs(alike)[None])[0] == pytest.approx(2 / signs), "never 0: the data's own signs count"
+
+
 @pytest.mark.parametrize(
     ("p", "corrected"),
     [
@@ -86,6 +96,12 @@ def test_the_interval_is_that_of_all_resamples() -> None:
     np.testing.assert_allclose(interval(differences), expected, atol=0.003)
     plain = np.quantile(means, [0.025, 0.975])
     assert expected[0] < plain[0] - 0.005, "the plain percentile interval is too narrow for few patients"
+
+
+@pytest.mark.parametrize(("n", "level"), [(2, 1.0), (5, 0.99809), (10, 0.98291), (1000, 0.95039)])
+def test_few_patients_widen_the_interval_as_students_t_does(n: int, level: float) -> None:
+    """2 Phi(t sqrt(n / (n - 1))) - 1, where tables have t = 2.7764, 2.2622 and 1.9623 at 4, 9 and 999 degrees."""
+    assert expanded(n) == pytest.approx(level, abs=2e-5)
 
 
 def test_the_interval_moves_with_the_data() -> None:
@@ -146,6 +162,24 @@ def test_three_equal_models_are_told_apart_in_fewer_than_5_of_100_studies() -> N
 def test_patients_needed_are_those_of_the_textbook(effect: float, needed: int) -> None:
     """Cohen's small, medium and large effects, two-sided paired t test, 5 %, power 80 %: as G*Power has them."""
     assert patients_needed(of_effect(effect), 1) == needed
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 100, -1])
+def test_patients_needed_do_not_depend_on_the_unit(scale: float) -> None:
+    """In millimetres or centimetres, and whichever model is called first, it takes as many."""
+    assert patients_needed(scale * of_effect(0.5), 1) == 34
+
+
+def test_comparisons_share_the_level() -> None:
+    """Cohen's medium effect among three models: of 5 % each pair has 1.7.
+
+    In 2,000,000 simulated studies of 44 patients a t test at 1.7 % finds it in 79.2 of 100, of 45 in 80.2.
+    """
+    assert patients_needed(of_effect(0.5), 3) == 45
+
+
+def test_patients_needed_can_be_said_from_two_patients_on() -> None:
+    assert patients_needed(np.array([0.1, 0.3]), 1) == 7  # an effect of 0.2 / 0.1414 = 1.4
 
 
 def of_effect(effect: float) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from covseg_core.data.library.datasets import Case
-from covseg_core.evaluation.stored_predictions.lesions import BINS, FOUND_FROM, Item, find_lesions, is_found
+from covseg_core.evaluation.stored_predictions.lesions import BINS, FOUND_FROM, Item, Lesions, find_lesions, is_found
 from covseg_core.evaluation.stored_predictions.scans import StoredScan
 
 SIDE, SLICES = 40, 8
@@ -137,3 +139,108 @@ def test_nothing_there_and_nothing_marked_is_no_error() -> None:
     found = find_lesions([scan(*empty())])
     assert not (found.true or found.false or found.boundary)
     assert found.classes()[-1].lesions == 0
+
+
+def item(size: float, covered: float | None = None, z: int = 0) -> Item:
+    return Item("case", z, size, covered, (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("unit", "edges"), [("mm3", (0, 100, 1000, 10_000, None)), ("voxels", (0, 50, 500, 5000, None))]
+)
+def test_a_lesion_of_exactly_a_class_s_lower_end_is_in_it(unit, edges) -> None:
+    """The table's rows say "100 to 1000": a lesion counted in two of them, or in none, makes the sum wrong."""
+    sizes = [0.5, *(size for edge in edges[1:-1] for size in (edge - 1, edge))]
+    lesions = Lesions(unit, 1, tuple(item(size, 1.0) for size in sizes), tuple(map(item, sizes)), ())
+    *classes, total = lesions.classes()
+    assert [(one.low, one.high) for one in classes] == list(itertools.pairwise(edges))
+    # half a unit and 99; 100 and 999; 1000 and 9999; 10000 alone
+    assert [(one.lesions, one.found, one.false) for one in classes] == [(2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 1, 1)]
+    assert (total.low, total.high, total.lesions, total.false) == (0, None, 7, 7), "the smallest count as well"
+
+
+def test_a_lesion_at_the_edge_of_small_is_listed_once() -> None:
+    """Missed and small are two lists of pictures: what is in neither is never looked at."""
+    lesions = Lesions("mm3", 1, (item(99, 0.0, 1), item(100, 0.0, 2), item(101, 0.0, 3)), (), ())
+    assert [one.z for one in lesions.worst("missed")] == [3, 2]
+    assert [one.z for one in lesions.worst("small")] == [1]
+
+
+def test_small_lesions_half_covered_are_fine_and_of_equals_the_larger_comes_first() -> None:
+    small = (item(10, 0.2, 1), item(40, 0.2, 2), item(20, 0.49, 3), item(20, 0.5, 4), item(20, 0.0, 5))
+    assert [one.z for one in Lesions("mm3", 1, small, (), ()).worst("small")] == [5, 2, 1, 3]
+
+
+def test_a_pixel_of_exactly_the_threshold_is_marked() -> None:
+    """As in predicted masks: otherwise lesions would be counted on another mask than the one that is shown."""
+    truth, _ = empty()
+    truth[2, 2:12, 2:12] = True
+    assert is_found(find_lesions([scan(truth, truth * 0.25)], 0.25).true[0])
+
+
+def test_every_scan_counts() -> None:
+    """With more than one scan in the test, none may push the others' false alarms out of the lists."""
+    truth, marked = empty()
+    truth[1, 10:20, 10:20] = marked[1, 9:21, 9:21] = marked[5, 30:34, 30:34] = True
+    found = find_lesions([scan(truth, marked), scan(truth, marked), scan(*empty())])
+    assert (len(found.true), len(found.false), len(found.boundary), found.scans) == (2, 2, 2, 3)
+    assert {one.case for one in (*found.true, *found.false, *found.boundary)} == {"case"}
+
+
+def test_a_single_slice_of_a_scan_has_lesions() -> None:
+    """Splits by slice test single slices of a scan."""
+    truth, marked = empty()
+    truth[0, 2:6, 2:6] = marked[0, 2:6, 2:6] = marked[0, 20:22, 20:22] = True
+    found = find_lesions([scan(truth[:1], marked[:1], zs=(5,))])
+    assert [(one.z, one.covered) for one in found.true] == [(5, 1.0)]
+    assert [(one.z, one.size) for one in found.false] == [(5, 8.0)]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "near"),
+    [
+        (8, 15, True),  # two pixels outside the square's edge
+        (7, 15, False),
+        (9, 9, True),  # one step over the corner, each way
+        (9, 8, False),  # one and two: 2.2 pixels from the corner
+        (8, 9, False),
+        (8, 8, False),
+        (8, 21, False),
+        (21, 8, False),
+        (21, 21, False),
+        (21, 14, True),  # the same on the other sides
+        (15, 8, True),
+        (14, 21, True),
+        (11, 15, True),  # the second pixel inside
+        (15, 18, True),
+        (12, 15, False),
+        (15, 17, False),
+    ],
+)
+def test_the_boundary_is_two_pixels_wide_on_either_side(row: int, column: int, near: bool) -> None:
+    """A radiologist's own outlines differ by as much: what lies further off is a mistake of another kind."""
+    truth, _ = empty()
+    truth[3, 10:20, 10:20] = True
+    marked = truth.copy()
+    marked[3, row, column] ^= True
+    assert bool(find_lesions([scan(truth, marked)]).boundary) == near
+
+
+def test_half_of_what_is_wrong_on_the_border_makes_a_boundary_error() -> None:
+    truth, _ = empty()
+    truth[3:6, 10:20, 10:20] = True
+    marked = truth.copy()
+    marked[3, 9, 15] = marked[3, 2:4, 15] = True  # one near, two far
+    marked[4, 9, 15] = marked[4, 2, 15] = True  # one near, one far
+    marked[5, 9, 15] = True
+    found = find_lesions([scan(truth, marked)])
+    pixel = (9, 9, 15, 15)
+    assert [(one.z, one.size, one.box) for one in found.boundary] == [(4, 4.0, pixel), (5, 2.0, pixel)]
+
+
+def test_a_mark_beside_a_lesion_is_no_boundary_error() -> None:
+    """The lesion was missed, and what is beside it is a false alarm; a third picture would belittle both."""
+    truth, marked = empty()
+    truth[3, 10:12, 10:12] = marked[3, 10:12, 12:14] = True
+    found = find_lesions([scan(truth, marked)])
+    assert (len(found.true), len(found.false), len(found.boundary)) == (1, 1, 0)

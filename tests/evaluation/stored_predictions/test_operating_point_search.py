@@ -5,20 +5,25 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness import save_likeness
+from likeness import LESION, save_likeness
 
 from covseg_core.cli import main
 from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset, delete_dataset
+from covseg_core.data.slices.cache import prepared
 from covseg_core.data.splitting.split import make_split
-from covseg_core.errors import RunError
+from covseg_core.errors import CovsegError, RunError
+from covseg_core.evaluation.stored_predictions import operating_point_search
 from covseg_core.evaluation.stored_predictions.operating_point_search import (
     MINIMUMS,
     PREDICTIONS,
@@ -27,7 +32,7 @@ from covseg_core.evaluation.stored_predictions.operating_point_search import (
     validation,
 )
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS
-from covseg_core.files import write_json
+from covseg_core.files import sha256_file, write_json
 from covseg_core.prediction.ask import ask
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.predict import predict, predict_at
@@ -99,6 +104,150 @@ def test_it_is_the_best_of_all_that_are_tried(run: Run) -> None:
     assert (chosen.chosen_on, chosen.unit) == ("validation", "mm3")
     assert (chosen.scans, chosen.slices) == (len(run.split.validation), 8 * len(run.split.validation))
     assert read_point(run) == chosen
+
+
+def test_the_sizes_that_are_tried_are_those_of_the_document() -> None:
+    """A paper that cites docs/reference/analyses.md says what was searched: another grid is another method."""
+    document = Path(__file__).resolve().parents[3] / "docs" / "reference" / "analyses.md"
+    said = re.search(r"from ([\d, and]+) mm³ \(([\d, and]+) voxels", document.read_text(encoding="utf-8"))
+    assert said is not None
+    sizes = {
+        unit: [float(size) for size in re.findall(r"\d+", words)]
+        for unit, words in zip(MINIMUMS, said.groups(), strict=True)
+    }
+    assert sizes == {unit: list(sizes) for unit, sizes in MINIMUMS.items()}
+    assert list(MINIMUMS) == ["mm3", "voxels"]
+
+
+class Answers:
+    """What the search asks of a `WhatIf`, with scores that are given: 0.2 but for those of `known`."""
+
+    def __init__(self, known: dict[tuple[float, float], list[float]], unit: str = "mm3", other: float = 0.2) -> None:
+        self.known, self.unit, self.other = known, unit, other
+        self.scans, self.slices, self.has_truth = 2, 16, True
+        self.asked: set[tuple[float, float]] = set()
+
+    def scan_dice(self, threshold: float, minimum: float) -> list[float]:
+        self.asked.add((threshold, minimum))
+        return self.known.get((threshold, minimum), [self.other])
+
+
+@pytest.mark.parametrize(
+    ("known", "picked", "alone"),
+    [
+        ({}, (0.5, 0, 0.2), (0.5, 0.2)),  # all alike: nothing to gain by leaving the middle
+        ({(0.4, 0): [0.6], (0.55, 0): [0.6]}, (0.55, 0, 0.6), (0.55, 0.6)),  # the nearer to 0.5
+        ({(0.45, 0): [0.6], (0.55, 0): [0.6]}, (0.45, 0, 0.6), (0.45, 0.6)),  # as near: the one that marks more
+        ({(0.3, 50): [0.6], (0.3, 10): [0.6]}, (0.3, 10, 0.6), (0.5, 0.2)),  # the smaller size
+        ({(0.95, 500): [0.9], (0.05, 0): [0.3]}, (0.95, 500, 0.9), (0.05, 0.3)),  # the ends are tried as well
+        (
+            {(0.5, 0): [0.6], (0.3, 0): [0.6 + 5e-10]},
+            (0.5, 0, 0.6),
+            (0.5, 0.6),
+        ),  # binary digits decide nothing
+        ({(0.5, 0): [0.6], (0.3, 0): [0.6 + 5e-9]}, (0.3, 0, 0.6), (0.3, 0.6)),
+        ({(0.5, 0): [0.9, 0.1], (0.3, 0): [0.6, math.nan]}, (0.3, 0, 0.6), (0.3, 0.6)),  # empty twice: no score
+        ({(0.5, 0): [0.9, 0.0]}, (0.5, 0, 0.45), (0.5, 0.45)),  # something marked where nothing is: 0
+    ],
+)
+def test_how_a_point_is_picked_by_hand(
+    run: Run, monkeypatch: pytest.MonkeyPatch, known: dict, picked: tuple, alone: tuple
+) -> None:
+    """As docs/reference/analyses.md says it: from the same scores everybody must get the same point."""
+    answers = Answers(known)
+    monkeypatch.setattr(operating_point_search, "validation", lambda *_: answers)
+    chosen = choose_point(run)
+    assert (chosen.threshold, chosen.minimum) == picked[:2]
+    assert chosen.score == pytest.approx(picked[2])
+    assert (chosen.alone, chosen.score_alone) == (alone[0], pytest.approx(alone[1]))
+    assert chosen.score_at_half == pytest.approx(np.nanmean(known.get((0.5, 0), [0.2])))
+    assert answers.asked == {(step, size) for step in STEPS for size in MINIMUMS["mm3"]}
+
+
+def test_where_no_scan_has_a_score_the_middle_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that marks nothing above 0.5 is still scored as worse than one with any score, 0 included."""
+    answers = Answers({(0.05, 5): [0.0, math.nan]}, "voxels", other=math.nan)
+    monkeypatch.setattr(operating_point_search, "validation", lambda *_: answers)
+    chosen = choose_point(run)
+    assert (chosen.threshold, chosen.minimum, chosen.score, chosen.unit) == (0.05, 5, 0.0, "voxels")
+    assert (chosen.alone, chosen.score_alone, chosen.score_at_half) == (0.5, -1, -1)
+    assert answers.asked == {(step, size) for step in STEPS for size in MINIMUMS["voxels"]}
+
+
+def test_a_point_says_when_and_on_what_it_was_picked(run: Run) -> None:
+    """Whoever reads the file a year later must know what it belongs to."""
+    before = datetime.now(UTC).replace(microsecond=0)
+    chosen = choose_point(run)
+    assert before <= datetime.fromisoformat(chosen.created) <= datetime.now(UTC)
+    assert chosen.created.endswith("+00:00") and len(chosen.created) == len("2024-01-01T00:00:00+00:00")
+    assert chosen.model_sha256 == sha256_file(run.onnx)
+    assert chosen.measure == "mean Dice over validation scans, on the network's grid"
+
+
+@pytest.mark.parametrize("change", ["kind", "shape", "digest", "short", "text"])
+def test_answers_that_are_not_the_models_are_asked_for_again(run: Run, change: str) -> None:
+    """Stored by an earlier covseg, for another split, by another model, or cut off by a full disk."""
+    path = run.folder / PREDICTIONS
+    first = choose_point(run)
+    content, right = path.read_bytes(), np.load(path)
+    digest = content[-32:]
+    assert digest == bytes.fromhex(sha256_file(run.onnx))
+    with open(path, "wb") as handle:
+        if change == "kind":
+            np.save(handle, np.zeros(right.shape, np.float32))
+        elif change == "shape":
+            np.save(handle, np.zeros_like(right[:-1]))
+        elif change == "digest":
+            np.save(handle, np.zeros_like(right))
+            digest = bytes(32)
+        elif change == "short":
+            handle.write(content[:200])
+            digest = b""
+        else:
+            digest = b"none"
+        handle.write(digest)
+    assert choose_point(run).score == first.score
+    np.testing.assert_array_equal(np.load(path), right)
+
+
+def test_slices_are_stored_by_case_and_slice(run: Run, dataset: Dataset) -> None:
+    """In another order every lesion would be looked for on another slice."""
+    told: list[tuple[int, int]] = []
+    validation(run, lambda done, total: told.append((done, total)))
+    stored, slices = np.load(run.folder / PREDICTIONS), []
+    assert len(run.split.validation) > 1
+    for id in sorted(run.split.validation):
+        images = prepared(dataset, dataset.case(id), run.config.prepare, "images")
+        slices += [images[z] for z in sorted(run.split.validation[id])]
+    expected = np.clip(1 - np.abs(np.array(slices, float) - LESION) / 100, 0, 1)
+    np.testing.assert_allclose(stored, expected, atol=1e-3)
+    assert [total for _, total in told] == [len(slices)] * len(told)
+    assert [done for done, _ in told] == sorted({done for done, _ in told}), "a bar that goes back"
+    assert told[-1][0] == len(slices) and len(told) >= len(run.split.validation)
+
+
+def test_a_run_without_a_validation_part_is_refused(run: Run) -> None:
+    write_json(run.folder / "split.json", dataclasses.replace(run.split, validation={}))
+    with pytest.raises(RunError, match=r"^run: its split has no validation part; expected validation slices, to pick"):
+        choose_point(run)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", full)
+        with pytest.raises(CovsegError) as caught:
+            choose_point(run)
+    path = run.folder / PREDICTIONS
+    assert str(caught.value) == f"{path}: cannot be written (No space left on device); expected room on disk"
+    assert not path.exists() and not list(run.folder.glob(".*"))
+    monkeypatch.setattr(operating_point_search, "_read", lambda *_: None)
+    with pytest.raises(
+        CovsegError, match=rf"^{re.escape(str(path))}: reads back as something else .*a disk that works$"
+    ):
+        choose_point(run)
 
 
 def test_the_test_part_has_no_say_in_it(run: Run, dataset: Dataset) -> None:

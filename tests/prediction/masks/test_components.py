@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from covseg_core.prediction.masks.components import Components, lesions, remove_small, smallest_voxels
+from covseg_core.prediction.masks.components import (
+    Components,
+    joined,
+    large_parts,
+    lesions,
+    only_parts,
+    remove_small,
+    smallest_voxels,
+)
 
 ALL_26 = np.ones((3, 3, 3))
 
@@ -45,9 +53,28 @@ def test_the_parts_are_those_of_scipy(seed: int, share: float) -> None:
     np.testing.assert_array_equal(remove_small(mask, 0.5, 2.0), kept & (mask > 0))
 
 
+def test_parts_lie_where_the_mask_has_them() -> None:
+    """Only the box around the mask is numbered."""
+    mask = np.zeros((7, 9, 11), np.uint8)
+    mask[2:4, 3, 4] = mask[4, 6, 8] = 1
+    parts = Components(mask)
+    np.testing.assert_array_equal(parts.sizes, [2, 1])
+    np.testing.assert_array_equal(np.stack([parts.plane(z) for z in range(7)]), ndimage.label(mask, ALL_26)[0])
+    np.testing.assert_array_equal(np.argwhere(remove_small(mask, 1.0, 2.0)), [[2, 3, 4], [3, 3, 4]])
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_parts_on_one_line_are_told_apart(axis: int) -> None:
+    """A box of one voxel across is where connected-components-3d 4.1.1 fails."""
+    mask = np.zeros((8, 8, 8), np.uint8)
+    np.moveaxis(mask, axis, 0)[[1, 3, 6], 4, 4] = 1
+    np.testing.assert_array_equal(lesions(mask), [1, 1, 1])
+
+
 def test_an_empty_mask_has_no_lesions() -> None:
     mask = np.zeros((3, 4, 5), np.uint8)
     assert lesions(mask).size == 0
+    assert not Components(mask).plane(1).any()
     assert remove_small(mask, 1.0, 10.0) is mask
 
 
@@ -59,3 +86,48 @@ def test_a_part_of_exactly_the_smallest_size_stays() -> None:
     np.testing.assert_array_equal(remove_small(mask, 0.1, 0.3)[0, 1], [1, 1, 1, 0, 0, 0, 0, 0, 0])
     assert remove_small(mask, 0.1, 0.0) is mask
     assert mask.sum() == 5, "the mask given must stay as it is"
+
+
+def row_of_parts() -> np.ndarray:
+    """Parts of 1, 3 and 2 voxels, in this order from below, and the one of 3 in two planes."""
+    mask = np.zeros((5, 4, 12), np.uint8)
+    mask[0, 1, 1] = 1
+    mask[2, 1, 5:7] = mask[3, 2, 7] = 1
+    mask[4, 0, 10:12] = 1
+    return mask
+
+
+def test_parts_are_numbered_from_below_and_listed_from_the_largest() -> None:
+    """A report says "3 lesions, the largest of 3 voxels", and the viewer finds each by its number."""
+    mask = row_of_parts()
+    parts = Components(mask)
+    assert parts.sizes.tolist() == [1, 3, 2]
+    assert [np.unique(parts.plane(z)).tolist() for z in range(5)] == [[0, 1], [0], [0, 2], [0, 2], [0, 3]]
+    assert lesions(mask).tolist() == [3, 2, 1]
+    kept, sizes = large_parts(mask, 2)
+    assert (sizes.tolist(), kept.sum(), kept.dtype) == ([3, 2], 5, np.uint8)
+    assert large_parts(mask, 3)[1].tolist() == [3]
+    assert large_parts(mask, 4)[1].size == 0 and not large_parts(mask, 4)[0].any()
+    assert large_parts(mask, 1)[0] is mask
+    np.testing.assert_array_equal(only_parts(mask, parts, np.array([False, True, False])), mask * (parts_of(mask) == 2))
+
+
+def parts_of(mask: np.ndarray) -> np.ndarray:
+    return ndimage.label(mask, ALL_26)[0]
+
+
+@pytest.mark.parametrize(
+    ("minimum", "voxel", "needed"),
+    [(0, 2.5, 1), (2.4, 2.5, 1), (2.5, 2.5, 1), (2.6, 2.5, 2), (5, 2.5, 2), (10, 0.5, 20)],
+)
+def test_a_part_needs_as_many_voxels_as_fill_the_smallest_size(minimum: float, voxel: float, needed: int) -> None:
+    """One voxel more would remove lesions that were to be kept; one less would keep the noise."""
+    assert smallest_voxels(minimum, voxel) == needed
+
+
+def test_pieces_that_touch_in_a_chain_are_one_part() -> None:
+    """Whichever way round the pairs are found: 0 with 3, 3 with 1, and 2 by itself."""
+    part = joined(np.array([[3, 0], [1, 3]]), 4)
+    assert part[0] == part[1] == part[3] != part[2]
+    assert set(part.tolist()) == {0, 1}
+    assert len(joined(np.empty((0, 2), np.int64), 0)) == 0
