@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from covseg_core.cli import cli
 from covseg_core.config import METRICS, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Case, Dataset
-from covseg_core.data.splitting.folds import deal
+from covseg_core.data.splitting.folds import assign_fold, deal
 from covseg_core.data.splitting.split import PARTS, make_splits, split_report
 from covseg_core.errors import DatasetError, RunError, SettingError
 from covseg_core.files import read_json, write_json
@@ -74,6 +75,53 @@ def test_folds_are_of_nearly_equal_size_and_each_has_something_to_find() -> None
         assert split_report(split, make_dataset(*healthy, *ill)).parts[2].positive == 10
 
 
+def unevenness(part: np.ndarray, shares: list[float], slices: np.ndarray, positives: np.ndarray) -> float:
+    """How far the parts' shares of slices and of positive slices are from those wanted; 1 for each part with none."""
+    total = 0.0
+    for number, share in enumerate(shares):
+        mine = part == number
+        total += abs(slices[mine].sum() / slices.sum() - share)
+        if positives.any():
+            total += abs(positives[mine].sum() / positives.sum() - share) + (positives[mine].sum() == 0)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_way_to_deal_a_few_patients_is_much_more_even(seed: int) -> None:
+    """Every way there is, for six patients: a test part that is too small, or has little to find, says little."""
+    random = np.random.default_rng(seed)
+    slices = random.integers(10, 60, 6)
+    positives = (slices * random.uniform(0, 0.8, 6)).astype(int) * (seed % 3 > 0)
+    for folds in (2, 3):
+        ways = np.array(list(itertools.product(range(folds), repeat=6)))
+        best = min(unevenness(way, [1 / folds] * folds, slices, positives) for way in ways)
+        dealt = deal(slices, positives, folds, seed)
+        assert unevenness(dealt, [1 / folds] * folds, slices, positives) <= best + 0.05 + 1e-9
+        config = SplitConfig(fractions=(0.5, 0.3, 0.2), seed=seed, folds=folds, fold=folds)
+        part = assign_fold(slices, positives, config, "chests")
+        np.testing.assert_array_equal(part == 2, dealt == folds - 1)
+        rest = part != 2
+        left, found = slices[rest], positives[rest]
+        ways = np.array(list(itertools.product((0, 1), repeat=len(left))))
+        best = min(one_sided(way, left, found) for way in ways if 0 < way.sum() < len(way))
+        assert one_sided(part[rest], left, found) <= best + 0.05 + 1e-9
+
+
+def one_sided(part: np.ndarray, slices: np.ndarray, positives: np.ndarray) -> float:
+    """Of the three eighths that validation should have; 1 if one of the two sides has nothing to find."""
+    distance = abs(slices[part == 1].sum() / slices.sum() - 3 / 8)
+    if positives.any():
+        has = positives[part == 1].sum() / positives.sum()
+        distance += abs(has - 3 / 8) + (has in (0, 1))
+    return distance
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_deal_that_comes_out_even_is_found(seed: int) -> None:
+    slices = np.array([9, 7, 6, 5, 4, 3, 1, 1])  # 36: 9 + 3, 7 + 5, 6 + 4 + 1 + 1
+    assert np.bincount(deal(slices, np.zeros(8, int), 3, seed), slices).tolist() == [12, 12, 12]
+
+
 def test_validation_gets_its_share_of_what_is_left() -> None:
     dataset = patients(20)
     for split in make_splits(dataset, SplitConfig(folds=5, fold=1)):
@@ -112,7 +160,10 @@ def test_a_seed_deals_the_folds_that_it_always_has() -> None:
 
 @pytest.mark.parametrize(
     ("people", "folds", "says"),
-    [(5, 5, "5 patient(s); expected at least 6 for 5 folds"), (3, 2, "all patients but one")],
+    [
+        (5, 5, "chests: 5 patient(s); expected at least 6 for 5 folds"),
+        (3, 2, "tests all patients but one; expected more folds, so that one is left to validate on"),
+    ],
 )
 def test_too_few_patients_are_one_clear_line(people: int, folds: int, says: str) -> None:
     with pytest.raises(DatasetError) as error:
