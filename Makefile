@@ -28,7 +28,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
 # What a part of the tests runs says nothing about all of them.
-COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --cov-fail-under=90)
+COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --cov-fail-under=95)
 # Tests start some hundred processes, and none should compile the code again.
 export PYTHONDONTWRITEBYTECODE :=
 

@@ -46,4 +46,5 @@ def _folder_of_the_example(request: pytest.FixtureRequest) -> None:
     write_sample(folder / "sample", scans=1, size=64, slices=8)
     next((folder / "sample").rglob("ct.nii.gz")).rename(folder / "scan.nii.gz")
     patch.setenv("COVSEG_DATA", str(folder / "data"))
+    patch.delenv("COVSEG_PRETRAINED", raising=False)  # tests that ran before have set it
     patch.chdir(folder)

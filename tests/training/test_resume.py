@@ -20,7 +20,8 @@ pytestmark = pytest.mark.training
 def _model(filters: int = 2, seed: int = 0, steps: int = 0) -> keras.Model:
     keras.utils.set_random_seed(seed)
     model = build_unet(ModelConfig(filters, "batch"), 32, 120.0, 70.0)
-    model.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy")
+    # a few steps are over before a graph would be traced
+    model.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy", run_eagerly=True)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), dtype=np.uint8)
     for _ in range(steps):
         model.train_on_batch(images, (images > 200).astype(np.uint8))

@@ -81,7 +81,7 @@ def test_only_what_differs_in_its_split_is_a_pair(dataset: Dataset, by_patient: 
     assert [pair.id for pair in leakage_pairs.pairs(models, [by_slice])] == ["by-patient by-slice"]
     fake_folds(dataset, {"dice": 90}, 3, "patient", experiment="honest")
     models = model_catalog.finished_models()
-    [folds] = [one.run for one in models if one.run.id == "honest-dice"]
+    [folds] = [one for one in models if one.id == "honest-dice"]
     [pair] = leakage_pairs.pairs(models, [folds])
     assert pair.id == "honest-dice folds-dice"
     assert [len(runs) for runs in pair.runs] == [3, 3]

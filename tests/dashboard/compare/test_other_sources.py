@@ -14,7 +14,7 @@ from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.phantom.phantom import write_sample
-from covseg_core.evaluation.cross_validation import folded_run
+from covseg_core.evaluation import comparable
 from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.studies.source_shift import measure_shift, stored_shift
@@ -93,7 +93,7 @@ def test_models_that_no_table_can_compare_are_shown_on_other_sources(run: Run) -
     evaluate_folds(runs)
     measure_shift([run, *runs], ["radio"])
     app = open_page(runs="one,folds-dice")
-    assert any(folded_run.APART in info.value for info in app.info)
+    assert any(comparable.APART in info.value for info in app.info)
     [table] = [frame.value for frame in app.dataframe if list(frame.value.columns[:2]) == ["Dataset", "Dice"]]
     assert list(table.columns[2:]) == ["A · Dice", "B · Dice"]
     assert "not scored" not in table.to_numpy()
