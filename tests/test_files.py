@@ -51,11 +51,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
 
 def test_the_temporary_name_keeps_the_suffixes(tmp_path: Path):
     """nibabel writes gz, and Keras weights, by the end of the name."""
-    with atomic_path(tmp_path / "new" / "mask.nii.gz") as temporary:
+    with atomic_path(tmp_path / "new" / "case" / "mask.nii.gz") as temporary:
         assert temporary.name.endswith(".nii.gz")
-        assert temporary.parent == tmp_path / "new"
+        assert temporary.parent == tmp_path / "new" / "case"
         temporary.write_bytes(b"x")
-    assert (tmp_path / "new" / "mask.nii.gz").read_bytes() == b"x"
+    assert (tmp_path / "new" / "case" / "mask.nii.gz").read_bytes() == b"x"
 
 
 def test_json_of_numpy_values_and_of_nan(tmp_path: Path):

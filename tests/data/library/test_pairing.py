@@ -170,6 +170,11 @@ def test_ids_stay_different_where_letters_are_lost_or_cut() -> None:
         ("a(1)  [2].nii", "a_1_2"),
         ("a" * 80 + ".nii", "a" * 80),
         ("a" * 81 + ".nii", "a" * 80 + "-8c48280d"),
+        ("X7_X.nii", "X7_X"),
+        ("ward 3/case_ct/ct.nii", "case_ct"),  # a folder's name is taken as it is
+        ("a" * 79 + "_b" * 10 + ".nii", "a" * 79 + "-e4d97243"),
+        ("\u60a3X.nii", "X-e60c288b"),
+        ("\udcff7.nii", "7-790b068f"),  # a byte that is no UTF-8, as Python hands it on
         ("M\u00fcller.nii", "Muller"),
         ("\u60a3\u80051.nii", "1-3a3bf138"),
         ("\u60a3\u8005.nii", "case-9db4a3b3"),
@@ -182,7 +187,7 @@ def test_ids_by_name(name: str, id: str) -> None:
 
 def test_a_case_is_called_as_its_scan_is() -> None:
     """A user looks for the name of the scan, not for a mask's way to write it."""
-    for scan, mask in (("scans/Case7.nii", "masks/CASE7.nii"), ("ct/case7.nii", "a_mask/CASE7.nii")):
+    for scan, mask in (("a_ct/case7.nii", "mask/CASE7.nii"), ("scans/Case7.nii", "masks/CASE7.nii")):
         [group] = paired(scan, mask)
         assert group.id == PurePath(scan).stem
         assert names(group) == (scan, mask, None)

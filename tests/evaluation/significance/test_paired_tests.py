@@ -71,6 +71,7 @@ def test_up_to_13_patients_every_sign_is_tried(n: int, signs: int) -> None:
         ([0.04], [0.04]),
         ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 4 x .005, 3 x .01, 2 x .03, and .04 is no less
         ([0.5, 0.6], [1, 1]),
+        ([0.9, 0.8], [1, 1]),  # 2 x .8 would be more than certain
         ([0.02, 0.02, 0.02], [0.06, 0.06, 0.06]),
         ([], []),
     ],
@@ -158,9 +159,9 @@ def test_three_equal_models_are_told_apart_in_fewer_than_5_of_100_studies() -> N
     assert 0.03 < alarms <= LEVEL
 
 
-@pytest.mark.parametrize(("effect", "needed"), [(0.2, 199), (0.5, 34), (0.8, 15)])
+@pytest.mark.parametrize(("effect", "needed"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_patients_needed_are_those_of_the_textbook(effect: float, needed: int) -> None:
-    """Cohen's small, medium and large effects, two-sided paired t test, 5 %, power 80 %: as G*Power has them."""
+    """Cohen's small, medium and large effects and one of 1, two-sided paired t test, 5 %, power 80 %: as in G*Power."""
     assert patients_needed(of_effect(effect), 1) == needed
 
 
@@ -200,6 +201,7 @@ def test_patients_needed_find_the_difference_in_four_of_five_studies() -> None:
 
 def test_patients_needed_have_bounds() -> None:
     assert patients_needed(of_effect(0.01), 1) == MOST + 1
+    assert patients_needed(of_effect(0.0887), 1) == MOST == 1_000, "the last that is counted"
     assert patients_needed(of_effect(50.0), 3) == fewest_patients(3) == 7, "the test itself asks for as many"
     assert patients_needed(np.array([0.1]), 1) is None
     assert patients_needed(np.array([0.1, -0.1]), 1) is None, "no difference, no number that would tell it"

@@ -159,6 +159,12 @@ def test_a_lesion_of_exactly_a_class_s_lower_end_is_in_it(unit, edges) -> None:
     assert (total.low, total.high, total.lesions, total.false) == (0, None, 7, 7), "the smallest count as well"
 
 
+def test_what_is_not_found_is_missed() -> None:
+    lesions = Lesions("mm3", 1, (item(10, 0.0), item(20, 0.09), item(30, 0.1), item(400, 0.9)), (item(10),), ())
+    found = [(one.lesions, one.found, one.missed, one.false) for one in lesions.classes()]
+    assert found == [(3, 1, 2, 1), (1, 1, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (4, 2, 2, 1)]
+
+
 def test_a_lesion_at_the_edge_of_small_is_listed_once() -> None:
     """Missed and small are two lists of pictures: what is in neither is never looked at."""
     lesions = Lesions("mm3", 1, (item(99, 0.0, 1), item(100, 0.0, 2), item(101, 0.0, 3)), (), ())
