@@ -171,7 +171,9 @@ def test_a_page_shows_the_bar_until_the_end_and_can_cancel() -> None:
     work.step()
     app.run()
     assert app.markdown[0].value == "state None"
-    assert app.get("progress")[0].proto.text == "Counting: 1 of 5 steps"
+    assert app.get("progress")[0].proto.text.startswith(
+        "Counting: 1 of 5 steps"
+    )  # on a busy machine with the time left
     [cancel] = app.button
     cancel.click().run()
     work.gate.release()
