@@ -130,17 +130,27 @@ def _build(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -> 
         return to_images(to_uint8(scan.voxels, case.scale, prepare.window), grid)
     labels = case.labels if what == "infection" else None
     # only the header of the scan is read, for masks that have no position of their own
-    like = load_geometry(dataset.path(case, "scan"))
+    like = load_geometry(_present(dataset, case, "scan"))
     return to_masks(load_mask(_unchanged(dataset, case, what), labels, like=like).voxels, grid)
 
 
 def _unchanged(dataset: Dataset, case: Case, role: str) -> Path:
     """A file of the case, checked against the hash of its import, since the cache is filed under that."""
-    path = dataset.path(case, role)
-    if not path.is_file() or sha256_file(path) != case.sha256[role]:
-        found = "has changed since it was imported" if path.is_file() else "no such file"
-        raise DatasetError(path, found, f"the {role} of case {case.id} as imported into {dataset.name}")
+    path = _present(dataset, case, role)
+    if sha256_file(path) != case.sha256[role]:
+        raise DatasetError(path, "has changed since it was imported", _expected(dataset, case, role))
     return path
+
+
+def _present(dataset: Dataset, case: Case, role: str) -> Path:
+    path = dataset.path(case, role)
+    if not path.is_file():
+        raise DatasetError(path, "no such file", _expected(dataset, case, role))
+    return path
+
+
+def _expected(dataset: Dataset, case: Case, role: str) -> str:
+    return f"the {role} of case {case.id} as imported into {dataset.name}"
 
 
 def _write(path: Path, slices: np.ndarray) -> None:

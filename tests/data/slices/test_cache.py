@@ -288,6 +288,14 @@ def test_a_file_that_is_not_the_imported_one_is_refused(dataset: Dataset, change
         prepare_dataset(dataset, PREPARE)
 
 
+def test_a_mask_whose_scan_is_gone_is_refused_in_the_same_words(dataset: Dataset) -> None:
+    """Images and masks are made side by side: which of them fails first must not decide what the user reads."""
+    case = dataset.cases[1]
+    (dataset.folder / case.scan).unlink()
+    with pytest.raises(DatasetError, match=r"no such file; expected the scan of case case1 as imported into"):
+        prepared(dataset, case, PREPARE, "infection")
+
+
 def test_asking_for_a_mask_that_is_not_there_is_an_error_of_the_user(dataset: Dataset) -> None:
     """Training for the lung without lung masks is refused by name, not by a traceback."""
     with pytest.raises(DatasetError, match="case case1: no lung mask"):
