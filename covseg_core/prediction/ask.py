@@ -109,12 +109,12 @@ def ask(
 
 def unanswered(runs: Sequence[Run], known: Mapping[str, Probabilities]) -> list[Run]:
     """The runs whose models have to be asked: without those that are known, and one of each that are the same."""
-    seen = {(answer.model.sha256, answer.model.prepare) for answer in known.values()}
+    seen = {answer.model.twin for answer in known.values()}
     waiting = []
     for run in runs:
-        info = model_info(run)
-        if run.id not in known and (info.sha256, info.prepare) not in seen:
-            seen.add((info.sha256, info.prepare))
+        twin = model_info(run).twin
+        if run.id not in known and twin not in seen:
+            seen.add(twin)
             waiting.append(run)
     return waiting
 
@@ -127,9 +127,9 @@ def lung_sides(scan: Scan, lung: Probabilities) -> np.ndarray:
 
 def _twin(scan: Scan, run: Run, answers: Mapping[str, Probabilities]) -> Probabilities | None:
     """The answer of a model with the same weights and slices, taken over."""
-    info = model_info(run)
+    twin = model_info(run).twin
     for other in answers.values():
-        if (other.model.sha256, other.model.prepare) == (info.sha256, info.prepare):
+        if other.model.twin == twin:
             return answered(scan, run, other.values, 0.0)
     return None
 

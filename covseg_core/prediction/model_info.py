@@ -22,6 +22,11 @@ class ModelInfo:
     sha256: str
     """Of `model.onnx`."""
 
+    @property
+    def twin(self) -> tuple[str, PrepareConfig]:
+        """Equal for models that give the same answer: the same weights on slices of the same kind."""
+        return self.sha256, self.prepare
+
 
 def model_info(run: Run) -> ModelInfo:
     """Describe the model of a run."""
