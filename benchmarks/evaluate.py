@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
-from covseg_core.config import METRICS, Metric, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import THESIS, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.phantom.phantom import write_sample
@@ -56,13 +56,13 @@ def main() -> None:
     arguments.add_argument("--slices", type=int, default=100, help="slices of each scan")
     options = arguments.parse_args()
     slices = options.scans * options.slices
-    title = f"{len(METRICS)} models on {slices} slices of {SIZE} px, {usable_cores()} CPU cores"
+    title = f"{len(THESIS)} models on {slices} slices of {SIZE} px, {usable_cores()} CPU cores"
     table = Table("figure", "measured", "goal", title=title)
     with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
         os.environ |= {"COVSEG_DATA": f"{folder}/data", "COVSEG_CHECKPOINTS": f"{folder}/checkpoints"}
         cases = write_sample(Path(folder, "sample"), options.scans, size=SIZE, slices=options.slices)
         dataset = import_dataset("bench", cases, allow_empty=True)
-        runs = [make_run(metric) for metric in METRICS]
+        runs = [make_run(metric) for metric in THESIS]
         masks = [pair for run in runs for pair in predicted(run, dataset)]  # fills the cache of slices, too
 
         started = time.perf_counter()

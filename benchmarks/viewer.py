@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from covseg_core import runs
-from covseg_core.config import METRICS, PRESETS, RunConfig, SplitConfig
+from covseg_core.config import PRESETS, THESIS, RunConfig, SplitConfig
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.splitting.split import Split
 from covseg_core.evaluation.measures import Counts
@@ -178,7 +178,7 @@ def make(folder: Path, size: int, slices: int) -> None:
     dataset = import_dataset("bench", [folder / "files"])
     made = dataset.cases[0]
     side = PRESETS["standard"].prepare.size
-    for turn, metric in enumerate(METRICS):
+    for turn, metric in enumerate(THESIS):
         config = RunConfig(
             id=f"bench-{metric}",
             experiment="bench",

@@ -11,10 +11,12 @@ from typing import Literal
 
 from covseg_core.errors import SettingError
 
-Metric = Literal["accuracy", "iou", "dice"]
+Metric = Literal["accuracy", "iou", "dice", "combined"]
+Measure = Literal["accuracy", "iou", "dice"]
 Target = Literal["infection", "lung"]
 SplitKind = Literal["patient", "slice"]
 Resize = Literal["area", "thesis"]
+Region = Literal["slice", "lungs"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class MetricRow:
     score: str
     """By which the best epoch is picked, as `history.csv` names it; see docs/reference/metrics.md."""
     score_label: str
+    measure: Measure
+    """The same score as an evaluation names it."""
     loss: str
     """What is minimised. Accuracy and IoU have the same: from one seed they train alike, and differ only in the epoch
     that is kept."""
@@ -44,22 +48,29 @@ METRICS: dict[Metric, MetricRow] = {
     for row in (
         MetricRow(
             "accuracy", "Accuracy", "accuracy",
-            score="pixel_accuracy", score_label="Pixel accuracy",
+            score="pixel_accuracy", score_label="Pixel accuracy", measure="accuracy",
             loss="binary_crossentropy", loss_label="Binary cross-entropy",
         ),
         MetricRow(
             "iou", "IoU", "IoU",
-            score="iou_foreground", score_label="IoU (foreground)",
+            score="iou_foreground", score_label="IoU (foreground)", measure="iou",
             loss="binary_crossentropy", loss_label="Binary cross-entropy",
         ),
         MetricRow(
             "dice", "Dice", "Dice",
-            score="dice_foreground", score_label="Dice (foreground)",
+            score="dice_foreground", score_label="Dice (foreground)", measure="dice",
             loss="soft_dice_loss", loss_label="Soft Dice",
+        ),
+        MetricRow(
+            "combined", "Dice + cross-entropy", "combined",
+            score="dice_foreground", score_label="Dice (foreground)", measure="dice",
+            loss="combined_loss", loss_label="Soft Dice + binary cross-entropy",
         ),
     )
 }  # fmt: skip
-"""The three experiments of the thesis, in its order."""
+"""The three experiments of the thesis, in its order, and what trains best."""
+THESIS: tuple[Measure, ...] = ("accuracy", "iou", "dice")
+"""Trained where all three are asked for; the three scores that there are have their names."""
 
 
 def _check(name: str, value: object, fits: bool, expected: str) -> None:
@@ -78,10 +89,22 @@ class PrepareConfig:
     resize: Resize = "area"
     """`area`: pad to a physical square, area-average images, nearest neighbour for masks. `thesis`: take every second
     pixel, then `skimage.transform.resize` without padding."""
+    region: Region = "slice"
+    """`lungs`: cut to the box of the scan's lungs, and nothing outside of them is the target. `slice`: all of it."""
+    context: int = 0
+    """Neighbouring slices on each side that the network sees as further channels."""
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input: the slice and its neighbours."""
+        return 2 * self.context + 1
 
     def __post_init__(self) -> None:
         _check("size", self.size, 16 <= self.size <= 1024 and self.size % 16 == 0, "a multiple of 16 from 16 to 1024")
         _check("window", self.window, self.window[0] < self.window[1], "two HU values, the lower first")
+        fits = self.region == "slice" or self.resize == "area"
+        _check("region", self.region, fits, "`slice` with the thesis's resize, which knows no box")
+        _check("context", self.context, 0 <= self.context <= 5, "0 to 5 slices on each side")
 
 
 @dataclass(frozen=True)
@@ -170,6 +193,9 @@ class TrainConfig:
     """`auto`: mixed precision on a GPU, float32 on a CPU."""
     seed: int = 0
     """Of the first weights, the shuffling and the augmentation."""
+    ema: float = 0.0
+    """Share of the past in a moving average of the weights, updated every step. The average is validated, kept and
+    predicts. 0: the weights themselves."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -179,6 +205,7 @@ class TrainConfig:
         _check("empty_share", self.empty_share, 0 <= self.empty_share <= 1, "0 to 1")
         _check("balance", self.balance, 0 <= self.balance <= 1, "0 to 1")
         _check("patience", self.patience, self.patience >= 0, "0 or more")
+        _check("ema", self.ema, 0 <= self.ema < 1, "0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -203,6 +230,10 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     versions: dict[str, str] = field(default_factory=dict)
     """Of covseg, Python and the packages that change results."""
+
+    def __post_init__(self) -> None:
+        fits = self.target == "infection" or self.prepare.region == "slice"
+        _check("region", self.prepare.region, fits, "`slice` for a model that looks for the lungs itself")
 
 
 @dataclass(frozen=True)
@@ -231,28 +262,28 @@ PRESETS: dict[str, Preset] = {
         PrepareConfig(size=128),
         ModelConfig(filters=16, normalization="batch", informed_bias=True),
         TrainConfig(batch=8, learning_rate=2e-3, schedule="cosine", empty_share=0.5, augment=_LIGHT),
-        {"accuracy": 16, "iou": 16, "dice": 16},
+        {"accuracy": 16, "iou": 16, "dice": 16, "combined": 16},
     ),
     "standard": Preset(
         "What to use for results: augmentation, early stopping, learning-rate schedule. Wants a GPU.",
         PrepareConfig(size=256),
         ModelConfig(filters=16, normalization="batch", informed_bias=True),
         TrainConfig(batch=8, schedule="plateau", patience=20, augment=_FULL),
-        {"accuracy": 100, "iou": 100, "dice": 100},
+        {"accuracy": 100, "iou": 100, "dice": 100, "combined": 100},
     ),
     "robust": Preset(
         "For scans from elsewhere: what the shipped models were trained with. Half an hour a model on two CPU cores.",
         PrepareConfig(size=160),
         ModelConfig(filters=12, normalization="batch", informed_bias=True),
         TrainConfig(batch=8, learning_rate=2e-3, schedule="cosine", balance=0.5, augment=_ROBUST),
-        {"accuracy": 32, "iou": 32, "dice": 32},
+        {"accuracy": 32, "iou": 32, "dice": 32, "combined": 32},
     ),
     "paper": Preset(
         "The thesis's setting: 7.8 million parameters, no augmentation, its resize. Wants a GPU.",
         PrepareConfig(size=256, resize="thesis"),
         ModelConfig(filters=32),
         TrainConfig(batch=8),
-        {"accuracy": 100, "iou": 100, "dice": 250},
+        {"accuracy": 100, "iou": 100, "dice": 250, "combined": 250},
     ),
 }
 

@@ -125,9 +125,11 @@ def queue_ahead(run: Run, queued: float) -> int:
 
 def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:
     """The work itself, with the device reserved."""
-    from covseg_core.training.train import train
+    from covseg_core.prediction.case_lungs import find_lungs
+    from covseg_core.training.train import load_unchanged, train
 
     try:
+        find_lungs(load_unchanged(run.config), run.config.prepare)
         train(run, heart, stop)
     except StopRequested as request:
         # what was learned until now can be compared and used

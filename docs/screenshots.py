@@ -27,7 +27,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from covseg_core import runs
-from covseg_core.config import METRICS
+from covseg_core.config import THESIS
 from covseg_core.data.library.datasets import list_datasets
 from covseg_core.data.library.importing import import_sample
 from covseg_core.data.phantom.phantom import write_sample
@@ -56,7 +56,7 @@ def main() -> None:
         os.environ["COVSEG_CHECKPOINTS"] = str(folder.absolute() / "checkpoints")
         if DATASET not in list_datasets():
             import_sample(DATASET, scans=SCANS, size=SIZE)
-        found = sorted(runs.list_runs() or jobs.train(DATASET), key=lambda run: list(METRICS).index(run.config.metric))
+        found = sorted(runs.list_runs() or jobs.train(DATASET), key=lambda run: THESIS.index(run.config.metric))
         new_scan = folder / "new_patient.nii.gz"
         if not new_scan.exists():
             [case] = write_sample(Path(temporary) / "new", scans=1, size=SIZE, seed=7)

@@ -159,9 +159,9 @@ def trained_folders(phantom_files: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def trained(trained_folders: Path, data_folder: Path, checkpoints_folder: Path) -> list[Run]:
     """The finished runs of three tiny models, one a metric, and their dataset `phantoms`, in the test's own folders."""
-    from covseg_core.config import METRICS
+    from covseg_core.config import THESIS
     from covseg_core.runs import list_runs
 
     shutil.copytree(trained_folders / "data", data_folder)
     shutil.copytree(trained_folders / "checkpoints", checkpoints_folder)
-    return sorted(list_runs(), key=lambda run: list(METRICS).index(run.config.metric))
+    return sorted(list_runs(), key=lambda run: THESIS.index(run.config.metric))

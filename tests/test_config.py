@@ -57,7 +57,7 @@ def test_a_damaged_configuration_says_where(before, after, says, tmp_path):
 def test_the_paper_preset_is_the_thesis():
     paper = preset("paper")
     assert (paper.prepare.size, paper.prepare.resize, paper.model) == (256, "thesis", ModelConfig(filters=32))
-    assert paper.epochs == {"accuracy": 100, "iou": 100, "dice": 250}
+    assert paper.epochs == {"accuracy": 100, "iou": 100, "dice": 250, "combined": 250}
     assert paper.train.augment == AugmentConfig()
 
 

@@ -73,7 +73,9 @@ PRESET_ROWS: dict[str, Callable[[config.Preset], str]] = {
     ),
     "`patience`": lambda preset: f"{preset.train.patience}",
     "`empty_share`": lambda preset: f"{preset.train.empty_share}",
-    "epochs: accuracy, IoU, Dice": lambda preset: ", ".join(str(preset.epochs[metric]) for metric in config.METRICS),
+    "epochs: accuracy, IoU, Dice, combined": lambda preset: ", ".join(
+        str(preset.epochs[metric]) for metric in config.METRICS
+    ),
 }
 
 

@@ -9,13 +9,18 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
 from covseg_core.cli.runs import EpochLines, row
-from covseg_core.config import METRICS, PRESETS, SplitKind, Target
+from covseg_core.config import METRICS, PRESETS, THESIS, Region, SplitKind, Target
 from covseg_core.runs import Run
 
 
 @click.command()
 @click.argument("dataset")
-@click.option("--metric", type=click.Choice([*METRICS, "all"]), required=True, help="What the model is compiled with.")
+@click.option(
+    "--metric",
+    type=click.Choice([*METRICS, "all"]),
+    required=True,
+    help="What the model is compiled with; all: the thesis's three.",
+)
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)
 @click.option(
     "--split",
@@ -29,6 +34,9 @@ from covseg_core.runs import Run
 @click.option("--size", type=int, help="Side of the slices in pixels, a multiple of 16.")
 @click.option("--filters", type=int, help="Channels of the first block.")
 @click.option("--batch", type=int, help="Slices a step.")
+@click.option("--region", type=click.Choice(get_args(Region)), help="Cut slices to the lungs, or not.")
+@click.option("--context", type=int, help="Neighbouring slices on each side that the network sees, too.")
+@click.option("--ema", type=float, help="Average the weights: share of the past at each step, such as 0.99.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--split-seed", type=int, help="Of the split alone; else that of --seed.")
 @click.option("--folds", type=int, default=0, help="Cross-validation: every patient is tested in one of so many folds.")
@@ -38,7 +46,7 @@ def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_jso
     """Train U-Nets on DATASET, in processes of their own, one after another."""
     from covseg_core.runs import jobs
 
-    metrics = tuple(METRICS) if metric == "all" else (metric,)
+    metrics = THESIS if metric == "all" else (metric,)
     runs = []
     for kind in ("patient", "slice") if split == "both" else (split,):
         started = jobs.train(dataset, metrics, preset, split=kind, **settings)  # type: ignore[arg-type]

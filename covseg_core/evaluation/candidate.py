@@ -15,6 +15,7 @@ from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.measures import Counts, count, overlap
 from covseg_core.evaluation.results import THRESHOLD, Evaluation, OwnScore
 from covseg_core.files import atomic_path, read_json, sha256_file, write_json
+from covseg_core.prediction.case_lungs import case_probabilities, find_lungs
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.runs import Run
 
@@ -40,6 +41,7 @@ class Candidate:
     def __init__(self, run: Run, dataset: Dataset) -> None:
         self.run, self.config, self.split, self.dataset = run, run.config, run.split, dataset
         self.segmenter = Segmenter(run)
+        find_lungs(dataset, self.config.prepare)
         self.sha256 = sha256_file(run.onnx)
         self.own = self.config.dataset == dataset.name and self.config.fingerprint == dataset.fingerprint
         """Whether the dataset is the very one that the run was made from."""
@@ -51,7 +53,7 @@ class Candidate:
         probabilities = self._segment(self.dataset, case, chosen)
         self._counts += self._agreement(self.dataset, case, chosen, probabilities)
         self._probabilities.append(probabilities.astype(np.float16))
-        grid = case_grid(case, self.config.prepare)
+        grid = case_grid(self.dataset, case, self.config.prepare)
         native = np.empty((len(chosen), *case.shape[1:]), bool)
         for start in range(0, len(chosen), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -145,12 +147,11 @@ class Candidate:
         return dataset if dataset.fingerprint == self.config.fingerprint else None
 
     def _segment(self, dataset: Dataset, case: Case, chosen: Sequence[int]) -> np.ndarray:
-        images = prepared(dataset, case, self.config.prepare, "images")
-        return self.segmenter.probabilities(images[list(chosen)])
+        return case_probabilities(self.segmenter, dataset, case, chosen)
 
     def _agreement(self, dataset: Dataset, case: Case, chosen: Sequence[int], probabilities: np.ndarray) -> Counts:
         masks = prepared(dataset, case, self.config.prepare, self.config.target)
         return count(masks[list(chosen)], probabilities >= THRESHOLD)
 
     def _own_metric(self, counts: Counts) -> float:
-        return overlap(counts, "one")[self.config.metric]
+        return overlap(counts, "one")[METRICS[self.config.metric].measure]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from covseg_core.config import METRICS, Metric
+from covseg_core.config import METRICS, THESIS, Metric
 from covseg_core.runs.history import best_epoch
 
 Axis = Literal["epoch", "time"]
@@ -33,7 +33,7 @@ FLAT = 0.04
 SHORT = {"pixel_accuracy": "accuracy", "iou_foreground": "IoU", "dice_foreground": "Dice"}
 SCORE_LABELS: dict[Score, str] = {
     "own": "Score in each run's own metric",
-    **{name: row.score_label for name, row in METRICS.items()},
+    **{name: METRICS[name].score_label for name in THESIS},
 }
 
 

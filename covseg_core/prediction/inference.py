@@ -46,8 +46,8 @@ class Segmenter:
 
     Raises
     ------
-    RunError : the model is missing, is not readable, or does not map (N, S, S, 1) uint8 to (N, S, S, 1) float32 with
-        the size S of `prepare`
+    RunError : the model is missing, is not readable, or does not map (N, S, S, C) uint8 to (N, S, S, 1) float32 with
+        the size S and the channels C of `prepare`
     """
 
     def __init__(self, model: Run | Path, prepare: PrepareConfig | None = None, workers: int | None = None) -> None:
@@ -64,18 +64,25 @@ class Segmenter:
         cores = usable_cores()
         self.workers = workers or min(cores, max(1, PIXELS // (self.batch * area)))
         self._session = _open(self.path, threads=max(1, cores // self.workers))
-        self._input = _checked_input(self._session, self.path, self.prepare.size)
+        self._input = _checked_input(self._session, self.path, self.prepare)
 
     def probabilities(
-        self, images: np.ndarray, progress: Progress | None = None, cancel: Cancel | None = None
+        self,
+        images: np.ndarray,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        near: np.ndarray | None = None,
     ) -> np.ndarray:
         """Probability of the target in every pixel, a few batches at a time.
 
         Parameters
         ----------
-        images : (N, S, S) uint8, radiological view, as `slices.to_images` makes them; N may be 0
+        images : (N, S, S) uint8, radiological view, as `slices.to_images` makes them; (N, S, S, C) with neighbours,
+            as `context.with_context` does; N may be 0
         progress : called after each batch, from the thread of the caller
         cancel : looked at before each batch
+        near : (N, S, S) uint8 0/1, where the target can be. Elsewhere the answer is 0, and a slice without such a place
+            is not asked about
 
         Returns
         -------
@@ -88,9 +95,16 @@ class Segmenter:
         Cancelled : `cancel` was set
         """
         size = self.prepare.size
-        if images.ndim != 3 or images.shape[1:] != (size, size) or images.dtype != np.uint8:
-            raise ValueError(f"images are {images.shape} {images.dtype}; expected (N, {size}, {size}) uint8")
-        probabilities = np.empty(images.shape, np.float32)
+        expected = (size, size, self.prepare.channels) if self.prepare.context else (size, size)
+        if images.shape[1:] != expected or images.dtype != np.uint8:
+            sides = ", ".join(map(str, expected))
+            raise ValueError(f"images are {images.shape} {images.dtype}; expected (N, {sides}) uint8")
+        if near is not None:
+            there = np.flatnonzero(near.any(axis=(1, 2)))
+            probabilities = np.zeros(images.shape[:3], np.float32)
+            probabilities[there] = self.probabilities(images[there], progress, cancel) * near[there]
+            return probabilities
+        probabilities = np.empty(images.shape[:3], np.float32)
 
         def answer(start: int) -> None:
             stop_if(cancel)
@@ -109,8 +123,8 @@ class Segmenter:
         return probabilities
 
     def _answer(self, images: np.ndarray) -> np.ndarray:
-        """One batch, (n, S, S) uint8 to float32."""
-        batch = np.ascontiguousarray(images)[..., np.newaxis]
+        """One batch, (n, S, S) or (n, S, S, C) uint8, to (n, S, S) float32."""
+        batch = np.ascontiguousarray(images).reshape(*images.shape[:3], -1)
         answer = self._session.run(None, {self._input: batch})[0][..., 0]
         if not np.isfinite(answer).all():
             raise RunError(self.path, "the model answers with NaN or infinity", "a model whose training converged")
@@ -159,22 +173,21 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise RunError(path, f"not readable: {str(error).splitlines()[0]}", "an ONNX model") from error
 
 
-def _checked_input(session: onnxruntime.InferenceSession, path: Path, size: int) -> str:
+def _checked_input(session: onnxruntime.InferenceSession, path: Path, prepare: PrepareConfig) -> str:
     """The name of the model's input, once input and output are what `probabilities` relies on."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    expected = f"one input (N, {size}, {size}, 1) uint8 and one output (N, {size}, {size}, 1) float32"
+    size, channels = prepare.size, prepare.channels
+    expected = f"one input (N, {size}, {size}, {channels}) uint8 and one output (N, {size}, {size}, 1) float32"
     if len(inputs) != 1 or len(outputs) != 1:
         raise RunError(path, f"{len(inputs)} inputs and {len(outputs)} outputs", expected)
-    for tensor, kind in ((inputs[0], "tensor(uint8)"), (outputs[0], "tensor(float)")):
-        if tensor.type != kind or not _fits(tensor.shape, size):
+    for tensor, kind, last in ((inputs[0], "tensor(uint8)", channels), (outputs[0], "tensor(float)", 1)):
+        if tensor.type != kind or not _fits(tensor.shape, (size, size, last)):
             raise RunError(path, f"{tensor.name} is {tuple(tensor.shape)} {tensor.type}", expected)
     return str(inputs[0].name)
 
 
-def _fits(shape: list[Any], size: int) -> bool:
-    """Whether a shape is (N, S, S, 1), where names and None stand for any length; N must be one of those."""
+def _fits(shape: list[Any], sides: tuple[int, int, int]) -> bool:
+    """Whether a shape is (N, *sides), where names and None stand for any length; N must be one of those."""
     if len(shape) != 4 or isinstance(shape[0], int):
         return False
-    return all(
-        not isinstance(found, int) or found == wanted for found, wanted in zip(shape[1:], (size, size, 1), strict=True)
-    )
+    return all(not isinstance(found, int) or found == wanted for found, wanted in zip(shape[1:], sides, strict=True))

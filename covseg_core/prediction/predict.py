@@ -9,21 +9,20 @@ from typing import Literal
 
 from covseg_core.config import Target
 from covseg_core.data.slices.intensity import Scale
-from covseg_core.errors import RunError, SettingError
-from covseg_core.prediction.ask import Answers, ask
+from covseg_core.errors import SettingError
+from covseg_core.prediction.ask import Answers, ask, check_lungs
+from covseg_core.prediction.case_lungs import shipped_lungs
 from covseg_core.prediction.decide import Prediction, decide
 from covseg_core.prediction.inference import Cancel, check_model
 from covseg_core.prediction.output.files import check_files
 from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.progress import Progress
-from covseg_core.runs import Run, open_run
+from covseg_core.runs import Run
 from covseg_core.runs.operating_point import DEFAULT, Threshold, Thresholds, thresholds_of
 
 MAX_MODELS = 100
 DEFAULTS = Thresholds()
-LUNGS = "lung"
-"""Run of the lung model that comes with covseg."""
 
 
 def predict(
@@ -71,12 +70,13 @@ def predict(
     """
     runs = [runs] if isinstance(runs, Run) else list(runs)
     if lungs == "shipped":
-        lungs = _shipped_lungs(runs)
+        lungs = None if any(run.config.target == "lung" for run in runs) else shipped_lungs()
     given = Thresholds(DEFAULT if threshold is None else threshold, minimum_mm3 or 0.0)
     _check_request([*map(_named, runs)], given, _named(lungs) if lungs else None)
     check_files([run.id for run in runs], output, lungs is not None)
     for run in [*runs, lungs] if lungs else runs:
         check_model(run)
+    check_lungs(runs, lungs)
     read = read_scan(scan, scale, series)
     own = threshold is None and minimum_mm3 is None
     thresholds = thresholds_of(runs, read.voxel_ml is not None) if own else given
@@ -145,17 +145,6 @@ def _check_request(
         raise SettingError("lungs", f"{id} is a model of the infection", "a model of the lungs")
     if "lung" in targets:
         raise SettingError("lungs", f"{id} beside models of the lungs themselves", "none")
-
-
-def _shipped_lungs(runs: Sequence[Run]) -> Run | None:
-    """The lung model that comes with covseg, for models of infection, if it is there."""
-    if any(run.config.target == "lung" for run in runs):
-        return None
-    try:
-        shipped = open_run(LUNGS)
-    except RunError:
-        return None
-    return shipped if shipped.config.target == "lung" and shipped.onnx.is_file() else None
 
 
 def _named(run: Run) -> tuple[str, Target]:

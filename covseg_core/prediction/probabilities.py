@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from covseg_core.config import PrepareConfig, Target
+from covseg_core.data.slices.context import neighbour_step, with_context
 from covseg_core.data.slices.intensity import to_uint8
+from covseg_core.data.slices.lungs import lung_box, near_lungs
 from covseg_core.data.slices.slices import Grid, to_images, to_native
+from covseg_core.errors import ScanError
 from covseg_core.prediction.inference import Cancel, Segmenter, stop_if
 from covseg_core.prediction.model_info import ModelInfo, model_info
 from covseg_core.prediction.passport import unusual
@@ -46,6 +49,8 @@ class Probabilities:
     """In which respects the scan is unlike the model's training data."""
     sides: np.ndarray | None = None
     """Of a lung model that is asked beside others: (Z, Y, X) uint8, which lung each voxel is in."""
+    within: str = ""
+    """The lung model whose lungs the slices were cut to; empty where all of a slice was looked at."""
 
     def plane(self, z: int) -> np.ndarray:
         """(Y, X) float32, RAS+: one plane on the scan's own grid."""
@@ -58,30 +63,64 @@ class Probabilities:
             yield part, to_native(self.values[part], self.grid)
 
 
-def answered(scan: Scan, run: Run, values: np.ndarray | OnDisk, seconds: float) -> Probabilities:
-    """The answer (Z, S, S) float32 of a run's model, with what has to be said about it."""
+def answered(
+    scan: Scan,
+    run: Run,
+    values: np.ndarray | OnDisk,
+    seconds: float,
+    lungs: np.ndarray | None = None,
+    within: str = "",
+) -> Probabilities:
+    """The answer (Z, S, S) float32 of a run's model, with what has to be said about it; `lungs` as for `segment`."""
     config, warnings = run.config, tuple(training_warning(run, scan.sha256))
     odd = tuple(unusual(scan.passport, run))
-    grid = grid_of(scan, config.prepare)
-    return Probabilities(model_info(run), config.target, grid, values, warnings, seconds, odd)
+    grid = grid_of(scan, config.prepare, lungs)
+    return Probabilities(model_info(run), config.target, grid, values, warnings, seconds, odd, within=within)
 
 
 def segment(
-    scan: Scan, segmenter: Segmenter, advance: Advance, cancel: Cancel | None = None
+    scan: Scan,
+    segmenter: Segmenter,
+    advance: Advance,
+    cancel: Cancel | None = None,
+    lungs: np.ndarray | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """A model's answer, a few slices at a time: where they belong, and (n, S, S) float32."""
+    """A model's answer, a few slices at a time: where they belong, and (n, S, S) float32.
+
+    Parameters
+    ----------
+    lungs : (Z, Y, X), above 0 in the lungs; needed where the model's region is the lungs
+
+    Raises
+    ------
+    ScanError : there are no lungs to cut slices to
+    """
     prepare, voxels = segmenter.prepare, scan.volume.voxels
-    grid = grid_of(scan, prepare)
+    grid = grid_of(scan, prepare, lungs)
+    slice_mm = None if scan.voxel_ml is None else scan.volume.spacing[0]
+    reach = prepare.context * neighbour_step(slice_mm)
     for start in range(0, len(voxels), _PLANES):
         part = slice(start, min(start + _PLANES, len(voxels)))
-        images = to_images(to_uint8(voxels[part], scan.scale, prepare.window), grid)
-        yield part, segmenter.probabilities(images, cancel=cancel)
-        advance(len(images))
+        near = None if grid.box is None or lungs is None else near_lungs(lungs[part], grid)
+        if near is None or near.any():
+            first, last = max(0, start - reach), part.stop + reach
+            images = to_images(to_uint8(voxels[first:last], scan.scale, prepare.window), grid)
+            shown = with_context(images, slice(start - first, part.stop - first), prepare, slice_mm)
+            yield part, segmenter.probabilities(shown, cancel=cancel, near=near)
+        else:
+            yield part, np.zeros(near.shape, np.float32)
+        advance(part.stop - start)
 
 
-def grid_of(scan: Scan, prepare: PrepareConfig) -> Grid:
-    """How a scan's planes map to slices that are prepared in this way."""
-    return Grid(scan.volume.voxels.shape[1:], scan.volume.spacing[1:], prepare.size, prepare.resize)
+def grid_of(scan: Scan, prepare: PrepareConfig, lungs: np.ndarray | None = None) -> Grid:
+    """How a scan's planes map to slices that are prepared in this way; `lungs` and errors as for `segment`."""
+    shape, spacing = scan.volume.voxels.shape[1:], scan.volume.spacing[1:]
+    box = None
+    if prepare.region == "lungs":
+        box = None if lungs is None else lung_box(lungs, spacing)
+        if box is None:
+            raise ScanError(scan.volume.path, "no lungs found in it", "lungs, for a model that looks at them alone")
+    return Grid(shape, spacing, prepare.size, prepare.resize, box)
 
 
 def counter(progress: Progress | None, cancel: Cancel | None, total: int) -> Advance:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from covseg_core import paths
-from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, SplitKind, Target, changed
+from covseg_core.config import METRICS, THESIS, Metric, Region, RunConfig, SplitConfig, SplitKind, Target, changed
 from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.splitting.split import Split, make_splits
@@ -36,7 +36,7 @@ that end."""
 
 def train(
     dataset: str,
-    metrics: Sequence[Metric] = tuple(METRICS),
+    metrics: Sequence[Metric] = THESIS,
     preset: str = "quick",
     split: SplitKind = "patient",
     target: Target = "infection",
@@ -45,6 +45,9 @@ def train(
     size: int | None = None,
     filters: int | None = None,
     batch: int | None = None,
+    region: Region | None = None,
+    context: int | None = None,
+    ema: float | None = None,
     seed: int = 0,
     split_seed: int | None = None,
     folds: int = 0,
@@ -55,7 +58,7 @@ def train(
 
     Parameters
     ----------
-    epochs, size, filters, batch : in place of the preset's
+    epochs, size, filters, batch, region, context, ema : in place of the preset's
     seed : of the split, the first weights, the shuffling and the augmentation
     split_seed : of the split, where it shall not be `seed`: models of other seeds on the same patients
     folds : of a cross-validation, in which every patient is tested once; 0 or 1 for a single split
@@ -84,10 +87,16 @@ def train(
             preset=preset,
             created=now.isoformat(timespec="microseconds"),
             target=target,
-            prepare=changed(base.prepare, size=size),
+            prepare=changed(base.prepare, size=size, region=region, context=context),
             split=slices.config,
             model=changed(base.model, filters=filters),
-            train=changed(base.train, epochs=base.epochs[metric] if epochs is None else epochs, batch=batch, seed=seed),
+            train=changed(
+                base.train,
+                epochs=base.epochs[metric] if epochs is None else epochs,
+                batch=batch,
+                ema=ema,
+                seed=seed,
+            ),
             versions=versions(),
         )
         for slices in splits

@@ -55,7 +55,14 @@ class Network:
     def key(self) -> str:
         """The same for networks whose steps cost the same."""
         train = self.train
-        parts = [self.prepare.size, self.model.filters, self.model.normalization, train.batch, train.precision]
+        parts = [
+            self.prepare.size,
+            self.prepare.channels,
+            self.model.filters,
+            self.model.normalization,
+            train.batch,
+            train.precision,
+        ]
         return json.dumps([*parts, *asdict(train.augment).values(), jobs.backend()])
 
     @property

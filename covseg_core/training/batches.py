@@ -14,7 +14,7 @@ from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.training.augment import augment
 
 Batch = tuple[np.ndarray, ...]
-"""Images (B, S, S, 1) uint8, masks (B, S, S, 1) uint8, and weights (B,) float32 where slices were repeated."""
+"""Images (B, S, S, C) uint8, masks (B, S, S, 1) uint8, and weights (B,) float32 where slices were repeated."""
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -89,6 +89,11 @@ class PlainBatches(keras.utils.PyDataset):
         return _filled(self.slices.images[chosen], self.slices.masks[chosen], self.multiple)
 
 
+def channels_last(images: np.ndarray) -> np.ndarray:
+    """(B, S, S) as (B, S, S, 1); images with neighbours have their channels already."""
+    return images[..., None] if images.ndim == 3 else images
+
+
 def _patient_weights(slices: SliceSet, balance: float) -> np.ndarray | None:
     """(N,) float64: how often each slice is drawn, in proportion; None where each is taken once."""
     if not balance or not slices.patients:
@@ -98,11 +103,11 @@ def _patient_weights(slices: SliceSet, balance: float) -> np.ndarray | None:
 
 
 def _filled(images: np.ndarray, masks: np.ndarray, multiple: int) -> Batch:
-    """Add the channel axis; repeat slices, with weight 0, until the devices can share the batch equally."""
-    count = len(images)
+    """Add the channel axis where there is none; repeat slices, with weight 0, until the devices can share the batch."""
+    count, images = len(images), channels_last(images)
     if multiple == 1:
-        return images[..., None], masks[..., None]
+        return images, masks[..., None]
     places = np.arange(-(-count // multiple) * multiple)
     weights = (places < count).astype(np.float32)
     places %= count
-    return images[places][..., None], masks[places][..., None], weights
+    return images[places], masks[places][..., None], weights

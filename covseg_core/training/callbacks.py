@@ -6,23 +6,24 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 
-from covseg_core.config import METRICS, RunConfig
+from covseg_core.config import METRICS, THESIS, RunConfig
 from covseg_core.errors import RunError
 from covseg_core.files import atomic_path
 from covseg_core.runs import Run
 from covseg_core.runs.history import best_epoch
 from covseg_core.training.batches import TrainingBatches
 from covseg_core.training.heartbeat import Heart, StopRequested
-from covseg_core.training.resume import saving_last
+from covseg_core.training.resume import save_weights, saving_last
 from covseg_core.training.schedule import learning_rate, should_stop
 
-_TRAINING = ("loss", *(row.score for row in METRICS.values()))
+_TRAINING = ("loss", *(METRICS[metric].score for metric in THESIS))
 COLUMNS = (*_TRAINING, *(f"val_{name}" for name in _TRAINING))
 """Of `history.csv`, after the epoch's number."""
 Rows = list[dict[str, float]]
@@ -86,9 +87,9 @@ class Record(keras.callbacks.Callback):
     After a crash between two of them, resuming repeats the epoch from the last complete state and writes the same.
     """
 
-    def __init__(self, session: Session, preview: Preview) -> None:
+    def __init__(self, session: Session, preview: Preview, swap: keras.callbacks.SwapEMAWeights | None = None) -> None:
         super().__init__()
-        self.session, self.preview = session, preview
+        self.session, self.preview, self.swap = session, preview, swap
         self._mark = 0.0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -97,12 +98,13 @@ class Record(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         run, rows = self.session.run, self.session.rows
         rows.append(self._row(epoch + 1, logs or {}))
-        with saving_last(run, self.model, epoch + 1) as weights:
-            if best_epoch(self.session.scores) == epoch + 1:
-                with atomic_path(run.best_weights) as temporary:
-                    shutil.copyfile(weights, temporary)
-            with atomic_path(run.previews / f"epoch_{epoch + 1:04d}.npy") as temporary:
-                np.save(temporary, self.preview())
+        with saving_last(run, self.model, epoch + 1):
+            with averaged(self.swap):
+                if best_epoch(self.session.scores) == epoch + 1:
+                    with atomic_path(run.best_weights) as temporary:
+                        save_weights(self.model, temporary)
+                with atomic_path(run.previews / f"epoch_{epoch + 1:04d}.npy") as temporary:
+                    np.save(temporary, self.preview())
             run.write_history(rows)
         self.session.heart.write(epoch=epoch + 1, step=0, seconds=rows[-1]["total_seconds"])
         if should_stop(self.session.config.train, self.session.scores):
@@ -122,6 +124,19 @@ class Record(keras.callbacks.Callback):
             "seconds": seconds,
             "total_seconds": before + seconds,
         }
+
+
+@contextmanager
+def averaged(swap: keras.callbacks.SwapEMAWeights | None) -> Iterator[None]:
+    """The model has the average of its weights meanwhile, if there is one, as in a validation."""
+    if swap is None:
+        yield
+        return
+    swap.on_test_begin()
+    try:
+        yield
+    finally:
+        swap.on_test_end()
 
 
 def remove_previews_after(run: Run, epoch: int) -> None:

@@ -25,7 +25,7 @@ def export_onnx(model: keras.Model, path: Path) -> float:
     Parameters
     ----------
     model : float32 U-Net of `build_unet`, TensorFlow backend (the converter needs it)
-    path : where `model.onnx` goes; input `images` (N, S, S, 1) uint8, output (N, S, S, 1) float32
+    path : where `model.onnx` goes; input `images` (N, S, S, C) uint8, output (N, S, S, 1) float32
 
     Returns
     -------
@@ -37,8 +37,7 @@ def export_onnx(model: keras.Model, path: Path) -> float:
     """
     import onnxruntime
 
-    size = model.input_shape[1]
-    slices = np.random.default_rng(0).integers(0, 256, (2, size, size, 1), dtype=np.uint8)
+    slices = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:]), dtype=np.uint8)
     expected = model.predict(slices, verbose=0)  # Keras exports only a model that has been called
     with atomic_path(path) as temporary:
         model.export(str(temporary), format="onnx", verbose=False)
@@ -73,7 +72,9 @@ def export_run(run: Run) -> float:
     keras.config.set_dtype_policy("float32")
     try:
         standardisation = run.standardisation
-        network = build_unet(config.model, config.prepare.size, standardisation.mean, standardisation.std)
+        prepare = config.prepare
+        mean, std = standardisation.mean, standardisation.std
+        network = build_unet(config.model, prepare.size, mean, std, channels=prepare.channels)
         network.load_weights(run.best_weights)
         return export_onnx(network, run.onnx)
     finally:

@@ -24,16 +24,12 @@ from covseg_core.runs import Run
 
 
 @contextmanager
-def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[Path]:
-    """Save the state after `epoch` (from 1); it counts, and the one before is forgotten, when the block has ended.
-
-    Yields the file of the weights, in Keras's `.weights.h5`, for who needs a copy.
-    """
+def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[None]:
+    """Save the state after `epoch` (from 1); it counts, and the one before is forgotten, when the block has ended."""
     staging = run.last / f".new-{uuid.uuid4().hex[:8]}"
     staging.mkdir(parents=True)
     try:
-        weights = staging / "model.weights.h5"
-        _bare(model).save_weights(weights)
+        save_weights(model, staging / "model.weights.h5")
         optimizer: dict[str, np.ndarray] = {}
         model.optimizer.save_own_variables(optimizer)
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in optimizer.items()}
@@ -41,13 +37,18 @@ def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[Path]:
         for file in staging.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
-        yield weights
+        yield
         staging.rename(run.last / f"epoch_{epoch:04d}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     for folder in run.last.iterdir():
         if folder.name != f"epoch_{epoch:04d}":
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write a model's weights alone, as Keras's `.weights.h5`."""
+    _bare(model).save_weights(path)
 
 
 def last_epoch(run: Run) -> int:

@@ -58,7 +58,7 @@ def step_time(question: Question) -> dict[str, object]:
     device = set_up(train.precision)
     config = RunConfig("", "", "", "", "dice", "", "", prepare=question.prepare, model=question.model, train=train)
     model = compiled(config, Standardisation(128.0, 64.0), 0.05, device)
-    batches = TrainingBatches(_noise(4 * train.batch, question.prepare.size), train, device.multiple)
+    batches = TrainingBatches(_noise(4 * train.batch, question.prepare), train, device.multiple)
 
     def step(number: int) -> float:
         if os.getppid() != parent:
@@ -81,11 +81,11 @@ def step_time(question: Question) -> dict[str, object]:
     }
 
 
-def _noise(count: int, size: int) -> SliceSet:
-    """Slices of the right size; a fifth of each mask is lesion, so that no slice is left out as empty."""
+def _noise(count: int, prepare: PrepareConfig) -> SliceSet:
+    """Slices of the right shape; a fifth of each mask is lesion, so that no slice is left out as empty."""
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (count, size, size), np.uint8)
-    masks = (images < 51).astype(np.uint8)
+    images = random.integers(0, 256, (count, prepare.size, prepare.size, prepare.channels), np.uint8)
+    masks = (images[..., 0] < 51).astype(np.uint8)
     return SliceSet(images, masks, ("noise",) * count, np.arange(count))
 
 

@@ -17,7 +17,7 @@ from covseg_core.files import write_json
 from covseg_core.runs import Run, Standardisation
 from covseg_core.runs.previews import write_preview_slices
 from covseg_core.runs.training_data import write_training_data
-from covseg_core.training.batches import PlainBatches, TrainingBatches
+from covseg_core.training.batches import PlainBatches, TrainingBatches, channels_last
 from covseg_core.training.callbacks import Follow, Record, Session, clear, remove_previews_after
 from covseg_core.training.device import Device, set_up
 from covseg_core.training.heartbeat import Heart
@@ -76,10 +76,18 @@ def load_unchanged(config: RunConfig) -> Dataset:
 def compiled(config: RunConfig, standardisation: Standardisation, positive_share: float, device: Device) -> keras.Model:
     """Build and compile the model; the three metrics' models start from the same weights."""
     keras.utils.set_random_seed(config.train.seed)
+    average = {"use_ema": True, "ema_momentum": config.train.ema} if config.train.ema else {}
     with device.scope():
-        model = build_unet(config.model, config.prepare.size, standardisation.mean, standardisation.std, positive_share)
+        model = build_unet(
+            config.model,
+            config.prepare.size,
+            standardisation.mean,
+            standardisation.std,
+            positive_share,
+            config.prepare.channels,
+        )
         model.compile(
-            optimizer=keras.optimizers.Adam(config.train.learning_rate),
+            optimizer=keras.optimizers.Adam(config.train.learning_rate, **average),
             loss=loss_of(config.metric),
             metrics=[PixelAccuracy(), ForegroundIoU(), ForegroundDice()],
         )
@@ -106,12 +114,14 @@ def fit(session: Session, model: keras.Model, training: SliceSet, validation: Sl
     chosen = choose_previews(validation)
     write_preview_slices(run, preview_slices(validation, chosen))
     batches = TrainingBatches(training, config, multiple)
+    swap = keras.callbacks.SwapEMAWeights() if config.ema else None
+    record = Record(session, previewer(model, validation, chosen, multiple), swap)
     model.fit(
         batches,
         validation_data=PlainBatches(validation, config.batch, multiple),
         initial_epoch=done,
         epochs=config.epochs,
-        callbacks=[Follow(session, batches), Record(session, previewer(model, validation, chosen, multiple))],
+        callbacks=[Follow(session, batches), *([swap] if swap else []), record],
         shuffle=False,  # Keras would shuffle the batches by a generator that is not the run's
         verbose=2,
     )
@@ -120,7 +130,7 @@ def fit(session: Session, model: keras.Model, training: SliceSet, validation: Sl
 def previewer(model: keras.Model, slices: SliceSet, chosen: np.ndarray, multiple: int) -> Callable[[], np.ndarray]:
     """A function that predicts the chosen slices: (K, S, S) uint8, probability 1 is 255."""
     places = np.arange(-(-len(chosen) // multiple) * multiple) % len(chosen)
-    images = slices.images[chosen[places]][..., None]
+    images = channels_last(slices.images[chosen[places]])
 
     def predict() -> np.ndarray:
         # on several devices each may answer for the whole batch: the first slices are enough

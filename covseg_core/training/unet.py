@@ -16,7 +16,12 @@ LEVELS = 4
 
 
 def build_unet(
-    model: ModelConfig, size: int, mean: float = 0.0, std: float = 1.0, positive_share: float | None = None
+    model: ModelConfig,
+    size: int,
+    mean: float = 0.0,
+    std: float = 1.0,
+    positive_share: float | None = None,
+    channels: int = 1,
 ) -> keras.Model:
     """Build the network; its weights follow `keras.utils.set_random_seed`.
 
@@ -28,12 +33,13 @@ def build_unet(
     size : side of the slices [pixel], a multiple of 16
     mean, std : of the training slices, in grey values 0..255
     positive_share : share of positive pixels in training; with `model.informed_bias` the output starts there
+    channels : of the input: the slice, or the slice between its neighbours
 
     Returns
     -------
-    keras.Model : (N, size, size, 1) uint8 -> (N, size, size, 1) float32 probabilities
+    keras.Model : (N, size, size, channels) uint8 -> (N, size, size, 1) float32 probabilities
     """
-    inputs = keras.Input((size, size, 1), dtype="uint8", name="images")
+    inputs = keras.Input((size, size, channels), dtype="uint8", name="images")
     x = layers.Rescaling(1.0 / std, offset=-mean / std, name="standardise")(inputs)
 
     skips = []

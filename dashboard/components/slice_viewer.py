@@ -16,9 +16,11 @@ import numpy as np
 import streamlit as st
 
 from covseg_core import rendering
-from covseg_core.config import METRICS, PrepareConfig
+from covseg_core.config import METRICS
 from covseg_core.data.library.datasets import Case, Dataset
+from covseg_core.data.slices.cache import case_grid
 from covseg_core.data.slices.intensity import Scale
+from covseg_core.data.slices.slices import Grid
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.stored_predictions.predictions import StoredPredictions, native
@@ -118,7 +120,7 @@ def scene_of_case(dataset: Dataset, case: Case, models: Sequence[Model]) -> Scen
         ct=ct,
         truth=truth if target in case.files else None,
         layers=[
-            Layer(name, partial(_predicted, each, case, config.prepare))
+            Layer(name, partial(_predicted, each, case.id, case_grid(dataset, case, config.prepare)))
             for name, each, config in zip(names, stored, configs, strict=True)
         ],
         start=max(zs, key=voxels.__getitem__) if voxels else None,
@@ -302,5 +304,5 @@ def _view(plane: np.ndarray) -> np.ndarray:
     return plane[::-1, ::-1]
 
 
-def _predicted(stored: StoredPredictions, case: Case, prepare: PrepareConfig, z: int) -> np.ndarray:
-    return _view(native(stored, case, z, prepare))
+def _predicted(stored: StoredPredictions, case: str, grid: Grid, z: int) -> np.ndarray:
+    return _view(native(stored, case, z, grid))

@@ -36,7 +36,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from covseg_core import runs
-from covseg_core.config import METRICS, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import THESIS, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.library.importing import import_sample
 from covseg_core.data.splitting.split import make_split
@@ -213,7 +213,7 @@ def models(sample: Dataset, checkpoints_folder: Path) -> list[runs.Run]:
     """A finished and scored experiment without a training: its models say yes where a pixel is bright."""
     split = SplitConfig(fractions=(0.4, 0.2, 0.4))
     made = []
-    for metric, limit in zip(METRICS, LIMITS, strict=True):
+    for metric, limit in zip(THESIS, LIMITS, strict=True):
         config = RunConfig(
             id=f"first-{metric}",
             experiment="first",

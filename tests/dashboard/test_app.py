@@ -14,7 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from covseg_core import runs
-from covseg_core.config import METRICS, RunConfig, SplitConfig
+from covseg_core.config import THESIS, RunConfig, SplitConfig
 from covseg_core.data.library import datasets, download, importing
 from covseg_core.data.splitting.split import Split, make_split, split_report
 from covseg_core.errors import CovsegError, DatasetError
@@ -352,15 +352,29 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
     choose = {control.label: control for control in app.segmented_control}
     choose["Preset"].set_value("standard")
     choose["Split"].set_value("slice")
+    run(app)  # the preset's own part of a slice stands there now
+    next(control for control in app.segmented_control if control.label == "Part of a slice").set_value("lungs")
     fill = {field.label: field for field in app.number_input}
     fill["Epochs"].set_value(3)
     fill["Side of the slices (pixels)"].set_value(64)
     fill["Seed"].set_value(7)
+    fill["Neighbouring slices on each side"].set_value(1)
+    fill["Average of the weights"].set_value(0.99)
     run(app)
     button(app, "Start training")
     [(args, more)] = started
-    assert args == ("sample", tuple(METRICS), "standard", "slice", "infection")
-    assert more == {"epochs": 3, "size": 64, "filters": None, "batch": None, "seed": 7, "folds": 1}
+    assert args == ("sample", THESIS, "standard", "slice", "infection")
+    assert more == {
+        "epochs": 3,
+        "size": 64,
+        "filters": None,
+        "batch": None,
+        "region": "lungs",
+        "context": 1,
+        "ema": 0.99,
+        "seed": 7,
+        "folds": 1,
+    }
     assert app.title[0].value == "Live curves"
     assert app.query_params["runs"] in ("one,two", ["one,two"])
 

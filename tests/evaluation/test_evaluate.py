@@ -65,7 +65,7 @@ def by_hand(dataset: Dataset, case: Case, limit: float) -> tuple[np.ndarray, np.
     """Truth and prediction for a whole scan on its own grid, the slow and obvious way."""
     prepare = PrepareConfig(size=SIZE)
     probabilities = (prepared(dataset, case, prepare, "images") > limit).astype(np.float32)
-    prediction = to_native(probabilities, case_grid(case, prepare)) >= 0.5
+    prediction = to_native(probabilities, case_grid(dataset, case, prepare)) >= 0.5
     return load_mask(dataset.path(case, "infection")).voxels > 0, prediction
 
 

@@ -14,7 +14,7 @@ from fakeruns import fake_run, save_model
 from zips import changed, edited
 
 from covseg_core.cli.evidence import bundle, verify
-from covseg_core.config import METRICS, SplitConfig
+from covseg_core.config import THESIS, SplitConfig
 from covseg_core.data.library.datasets import Dataset, dataset_folder, delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_sample
 from covseg_core.errors import CovsegError, DatasetError, RunError
@@ -34,7 +34,7 @@ def three(dataset: Dataset) -> list[Run]:
     split = SplitConfig(fractions=(0.4, 0.2, 0.4))
     return [
         fake_run(dataset, f"first-{metric}", metric, split, limit)
-        for metric, limit in zip(METRICS, (90, 110, 130), strict=True)
+        for metric, limit in zip(THESIS, (90, 110, 130), strict=True)
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_bundle_holds_what_a_reader_needs_and_no_picture_of_a_patient(evidence
         names = archive.namelist()
         manifest = json.loads(archive.read(MANIFEST))
         readme = archive.read("README.txt").decode()
-    for metric in METRICS:
+    for metric in THESIS:
         for file in ("config.json", "split.json", "history.csv", "model.onnx"):
             assert f"runs/first-{metric}/{file}" in names
     assert {"tables/scores.csv", "tables/slices.csv", "comparison.json", "figures/dice.html"} <= set(names)
@@ -267,7 +267,7 @@ def test_scores_of_an_earlier_model_are_no_evidence(runs: list[Run], tmp_path: P
 
 def test_an_experiment_stands_for_its_runs(dataset: Dataset, tmp_path: Path) -> None:
     split = SplitConfig(fractions=(0.4, 0.2, 0.4))
-    for metric in METRICS:
+    for metric in THESIS:
         fake_run(dataset, f"whole-{metric}", metric, split, 100, experiment="whole")
     done = CliRunner().invoke(bundle, ["whole", "whole-iou", "--output", str(tmp_path / "evidence.zip"), "--json"])
     assert done.exit_code == 0, done.output

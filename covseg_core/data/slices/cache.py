@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,9 @@ from numpy.lib import format as npy
 
 from covseg_core.config import PrepareConfig, Target
 from covseg_core.data.reading.volumes import load_geometry, load_mask, load_scan
+from covseg_core.data.slices.context import with_context
 from covseg_core.data.slices.intensity import to_uint8
+from covseg_core.data.slices.lungs import MARGIN, REACH, case_box, case_lungs, near_lungs
 from covseg_core.data.slices.slices import Grid, to_images, to_masks
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.files import atomic_path, sha256_file
@@ -31,7 +34,7 @@ from covseg_core.progress import Progress
 if TYPE_CHECKING:
     from covseg_core.data.library.datasets import Case, Dataset
 
-What = Literal["images", "infection", "lung"]
+What = Literal["images", "infection", "lung", "near_lungs"]
 
 CACHE_VERSION = 1
 """Raise when the same scan and configuration give other pixels than before."""
@@ -46,7 +49,7 @@ def prepared(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -
     ----------
     dataset, case : where the files are
     prepare : size, window and resize
-    what : the scan's images, or one of its masks
+    what : the scan's images, one of its masks, or where infection is looked for with `prepare.region = lungs`
 
     Returns
     -------
@@ -58,7 +61,7 @@ def prepared(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -
     ScanError : the file cannot be read
     CovsegError : the cache cannot be written, such as on a full disk
     """
-    path = cache_path(case, prepare, what)
+    path = cache_path(dataset, case, prepare, what)
     shape = (case.shape[0], prepare.size, prepare.size)
     slices = _read(path, shape)
     if slices is None:
@@ -67,6 +70,17 @@ def prepared(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -
         if slices is None:
             raise CovsegError(path, "reads back as something else than was written", "a disk that works")
     return slices
+
+
+def network_images(dataset: Dataset, case: Case, prepare: PrepareConfig, zs: Sequence[int]) -> np.ndarray:
+    """Slices of a case as a network is shown them, from the cache or built now; raises as `prepared`.
+
+    Returns
+    -------
+    (n, S, S) uint8, or (n, S, S, 2k + 1) with a context of k
+    """
+    images = prepared(dataset, case, prepare, "images")
+    return with_context(images, zs, prepare, case.spacing[0] if case.spacing_known else None, case.stacked)
 
 
 def prepare_dataset(
@@ -78,7 +92,7 @@ def prepare_dataset(
     """
     cases = [case for case in dataset.cases if target in case.files]
     whats: tuple[What, ...] = ("images", target)
-    todo = [(case, what) for case in cases for what in whats if not cache_path(case, prepare, what).exists()]
+    todo = [(case, what) for case in cases for what in whats if not cache_path(dataset, case, prepare, what).exists()]
     with ThreadPoolExecutor(_THREADS) as pool:
         jobs = [pool.submit(prepared, dataset, case, prepare, what) for case, what in todo]
         try:
@@ -91,19 +105,20 @@ def prepare_dataset(
             raise
 
 
-def case_grid(case: Case, prepare: PrepareConfig) -> Grid:
-    """How the case's axial planes map to its prepared slices, and back."""
-    return Grid(case.shape[1:], case.spacing[1:], prepare.size, prepare.resize)
+def case_grid(dataset: Dataset, case: Case, prepare: PrepareConfig) -> Grid:
+    """How the case's axial planes map to its prepared slices, and back; raises as `lungs.case_box`."""
+    box = case_box(dataset, case) if prepare.region == "lungs" else None
+    return Grid(case.shape[1:], case.spacing[1:], prepare.size, prepare.resize, box)
 
 
-def cache_path(case: Case, prepare: PrepareConfig, what: What) -> Path:
+def cache_path(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -> Path:
     """Where the slices are kept; images do not depend on labels, nor masks on the window.
 
     Raises
     ------
-    DatasetError : the case has no such mask
+    DatasetError : the case has no such mask, or nothing is known of its lungs where slices are cut to them
     """
-    role = "scan" if what == "images" else what
+    role = "scan" if what in ("images", "near_lungs") else what
     if role not in case.files:
         raise DatasetError(f"case {case.id}", f"no {what} mask", f"a case with a mask of the {what}")
     parts: list[object] = [
@@ -117,14 +132,20 @@ def cache_path(case: Case, prepare: PrepareConfig, what: What) -> Path:
     ]
     if what == "images":
         parts += [case.scale, [float(end) for end in prepare.window]]
+    elif what == "near_lungs":
+        parts += [case.sha256.get("lung"), MARGIN, REACH]
     else:
         parts += [case.sha256["scan"], case.labels if what == "infection" else None]
+    if (box := case_grid(dataset, case, prepare).box) is not None:
+        parts += [box.rows, box.columns]
     key = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
     return data_root() / "cache" / key / f"{what}.npy"
 
 
 def _build(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -> np.ndarray:
-    grid = case_grid(case, prepare)
+    grid = case_grid(dataset, case, prepare)
+    if what == "near_lungs":
+        return near_lungs(case_lungs(dataset, case), grid)
     if what == "images":
         scan = load_scan(_unchanged(dataset, case, "scan"))
         return to_images(to_uint8(scan.voxels, case.scale, prepare.window), grid)

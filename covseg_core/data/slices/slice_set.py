@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from covseg_core.config import PrepareConfig, Target
-from covseg_core.data.slices.cache import prepared
+from covseg_core.data.slices.cache import network_images, prepared
 from covseg_core.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class SliceSet:
 
     Attributes
     ----------
-    images : (N, S, S) uint8, 0..255
+    images : (N, S, S) uint8, 0..255; (N, S, S, 2k + 1) with a context of k slices
     masks : (N, S, S) uint8, 0 and 1
     cases : case id of each slice
     z : (N,) int64, index of each slice in its scan
@@ -64,12 +64,12 @@ def load_slices(
             raise DatasetError(f"{dataset.name}/{case_id}", found, f"0 to {there - 1}")
 
     count = sum(len(chosen) for chosen in selection.values())
-    images = np.empty((count, prepare.size, prepare.size), np.uint8)
-    masks = np.empty_like(images)
+    masks = np.empty((count, prepare.size, prepare.size), np.uint8)
+    images = np.empty(masks.shape + ((prepare.channels,) if prepare.context else ()), np.uint8)
     start = 0
     for case_id, chosen in selection.items():
         stop = start + len(chosen)
-        images[start:stop] = prepared(dataset, cases[case_id], prepare, "images")[list(chosen)]
+        images[start:stop] = network_images(dataset, cases[case_id], prepare, chosen)
         masks[start:stop] = prepared(dataset, cases[case_id], prepare, target)[list(chosen)]
         start = stop
     names = tuple(case_id for case_id, chosen in selection.items() for _ in chosen)
@@ -83,7 +83,7 @@ def mean_std(images: np.ndarray) -> tuple[float, float]:
 
     Parameters
     ----------
-    images : (N, S, S) uint8, 0..255
+    images : (N, ...) uint8, 0..255
 
     Returns
     -------

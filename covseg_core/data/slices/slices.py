@@ -6,7 +6,8 @@ axes are flipped on the way there and on the way back.
 Where pixels are along one axis (centres at whole numbers, `n` native, `S` prepared pixels):
 
 * area: `before` + n + `after` pixels are shared out evenly, so slice coordinate u is plane coordinate
-  (u + 0.5) * (before + n + after) / S - 0.5 - before, counted in the direction of view;
+  (u + 0.5) * (before + n + after) / S - 0.5 - before, counted in the direction of view; of a box, n are its pixels,
+  and plane coordinates count from its edge;
 * thesis: of every second pixel, m = ceil(n / 2) are shared out, so u is plane coordinate 2 * ((u + 0.5) * m / S - 0.5).
 """
 
@@ -29,7 +30,7 @@ _ANTERIOR_RIGHT = np.s_[::-1, ::-1]
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """One axis of the mapping between `length` native and `size` prepared pixels, in the direction of view."""
 
     length: int
@@ -37,6 +38,8 @@ class _Axis:
     before: int = 0
     after: int = 0
     step: int = 1
+    first: int = 0
+    """Native pixels in front of those that are mapped."""
 
     @property
     def padded(self) -> int:
@@ -47,12 +50,25 @@ class _Axis:
         """(size,) int: the native pixel nearest to each prepared one; -1 in the padding."""
         nearest = np.floor((np.arange(self.size) + 0.5) * self.padded / self.size).astype(np.intp) - self.before
         inside = (nearest >= 0) & (nearest * self.step < self.length)
-        return np.where(inside, nearest * self.step, -1)
+        return np.where(inside, self.first + nearest * self.step, -1)
 
     def targets(self) -> np.ndarray:
-        """(length,) float32: where each native pixel lies among the prepared ones."""
+        """(length,) float32: where each mapped native pixel lies among the prepared ones."""
         shared = np.arange(self.length) / self.step + self.before
         return ((shared + 0.5) * self.size / self.padded - 0.5).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of all planes of a scan: rows y and columns x, RAS+, the ends excluded [pixels]."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """Of a plane."""
+        return slice(*self.rows), slice(*self.columns)
 
 
 @dataclass(frozen=True)
@@ -67,18 +83,27 @@ class Grid:
     """S, side of the slices [pixels]."""
     resize: Resize
     """See `PrepareConfig.resize`."""
+    box: Box | None = None
+    """What is mapped, if not all of a plane; only for `area`."""
 
     @cached_property
-    def axes(self) -> tuple[_Axis, _Axis]:
+    def part(self) -> tuple[slice, slice]:
+        """Rows and columns of a plane that are mapped."""
+        return self.box.part if self.box else (slice(0, self.shape[0]), slice(0, self.shape[1]))
+
+    @cached_property
+    def axes(self) -> tuple[Axis, Axis]:
         """Rows and columns. In area mode both are padded evenly to one physical length, to the nearest pixel."""
         if self.resize == "thesis":
-            rows, columns = (_Axis(length, self.size, step=2) for length in self.shape)
+            rows, columns = (Axis(length, self.size, step=2) for length in self.shape)
             return rows, columns
-        side = max(length * spacing for length, spacing in zip(self.shape, self.spacing, strict=True))
+        lengths = [part.stop - part.start for part in self.part]
+        side = max(length * spacing for length, spacing in zip(lengths, self.spacing, strict=True))
         axes = []
-        for length, spacing in zip(self.shape, self.spacing, strict=True):
+        for whole, part, length, spacing in zip(self.shape, self.part, lengths, self.spacing, strict=True):
             missing = max(0, round(side / spacing) - length)
-            axes.append(_Axis(length, self.size, missing // 2, missing - missing // 2))
+            first = whole - part.stop  # the direction of view is the other one
+            axes.append(Axis(length, self.size, missing // 2, missing - missing // 2, first=first))
         return axes[0], axes[1]
 
 
@@ -128,7 +153,7 @@ def to_masks(masks: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def to_native(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
-    """Slices back on the scan's own planes: linear interpolation, padding and view undone.
+    """Slices back on the scan's own planes: linear interpolation, padding and view undone, 0 outside the grid's box.
 
     Parameters
     ----------
@@ -143,11 +168,14 @@ def to_native(probabilities: np.ndarray, grid: Grid) -> np.ndarray:
     _check(probabilities, (grid.size, grid.size))
     rows, columns = (axis.targets() for axis in grid.axes)
     map_x, map_y = (np.ascontiguousarray(coordinate[_ANTERIOR_RIGHT]) for coordinate in np.meshgrid(columns, rows))
-    planes = np.empty((len(probabilities), *grid.shape), np.float32)
+    planes = (np.zeros if grid.box else np.empty)((len(probabilities), *grid.shape), np.float32)
 
     def one(z: int) -> None:
         source = np.ascontiguousarray(probabilities[z], np.float32)
-        cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, planes[z], cv2.BORDER_REPLICATE)
+        if grid.box is None:
+            cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, planes[z], cv2.BORDER_REPLICATE)
+        elif source.any():
+            planes[z][grid.part] = cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
 
     _each(one, len(probabilities))
     return planes
@@ -159,7 +187,9 @@ def _area(plane: np.ndarray, grid: Grid) -> np.ndarray:
 
     rows, columns = grid.axes
     padded = np.zeros((rows.padded, columns.padded), np.uint8)
-    padded[rows.before :, columns.before :][: rows.length, : columns.length] = plane
+    padded[rows.before :, columns.before :][: rows.length, : columns.length] = plane[
+        rows.first : rows.first + rows.length, columns.first : columns.first + columns.length
+    ]
     shrink = min(padded.shape) >= grid.size
     return cv2.resize(padded, (grid.size, grid.size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from covseg_core.data.library.datasets import Dataset, load_dataset
-from covseg_core.data.slices.cache import prepared
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.stored_predictions.scans import stored_scans
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf
 from covseg_core.files import atomic_path, sha256_file, write_json
+from covseg_core.prediction.case_lungs import case_probabilities, find_lungs
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
@@ -98,6 +98,7 @@ def validation(run: Run, progress: Progress | None = None) -> WhatIf:
     if not slices:
         raise RunError(run.id, "its split has no validation part", "validation slices, to pick a point on")
     segmenter = Segmenter(run)
+    find_lungs(dataset, segmenter.prepare)
     shape = (len(slices), segmenter.prepare.size, segmenter.prepare.size)
     path, digest = run.folder / PREDICTIONS, bytes.fromhex(sha256_file(run.onnx))
     values = _read(path, shape, digest)
@@ -123,14 +124,13 @@ def _predict(
     values, done = np.empty(shape, np.float16), 0
     for id in dict.fromkeys(id for id, _ in slices):
         zs = [z for case, z in slices if case == id]
-        images = prepared(dataset, dataset.case(id), run.config.prepare, "images")[zs]
         before = done
 
         def count(part: int, _: int, before: int = before) -> None:
             if progress is not None:
                 progress(before + part, len(slices))
 
-        values[done : done + len(zs)] = segmenter.probabilities(images, count)
+        values[done : done + len(zs)] = case_probabilities(segmenter, dataset, dataset.case(id), zs, count)
         done += len(zs)
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as handle:

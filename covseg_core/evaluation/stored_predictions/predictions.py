@@ -11,10 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from covseg_core.config import PrepareConfig
-from covseg_core.data.library.datasets import Case
-from covseg_core.data.slices.cache import case_grid
-from covseg_core.data.slices.slices import to_native
+from covseg_core.data.slices.slices import Grid, to_native
 from covseg_core.errors import RunError
 from covseg_core.evaluation.stored_scores import stored_scores
 from covseg_core.files import Stamp, stamp
@@ -90,10 +87,10 @@ def joined(parts: Sequence[StoredPredictions]) -> StoredPredictions:
     return StoredPredictions(JoinedRows([part.values for part in parts], [place[2:] for place in places]), rows)
 
 
-def native(stored: StoredPredictions, case: Case, z: int, prepare: PrepareConfig) -> np.ndarray:
-    """(Y, X) float32, RAS+: what is stored of one slice, on the scan's own grid."""
-    row = stored.rows[case.id][z]
-    return to_native(stored.values[row : row + 1].astype(np.float32), case_grid(case, prepare))[0]
+def native(stored: StoredPredictions, case: str, z: int, grid: Grid) -> np.ndarray:
+    """(Y, X) float32, RAS+: what is stored of one slice, on the scan's own grid, from the model's."""
+    row = stored.rows[case][z]
+    return to_native(stored.values[row : row + 1].astype(np.float32), grid)[0]
 
 
 @functools.lru_cache(maxsize=64)

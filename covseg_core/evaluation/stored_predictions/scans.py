@@ -16,6 +16,7 @@ import numpy as np
 from covseg_core.config import PrepareConfig, Target
 from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.slices.cache import case_grid, prepared
+from covseg_core.data.slices.slices import Axis
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.stored_predictions.predictions import load_values
@@ -104,7 +105,8 @@ def stored_scans(
         pairs.sort()
         zs, rows = [z for z, _ in pairs], np.array([row for _, row in pairs])
         masks = prepared(dataset, dataset.case(id), prepare, target)[zs]
-        scans.append(_scan(dataset.case(id), tuple(zs), _rows(values, rows), masks, prepare))
+        axes = case_grid(dataset, dataset.case(id), prepare).axes
+        scans.append(_scan(dataset.case(id), tuple(zs), _rows(values, rows), masks, axes))
     return scans
 
 
@@ -129,9 +131,10 @@ def joined_scans(scans: Sequence[StoredScan]) -> list[StoredScan]:
     return found
 
 
-def _scan(case: Case, zs: tuple[int, ...], values: np.ndarray, masks: np.ndarray, prepare: PrepareConfig) -> StoredScan:
+def _scan(
+    case: Case, zs: tuple[int, ...], values: np.ndarray, masks: np.ndarray, axes: tuple[Axis, Axis]
+) -> StoredScan:
     """From (n, S, S) probabilities and masks."""
-    axes = case_grid(case, prepare).axes
     rows, columns = (_span(np.flatnonzero(axis.sources() >= 0)) for axis in axes)
     y, x = (axis.step * axis.padded / axis.size for axis in axes)
     return StoredScan(case, zs, values[:, rows, columns], masks[:, rows, columns] > 0, (rows, columns), (y, x))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.slices.cache import case_grid
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
@@ -62,7 +63,9 @@ def disagreement(comparison: Comparison, dataset: Dataset, models: Sequence[Mode
     for row, score in enumerate(slices):
         case = dataset.case(score.case)
         votes = sum(
-            (native(planes, case, score.z, prepare) >= evaluation.threshold).astype(np.uint8)
+            (native(planes, case.id, score.z, case_grid(dataset, case, prepare)) >= evaluation.threshold).astype(
+                np.uint8
+            )
             for planes, prepare, evaluation in zip(stored, configs, comparison.evaluations, strict=True)
         )
         differing[row] = np.count_nonzero((votes > 0) & (votes < len(models)))

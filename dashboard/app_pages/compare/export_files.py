@@ -16,6 +16,7 @@ import pandas as pd
 
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.reading.volumes import load_geometry, save_mask
+from covseg_core.data.slices.cache import case_grid
 from covseg_core.errors import DatasetError, RunError
 from covseg_core.evaluation import data_frames
 from covseg_core.evaluation.model import Model
@@ -92,10 +93,10 @@ def masks_zip(
     files = {"about.json": to_json(about)}
     with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
         for model in models:
-            stored, prepare = model.predictions(), model.config.prepare
+            stored, grid = model.predictions(), case_grid(dataset, case, model.config.prepare)
             mask = np.zeros(case.shape, np.uint8)
             for z in predicted:
-                mask[z] = native(stored, case, z, prepare) >= threshold
+                mask[z] = native(stored, case.id, z, grid) >= threshold
             path = Path(folder) / f"mask_{model.id}.nii.gz"
             save_mask(mask, geometry, path)
             files[path.name] = path.read_bytes()

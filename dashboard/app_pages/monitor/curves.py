@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from covseg_core.config import METRICS
+from covseg_core.config import METRICS, THESIS
 from covseg_core.figures import learning_curves as charts
 from covseg_core.runs import ACTIVE
 from dashboard.services import run_history
 from dashboard.services.run_history import Snapshot
 
-SCORES: dict[charts.Score, str] = {"own": "Own metric", **{name: row.label for name, row in METRICS.items()}}
+SCORES: dict[charts.Score, str] = {"own": "Own metric", **{name: METRICS[name].label for name in THESIS}}
 AXES: dict[charts.Axis, str] = {"epoch": "Epoch", "time": "Time"}
 HOLD = 5.0
 """Seconds a figure stays as it is though epochs end: a new one would take the mouse from somebody who draws a box."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from covseg_core.config import Target
-from covseg_core.prediction.predict import LUNGS
+from covseg_core.prediction.case_lungs import LUNGS
 from covseg_core.runs import Run
 from dashboard.app_pages.predict import offered_models, passport
 from dashboard.app_pages.predict.workspace import Workspace

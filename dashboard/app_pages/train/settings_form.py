@@ -7,7 +7,7 @@ from typing import get_args
 
 import streamlit as st
 
-from covseg_core.config import METRICS, PRESETS, Metric, SplitConfig, SplitKind, Target, changed
+from covseg_core.config import METRICS, PRESETS, THESIS, Metric, Region, SplitConfig, SplitKind, Target, changed
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
@@ -17,10 +17,11 @@ from dashboard import navigation
 from dashboard.app_pages.train import time_estimate
 
 _METRICS: dict[str, tuple[Metric, ...]] = {
-    "All three": tuple(METRICS),
+    "All three": THESIS,
     **{METRICS[metric].label: (metric,) for metric in METRICS},
 }
 _SPLITS: dict[SplitKind, str] = {"patient": "By patient", "slice": "By slice (leaks)"}
+_REGIONS: dict[Region, str] = {"slice": "All of it", "lungs": "Lungs only"}
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
@@ -36,6 +37,9 @@ class TrainingChoice:
     size: int | None
     filters: int | None
     batch: int | None
+    region: Region | None
+    context: int | None
+    ema: float | None
     seed: int
     folds: int
     """0 or 1 for a single split."""
@@ -50,8 +54,9 @@ class TrainingChoice:
     def network(self) -> Network:
         """Raises `SettingError`."""
         base = PRESETS[self.preset]
-        train = changed(base.train, batch=self.batch)
-        return Network(changed(base.prepare, size=self.size), changed(base.model, filters=self.filters), train)
+        train = changed(base.train, batch=self.batch, ema=self.ema)
+        prepare = changed(base.prepare, size=self.size, region=self.region, context=self.context)
+        return Network(prepare, changed(base.model, filters=self.filters), train)
 
     @property
     def all_epochs(self) -> list[int]:
@@ -123,11 +128,37 @@ def choose(targets: list[Target]) -> TrainingChoice:
         size = number("Side of the slices (pixels)", 16, 1024, base.prepare.size, 16)
         filters = number("Filters of the first block", 1, 256, base.model.filters)
         batch = number("Slices a batch", 1, 4096, base.train.batch)
+        region = st.segmented_control(
+            "Part of a slice",
+            list(_REGIONS),
+            default=base.prepare.region,
+            required=True,
+            format_func=_REGIONS.__getitem__,
+            key=f"train-region-{preset}",
+            help=(
+                "Lungs only: slices are cut to the box of the lungs, which the network then sees larger, and nothing "
+                "outside of the lungs is marked. For the infection."
+            ),
+        )
+        context = number("Neighbouring slices on each side", 0, 5, base.prepare.context)
+        ema = st.number_input(
+            "Average of the weights",
+            0.0,
+            0.9999,
+            None,
+            placeholder=f"{base.train.ema:g}",
+            format="%g",
+            key="train-ema",
+            width=210,
+            help="Share of the past in a moving average, such as 0.99; the average is what is kept. 0: no average.",
+        )
         help = "Of the split, the initial weights and the order of the slices"
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
         help = "Cross-validation: so many trainings for each metric; every patient is tested once. 1: a single split."
         folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
-    return TrainingChoice(_METRICS[metrics], preset, split, target, epochs, size, filters, batch, seed, folds)
+    return TrainingChoice(
+        _METRICS[metrics], preset, split, target, epochs, size, filters, batch, region, context, ema, seed, folds
+    )
 
 
 def show_split(report: SplitReport, target: Target) -> None:
@@ -195,6 +226,9 @@ def start(dataset: Dataset, settings: TrainingChoice) -> None:
             size=settings.size,
             filters=settings.filters,
             batch=settings.batch,
+            region=settings.region,
+            context=settings.context,
+            ema=settings.ema,
             seed=settings.seed,
             folds=settings.folds,
         )

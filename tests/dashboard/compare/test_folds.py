@@ -52,7 +52,7 @@ def folds(dataset: Dataset) -> list[Run]:
 def by_hand(dataset: Dataset, id: str, limit: float) -> np.ndarray:
     case, prepare = dataset.case(id), PrepareConfig(size=SIZE)
     probabilities = (prepared(dataset, case, prepare, "images") > limit).astype(np.float32)
-    return to_native(probabilities, case_grid(case, prepare)) >= 0.5
+    return to_native(probabilities, case_grid(dataset, case, prepare)) >= 0.5
 
 
 def limit_of(folds: list[Run], metric: Metric, case: str) -> float:

@@ -75,7 +75,7 @@ def by_hand(dataset: Dataset, case_id: str, limit: float) -> np.ndarray:
     """The mask of a whole scan, (Z, Y, X) bool, the slow and obvious way."""
     case, prepare = dataset.case(case_id), PrepareConfig(size=SIZE)
     probabilities = (prepared(dataset, case, prepare, "images") > limit).astype(np.float32)
-    return to_native(probabilities, case_grid(case, prepare)) >= 0.5
+    return to_native(probabilities, case_grid(dataset, case, prepare)) >= 0.5
 
 
 def open_page(**query: str) -> AppTest:

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from covseg_core import rendering, runs
-from covseg_core.config import METRICS, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import THESIS, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.reading import volumes
 from covseg_core.data.slices.cache import case_grid
@@ -312,7 +312,7 @@ def evaluated(dataset: Dataset, case: Case, zs: tuple[int, ...], metric: str, id
 def test_a_models_mask_and_score_are_those_of_the_evaluation(dataset: Dataset, case: Case) -> None:
     """Compared with the same steps on whole volumes: resampled to the scan's grid, then thresholded."""
     zs = tuple(range(2, case.slices))
-    trained = [evaluated(dataset, case, zs, metric) for metric in METRICS]
+    trained = [evaluated(dataset, case, zs, metric) for metric in THESIS]
     scene = slice_viewer.scene_of_case(dataset, case, single_runs(trained))
     truth = volumes.load_mask(dataset.path(case, "infection")).voxels
     scan = volumes.load_scan(dataset.path(case, "scan")).voxels
@@ -324,7 +324,7 @@ def test_a_models_mask_and_score_are_those_of_the_evaluation(dataset: Dataset, c
         shown = [panel.caption for panel in slice_viewer.render(scene, z, "lung", "fill", 0.5, 0.5)][2:]
         for run, layer, caption in zip(trained, scene.layers, shown, strict=True):
             stored = np.load(run.test_predictions).astype(np.float32)
-            native = to_native(stored, case_grid(case, PREPARE))[zs.index(z)]
+            native = to_native(stored, case_grid(dataset, case, PREPARE))[zs.index(z)]
             assert np.array_equal(layer.plane(z)[::-1, ::-1], native)
             dice = overlap(count(truth[z], native >= 0.5), "nan")["dice"]
             assert caption == f"{layer.name} · Dice {dice:.3f}"

@@ -16,7 +16,7 @@ from pages import well
 from streamlit.testing.v1 import AppTest
 
 from covseg_core import runs
-from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig, TrainConfig
+from covseg_core.config import THESIS, Metric, RunConfig, SplitConfig, TrainConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import RunError
 from covseg_core.files import write_json
@@ -124,7 +124,7 @@ def test_without_a_run_the_page_says_where_to_go() -> None:
 
 def test_the_newest_experiment_is_what_a_user_wants_to_see() -> None:
     make_run("old-dice", experiment="old", created="2025-01-01T00:00:00+00:00")
-    for metric in reversed(METRICS):
+    for metric in reversed(THESIS):
         make_run(f"new-{metric}", metric=metric, experiment="new")
     app = open_page()
     assert app.multiselect[0].value == ["new-accuracy", "new-iou", "new-dice"]
@@ -407,7 +407,7 @@ def test_broken_predictions_are_one_line() -> None:
 
 def test_twenty_runs_fit_the_page() -> None:
     for number in range(20):
-        make_run(f"run-{number:02d}", metric=list(METRICS)[number % 3], experiment=f"e{number // 3}")
+        make_run(f"run-{number:02d}", metric=THESIS[number % 3], experiment=f"e{number // 3}")
     app = open_page(runs=",".join(f"run-{number:02d}" for number in range(20)))
     assert len(app.get("progress")) == 20
     solid = [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace.get("showlegend")]

@@ -89,7 +89,7 @@ def stored(dataset: Dataset, name: str) -> np.ndarray:
 def test_prepared_slices_are_those_of_the_scan(dataset: Dataset, prepare: PrepareConfig) -> None:
     """A model trained on other pixels, or another label's mask, than it was asked for learns the wrong thing."""
     for case in dataset.cases:
-        grid = case_grid(case, prepare)
+        grid = case_grid(dataset, case, prepare)
         images = prepared(dataset, case, prepare, "images")
         infection = prepared(dataset, case, prepare, "infection")
         grey = to_uint8(np.ascontiguousarray(stored(dataset, case.scan)), "HU", prepare.window)
@@ -123,7 +123,7 @@ def test_only_what_changes_a_pixel_is_built_again(dataset: Dataset) -> None:
     """Stale masks after a change of labels would be silent; redoing images for it would be slow."""
 
     def paths(case: Case, prepare: PrepareConfig) -> tuple[Path, Path, Path]:
-        return tuple(cache_path(case, prepare, what) for what in ("images", "infection", "lung"))  # type: ignore[return-value]
+        return tuple(cache_path(dataset, case, prepare, what) for what in ("images", "infection", "lung"))  # type: ignore[return-value]
 
     case = dataset.cases[0]
     before = paths(case, PREPARE)
@@ -153,7 +153,7 @@ def test_keys_are_the_same_in_every_version() -> None:
         lung_voxels=None,
         sha256={"scan": "aa", "infection": "bb"},
     )
-    keys = [cache_path(case, PrepareConfig(), what).parent.name[:16] for what in ("images", "infection")]
+    keys = [cache_path(dataset, case, PrepareConfig(), what).parent.name[:16] for what in ("images", "infection")]
     assert keys == ["19f9eb15867747fe", "83c07504bd8581e6"]
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_file_is_built_again(dataset: Dataset, builds: list[str], dama
     """After a power cut or a disk error the user goes on with right pixels and without deleting anything by hand."""
     case = dataset.cases[0]
     right = np.array(prepared(dataset, case, PREPARE, "images"))
-    damage(cache_path(case, PREPARE, "images"))
+    damage(cache_path(dataset, case, PREPARE, "images"))
     np.testing.assert_array_equal(prepared(dataset, case, PREPARE, "images"), right)
     assert builds == ["case0/images"] * 2
 
@@ -254,7 +254,7 @@ def test_a_process_killed_while_writing_leaves_no_broken_slices(dataset: Dataset
     assert killed.returncode == -9
     assert list((data_folder / "cache").rglob("[!.]*.npy")) == []
     expected = to_masks(
-        (stored(dataset, "0-infection.nii.gz") == 2).astype(np.uint8), case_grid(dataset.cases[0], PREPARE)
+        (stored(dataset, "0-infection.nii.gz") == 2).astype(np.uint8), case_grid(dataset, dataset.cases[0], PREPARE)
     )
     np.testing.assert_array_equal(prepared(dataset, dataset.cases[0], PREPARE, "infection"), expected)
 

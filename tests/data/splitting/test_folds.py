@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covseg_core.cli import cli
-from covseg_core.config import METRICS, RunConfig, SplitConfig
+from covseg_core.config import THESIS, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.splitting.folds import assign_fold, deal
 from covseg_core.data.splitting.split import PARTS, make_splits, split_report
@@ -191,7 +191,7 @@ def test_an_experiment_of_folds_starts_with_all_metrics_of_the_first(phantoms: s
     """So that there is something to compare after three trainings, not after thirteen."""
     runs = jobs.train(phantoms, folds=5)
     experiment = runs[0].config.experiment
-    expected = [f"{experiment}-{metric}-fold{fold}of5" for fold in range(1, 6) for metric in METRICS]
+    expected = [f"{experiment}-{metric}-fold{fold}of5" for fold in range(1, 6) for metric in THESIS]
     assert [run.id for run in runs] == expected
     assert [run.id for run in sorted(list_runs(), key=lambda run: run.status.queued)] == expected, "the queue's order"
     assert len({str(run.split.test) for run in runs}) == 5

@@ -46,7 +46,7 @@ def by_hand(dataset: Dataset, id: str, limit: float) -> tuple[np.ndarray, np.nda
     case, prepare = dataset.case(id), PrepareConfig(size=SIZE)
     probabilities = (prepared(dataset, case, prepare, "images") > limit).astype(np.float32)
     return load_mask(dataset.path(case, "infection")).voxels > 0, to_native(
-        probabilities, case_grid(case, prepare)
+        probabilities, case_grid(dataset, case, prepare)
     ) >= 0.5
 
 

@@ -264,9 +264,9 @@ def test_validation_is_predicted_once_for_a_model(run: Run, monkeypatch: pytest.
     asked = []
     ask = Segmenter.probabilities
 
-    def watched(self: Segmenter, images: np.ndarray, *rest: object) -> np.ndarray:
+    def watched(self: Segmenter, images: np.ndarray, *rest: object, **more: object) -> np.ndarray:
         asked.append(len(images))
-        return ask(self, images, *rest)  # type: ignore[arg-type]
+        return ask(self, images, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Segmenter, "probabilities", watched)
     told = []

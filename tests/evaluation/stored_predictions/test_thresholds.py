@@ -133,7 +133,7 @@ def test_padding_is_no_part_of_a_scan(dataset: Dataset) -> None:
     altered = dataclasses.replace(dataset, cases=(narrow,))
     [scan] = stored_scans(altered, [(case.id, z) for z in range(8)], values, PrepareConfig(size=32), "infection")
     assert scan.truth.shape[1] < scan.truth.shape[2] == 32
-    sources = case_grid(narrow, PrepareConfig(size=32)).axes[0].sources()
+    sources = case_grid(dataset, narrow, PrepareConfig(size=32)).axes[0].sources()
     assert scan.truth.shape[1] == np.count_nonzero(sources >= 0)
     counts = [score.counts for score in WhatIf([scan]).at(0.5).slices]
     assert all(each.predicted == scan.truth[0].size and each.tn == 0 for each in counts)

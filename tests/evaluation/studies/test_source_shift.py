@@ -60,7 +60,7 @@ def by_hand(dataset: Dataset, ids: list[str], limit: float) -> list[Counts]:
         case, prepare = dataset.case(id), PrepareConfig(size=SIZE)
         grey = (prepared(dataset, case, prepare, "images") > limit).astype(np.float32)
         truth = load_mask(dataset.path(case, "infection")).voxels > 0
-        found.append(count(truth, to_native(grey, case_grid(case, prepare)) >= 0.5))
+        found.append(count(truth, to_native(grey, case_grid(dataset, case, prepare)) >= 0.5))
     return found
 
 

@@ -1,0 +1,137 @@
+"""Where the lungs of a case are: what `PrepareConfig.region = lungs` cuts slices to.
+
+They come from the case's lung mask. Where there is none, `prediction.case_lungs` asks the lung model and leaves its
+answer here, since only a model can tell. They are kept in the slice cache, as packed bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from covseg_core.data.reading.volumes import load_geometry, load_mask
+from covseg_core.data.slices.slices import Box, Grid, to_masks
+from covseg_core.errors import CovsegError, DatasetError
+from covseg_core.files import Stamp, atomic_path, stamp
+from covseg_core.paths import data_root
+
+if TYPE_CHECKING:
+    from covseg_core.data.library.datasets import Case, Dataset
+
+VERSION = 1
+"""Raise when the same lungs give another box."""
+MARGIN = 0.05
+"""Rim around the lungs in the box, as a share of the longer side of the lungs' own."""
+REACH = 0.03
+"""So far from the lungs, as a share of the side of the box, a pixel still counts as lung: models never agree on an
+edge, and a lesion at the pleura is easily left out of a lung mask."""
+
+
+def lung_box(lungs: np.ndarray, spacing: tuple[float, float]) -> Box | None:
+    """The box of the lungs of all planes, with a rim.
+
+    Parameters
+    ----------
+    lungs : (Z, Y, X), above 0 in the lungs
+    spacing : (y, x) [mm]
+
+    Returns
+    -------
+    Box, within the plane; None where there are no lungs
+    """
+    there = np.asarray(lungs.any(axis=0))
+    ends = [np.flatnonzero(there.any(axis=axis)) for axis in (1, 0)]
+    if not ends[0].size:
+        return None
+    rim = MARGIN * max((int(end[-1]) + 1 - int(end[0])) * size for end, size in zip(ends, spacing, strict=True))
+    sides = []
+    for end, size, length in zip(ends, spacing, there.shape, strict=True):
+        extra = round(rim / size)
+        sides.append((max(0, int(end[0]) - extra), min(length, int(end[-1]) + 1 + extra)))
+    return Box(sides[0], sides[1])
+
+
+def near_lungs(lungs: np.ndarray, grid: Grid) -> np.ndarray:
+    """Where a slice can show infection: in the lungs, and a little around them.
+
+    Parameters
+    ----------
+    lungs : (Z, Y, X), above 0 in the lungs
+    grid : with the box of these lungs
+
+    Returns
+    -------
+    (Z, S, S) uint8 0/1, radiological view; a slice without lungs is empty
+    """
+    import cv2
+
+    near = to_masks((lungs > 0).view(np.uint8), grid)
+    reach = max(1, round(REACH * grid.size))
+    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    for plane in near:
+        if plane.any():
+            # closed first: a consolidated segment that was left out lies in a bay of the lung's outline
+            closed = cv2.morphologyEx(plane, cv2.MORPH_CLOSE, element, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+            plane[:] = cv2.dilate(closed, element)
+    return near
+
+
+def known_lungs(case: Case) -> bool:
+    """Whether the lungs of a case are kept, or can be made from its mask."""
+    return case.lung is not None or _path(case).is_file()
+
+
+def case_lungs(dataset: Dataset, case: Case) -> np.ndarray:
+    """The lungs of a case, (Z, Y, X) uint8 0/1, RAS+; raises as `case_box`."""
+    if not _path(case).is_file():
+        keep_lungs(case, _from_mask(dataset, case))
+    packed = np.load(_path(case), allow_pickle=False)
+    return np.unpackbits(packed, axis=-1, count=case.shape[2])
+
+
+def case_box(dataset: Dataset, case: Case) -> Box:
+    """The box that slices of a case are cut to.
+
+    Raises
+    ------
+    DatasetError : it shows no lungs; or it has no lung mask, and nobody has asked the lung model yet
+    CovsegError : the cache cannot be written
+    """
+    if not _path(case).is_file():
+        keep_lungs(case, _from_mask(dataset, case))
+    box = _box(_path(case), case.shape, case.spacing[1:], stamp(_path(case)))
+    if box is None:
+        raise DatasetError(f"{dataset.name}/{case.id}", "no lungs in it", "a scan of the lungs for `region = lungs`")
+    return box
+
+
+def keep_lungs(case: Case, lungs: np.ndarray) -> None:
+    """Keep (Z, Y, X) 0/1 as the lungs of a case; raises `CovsegError` where the cache cannot be written."""
+    try:
+        with atomic_path(_path(case)) as temporary, open(temporary, "wb") as handle:
+            np.save(handle, np.packbits(lungs > 0, axis=-1), allow_pickle=False)
+    except OSError as error:
+        expected = "room on disk"
+        raise CovsegError(_path(case), f"cannot write the slice cache ({error.strerror or error})", expected) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _box(path: Path, shape: tuple[int, int, int], spacing: tuple[float, float], _: Stamp | None) -> Box | None:
+    packed = np.load(path, allow_pickle=False)
+    return lung_box(np.unpackbits(packed, axis=-1, count=shape[2]), spacing)
+
+
+def _from_mask(dataset: Dataset, case: Case) -> np.ndarray:
+    if case.lung is None:
+        raise DatasetError(f"{dataset.name}/{case.id}", "nothing is known of its lungs", "a lung mask, or a lung model")
+    return load_mask(dataset.path(case, "lung"), None, load_geometry(dataset.path(case, "scan"))).voxels
+
+
+def _path(case: Case) -> Path:
+    parts = [VERSION, "lungs", case.sha256["scan"], case.sha256.get("lung"), case.shape, case.spacing]
+    return data_root() / "cache" / hashlib.sha256(msgspec.json.encode(parts)).hexdigest() / "lungs.npy"
