@@ -35,6 +35,7 @@ from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import OnDisk, Spool
 from covseg_core.runs import Run
 from covseg_core.runs.operating_point import Thresholds
+from covseg_core.runs.training_data import FILE, Range, TrainingData
 
 
 @pytest.fixture
@@ -229,6 +230,23 @@ def test_no_name_from_the_scan_reaches_the_results(tmp_path: Path, runs: Callabl
         for text in (raw, path.read_bytes()):
             assert b"doe" not in text.lower(), path.name
             assert b"jane" not in text.lower(), path.name
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_came_without_its_data_still_knows_its_training_scans(
+    scan: Path, runs: Callable[..., Run], known: bool
+) -> None:
+    """As the shipped ones do: who tries them on a public scan is told that they have seen it."""
+    run = runs(dataset="not here")
+    look = Range(0, 255)
+    data = TrainingData(
+        scans=1, patients=1, slices=2, scales={"HU": 1}, spacing_known=0, slice_mm=None, pixel_mm=None,
+        rows=Range(1, 9999), slices_per_scan=Range(1, 9999), lung_grey=None, tissue_grey=None, body_share=look,
+        padding_share=look, scan_sha256=("0" * 64, *([sha256_file(scan)] if known else [])),
+    )  # fmt: skip
+    write_json(run.folder / FILE, data)
+    warnings = predict(scan, [run]).report.warnings
+    assert any("lesions was trained with this scan" in warning for warning in warnings) == known
 
 
 @pytest.mark.parametrize(("part", "known"), [("train", True), ("validation", True), ("test", False), (None, False)])
