@@ -55,6 +55,13 @@ NO_LUNGS = "none"
     metavar="RUN|none",
     help="Lung model for shares of each lung; if not given, the shipped `lung` if it is there.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="bfloat16: half the time, on processors that have it, for runs that passed `covseg bfloat16`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def predict(
     scan: Path,
@@ -135,6 +142,8 @@ def _print(prediction: Prediction) -> None:
     if len(report.models) > 1:
         tied = f"; {report.tied_voxels:,} voxels tied" if report.tied_voxels else ""
         click.echo(f"combined by {report.combined}{tied}")
+    if any(model.precision == "bfloat16" for model in report.models):
+        click.echo("computed in bfloat16: single probabilities differ a little from float32")
     if report.mirror:
         click.echo("each slice was shown mirrored, too, and the two answers averaged")
     if prediction.replaced:

@@ -6,12 +6,14 @@ import dataclasses
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
 from covseg_core.config import Target
-from covseg_core.errors import RunError
+from covseg_core.errors import RunError, SettingError
 from covseg_core.prediction.case_lungs import LUNG_THRESHOLD
+from covseg_core.prediction.engines import Precision
 from covseg_core.prediction.inference import Cancel, Segmenter
 from covseg_core.prediction.masks.lung_sides import body_middle, clean_lungs, split_lungs
 from covseg_core.prediction.model_info import model_info
@@ -21,9 +23,10 @@ from covseg_core.prediction.spool import OnDisk, Spool
 from covseg_core.prediction.threshold import reaching
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
+from covseg_core.runs.bfloat16 import read_check, require_check
 
-Key = tuple[str, bool]
-"""Of an answer that is known: the run's id, and whether mirror images were asked, too."""
+Key = tuple[str, bool, Precision]
+"""Of an answer that is known: the run's id, whether mirror images were asked, too, and in which precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +82,16 @@ class Question:
     """About each slice mirrored left to right, too."""
     within: str = ""
     """As `Probabilities.within`."""
+    precision: Precision = "float32"
 
     @property
     def key(self) -> Key:
-        return self.run.id, self.mirror
+        return self.run.id, self.mirror, self.precision
 
     @property
     def twin(self) -> tuple[object, ...]:
         """Equal for questions with the same answer."""
-        return model_info(self.run).twin, self.mirror, self.within
+        return model_info(self.run).twin, self.mirror, self.within, self.precision
 
     @property
     def views(self) -> int:
@@ -104,6 +108,7 @@ def ask(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     mirror: bool = False,
+    precision: Precision = "float32",
 ) -> Answers:
     """Ask every model about every slice of a scan, one model after another.
 
@@ -118,6 +123,7 @@ def ask(
     cancel : looked at before each batch
     mirror : ask about each slice mirrored left to right, too, which takes twice the time; the answer is the mean of
         both. The lung model is never asked so: models that look at the lungs alone have learned with its plain answer
+    precision : to compute in; a lung model that has not passed the check for bfloat16 is asked in float32
 
     Raises
     ------
@@ -127,25 +133,27 @@ def ask(
     Cancelled : `cancel` was set
     """
     check_lungs(runs, lungs)
+    check_precision(runs, precision)
     answers = {} if known is None else known
-    asked = _questions(runs, lungs, mirror)
+    asked = _questions(runs, lungs, mirror, precision)
     waiting = [question for question in asked if not _known(question, lungs, answers)]
     advance = counter(progress, cancel, len(scan.volume.voxels) * sum(question.views for question in waiting))
     for question in waiting:
         run, within, beside = question.run, question.within, question.run is lungs
-        sides = answers[lungs.id, False].sides if lungs and not beside else None
+        sides = answers[asked[0].key].sides if lungs and not beside else None
         started = time.perf_counter()
         if (values := _twin(question, answers)) is not None:
             advance(len(values) * question.views)
         else:
             values = _values(scan, question, spool, advance, cancel, sides)
         seconds = time.perf_counter() - started
-        answers[question.key] = answered(scan, run, values, seconds, sides, within, question.mirror)
+        answer = answered(scan, run, values, seconds, sides, within, question.mirror)
+        answers[question.key] = dataclasses.replace(answer, precision=question.precision)
         if beside:
             found = spool.keep_array(lung_sides(scan, answers[question.key]))
             answers[question.key] = dataclasses.replace(answers[question.key], sides=found)
-    models = tuple(answers[run.id, mirror] for run in runs)
-    return Answers(models, answers[lungs.id, False] if lungs else None)
+    given = tuple(answers[question.key] for question in asked)
+    return Answers(given[1:], given[0]) if lungs else Answers(given)
 
 
 def check_lungs(runs: Sequence[Run], lungs: Run | None) -> None:
@@ -154,17 +162,30 @@ def check_lungs(runs: Sequence[Run], lungs: Run | None) -> None:
         raise RunError(run.id, "looks at the lungs alone, and no lung model was given", "a lung model beside it")
 
 
+def check_precision(runs: Sequence[Run], precision: Precision) -> None:
+    """Raise unless all models may be asked in this precision: `SettingError`, or `RunError` as `require_check` does."""
+    if precision not in get_args(Precision):
+        raise SettingError("precision", repr(precision), " or ".join(get_args(Precision)))
+    if precision == "bfloat16":
+        for run in runs:
+            require_check(run)
+
+
 def lacking_lungs(runs: Sequence[Run], lungs: Run | None) -> list[Run]:
     """The models that look at the lungs alone, where there is no lung model to find them."""
     return [] if lungs else [run for run in runs if run.config.prepare.region == "lungs"]
 
 
 def unanswered(
-    runs: Sequence[Run], lungs: Run | None, mirror: bool, known: Mapping[Key, Probabilities]
+    runs: Sequence[Run],
+    lungs: Run | None,
+    mirror: bool,
+    known: Mapping[Key, Probabilities],
+    precision: Precision = "float32",
 ) -> list[Question]:
     """What `ask` would have to ask: nothing that is known, and once what has the same answer."""
     waiting: dict[tuple[object, ...], Question] = {}
-    for question in _questions(runs, lungs, mirror):
+    for question in _questions(runs, lungs, mirror, precision):
         if not _known(question, lungs, known) and _twin(question, known) is None:
             waiting.setdefault(question.twin, question)
     return list(waiting.values())
@@ -176,12 +197,14 @@ def lung_sides(scan: Scan, lung: Probabilities) -> np.ndarray:
     return split_lungs(mask, body_middle(scan.volume.voxels, scan.scale, mask))
 
 
-def _questions(runs: Sequence[Run], lungs: Run | None, mirror: bool) -> list[Question]:
+def _questions(runs: Sequence[Run], lungs: Run | None, mirror: bool, precision: Precision) -> list[Question]:
     """In the order in which they are asked."""
     if lungs is None:
-        return [Question(run, mirror) for run in runs]
+        return [Question(run, mirror, precision=precision) for run in runs]
     cut = [lungs.id if run.config.prepare.region == "lungs" else "" for run in runs]
-    return [Question(lungs), *(Question(run, mirror, within) for run, within in zip(runs, cut, strict=True))]
+    models = [Question(run, mirror, within, precision) for run, within in zip(runs, cut, strict=True)]
+    check = read_check(lungs) if precision == "bfloat16" else None
+    return [Question(lungs, precision="bfloat16" if check and check.passed else "float32"), *models]
 
 
 def _known(question: Question, lungs: Run | None, answers: Mapping[Key, Probabilities]) -> bool:
@@ -195,7 +218,7 @@ def _known(question: Question, lungs: Run | None, answers: Mapping[Key, Probabil
 def _twin(question: Question, answers: Mapping[Key, Probabilities]) -> np.ndarray | OnDisk | None:
     """The answer of a model with the same weights about the same slices, taken over."""
     for other in answers.values():
-        if (other.model.twin, other.mirror, other.within) == question.twin:
+        if (other.model.twin, other.mirror, other.within, other.precision) == question.twin:
             return other.values
     return None
 
@@ -204,6 +227,7 @@ def _values(
     scan: Scan, question: Question, spool: Spool, advance: Advance, cancel: Cancel | None, sides: np.ndarray | None
 ) -> np.ndarray | OnDisk:
     """(Z, S, S) float32: what a model says."""
-    segmenter = Segmenter(question.run)  # of this function only, since a session keeps the memory of its largest batch
+    # of this function only, since a session keeps the memory of its largest batch
+    segmenter = Segmenter(question.run, precision=question.precision)
     shape = (len(scan.volume.voxels), segmenter.prepare.size, segmenter.prepare.size)
     return spool.keep(segment(scan, segmenter, advance, cancel, sides, question.mirror), shape)

@@ -129,7 +129,15 @@ def _masks(
         run, kept = answer.model.run, together.add(answer, at)
         size = _measured(scan, kept, answers.sides, files.models.get(run) if files else None)
         packed[run] = np.packbits(kept.mask)
-        models.append(ModelReport(**vars(answer.model), mask=size, threshold=at.threshold, minimum_mm3=at.minimum_mm3))
+        models.append(
+            ModelReport(
+                **vars(answer.model),
+                mask=size,
+                threshold=at.threshold,
+                minimum_mm3=at.minimum_mm3,
+                precision=answer.precision,
+            )
+        )
     tied = together.tied()
     if number > 1:
         stop_if(cancel)

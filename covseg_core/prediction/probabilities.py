@@ -16,6 +16,7 @@ from covseg_core.data.slices.intensity import to_uint8
 from covseg_core.data.slices.lungs import lung_box, near_lungs
 from covseg_core.data.slices.slices import Grid, to_images, to_native
 from covseg_core.errors import ScanError
+from covseg_core.prediction.engines import Precision
 from covseg_core.prediction.inference import Cancel, Segmenter, stop_if
 from covseg_core.prediction.model_info import ModelInfo, model_info
 from covseg_core.prediction.passport import unusual
@@ -53,6 +54,8 @@ class Probabilities:
     """The lung model whose lungs the slices were cut to; empty where all of a slice was looked at."""
     mirror: bool = False
     """Whether mirror images were asked, too."""
+    precision: Precision = "float32"
+    """In which it was computed."""
 
     def plane(self, z: int) -> np.ndarray:
         """(Y, X) float32, RAS+: one plane on the scan's own grid."""

@@ -157,7 +157,9 @@ def test_known_answers_of_one_kind_are_never_taken_for_the_other(
     one, copy = (lopsided(checkpoints_folder, id, prepare) for id in ("one", "copy"))
     asked: list[str] = []
     init = Segmenter.__init__
-    monkeypatch.setattr(Segmenter, "__init__", lambda self, run: (asked.append(run.id), init(self, run))[1])
+    monkeypatch.setattr(
+        Segmenter, "__init__", lambda self, run, **how: (asked.append(run.id), init(self, run, **how))[1]
+    )
     read, lungs, known = read_scan(scan), lung_run(runs), {}
 
     def left(mirror: bool) -> list[str]:

@@ -13,6 +13,7 @@ from covseg_core.config import Target
 from covseg_core.data.reading.volumes import Volume
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.prediction.combination import Combine
+from covseg_core.prediction.engines import Precision
 from covseg_core.prediction.masks.lung_sides import LungReport
 from covseg_core.prediction.model_info import ModelInfo
 from covseg_core.prediction.passport import Passport
@@ -52,6 +53,8 @@ class ModelReport(ModelInfo):
     """Probability, on the scan's own grid, from which a voxel is in its mask."""
     minimum_mm3: float = 0.0
     """Connected parts smaller than this are not in its mask."""
+    precision: Precision = "float32"
+    """In which it was asked."""
 
 
 @dataclass(frozen=True)
