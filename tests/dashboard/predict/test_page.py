@@ -589,7 +589,7 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
 
 
 def combine_control(app: AppTest):
-    return [group for group in app.button_group if group.label == "Combine by"]
+    return [radio for radio in app.radio if radio.label == "Combine by"]
 
 
 @pytest.mark.parametrize("points", [False, True])
