@@ -112,12 +112,14 @@ def ask(
 ) -> Answers:
     """Ask every model about every slice of a scan, one model after another.
 
+    A model of the same weights as one that was asked already is not asked again.
+
     Parameters
     ----------
-    runs : the models whose masks are wanted
-    spool : keeps the answers, in memory or in files
-    lungs : a lung model to be asked beside them, first of all
-    known : answers about this very scan that are there already; those that come are added, one by one
+    runs : the models, at least one
+    spool : keeps the answers for as long as they are used
+    lungs : a lung model, asked first: others may look at the lungs alone
+    known : answers of this scan that are there already; those that come are added, one by one
     progress : called with the slices done, over all models that were not known, and those there are; a mirror image is
         a slice of its own
     cancel : looked at before each batch

@@ -191,6 +191,13 @@ def test_every_file_says_that_mirror_images_were_asked(tmp_path: Path, scan: Pat
         assert report.algorithm == "covseg, mean of 2 models" + ", mirror images too" * mirror
 
 
+def test_a_long_name_does_not_push_the_mirror_images_out_of_a_dicom_file(scan: Path, runs: Callable[..., Run]) -> None:
+    """Its names have 64 characters."""
+    report = predict(scan, runs("a" * 70), mirror=True).report
+    assert report.algorithm == "a" * 45 + ", mirror images too"
+    assert len(report.algorithm) == 64
+
+
 def test_models_of_which_some_were_asked_mirror_images_are_refused(scan: Path, runs: Callable[..., Run]) -> None:
     """One report could not tell which; the page never mixes them."""
     read, models = read_scan(scan), [runs("a"), runs("b", 100)]

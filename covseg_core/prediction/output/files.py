@@ -116,5 +116,5 @@ def _with_seg(report: Report, scan: Scan, mask: np.ndarray, path: Path) -> Repor
 
     if problem := seg_problem(scan):
         return dataclasses.replace(report, warnings=(*report.warnings, f"no DICOM SEG: {problem}"))
-    save_dicom_seg(mask, scan, path, report.target, report.algorithm[:64], __version__)
+    save_dicom_seg(mask, scan, path, report.target, report.algorithm, __version__)
     return report

@@ -111,10 +111,11 @@ class Report:
 
     @property
     def algorithm(self) -> str:
-        """What made the mask, for DICOM SEG: the run, or how many models and how they were combined."""
+        """What made the mask, in the 64 characters of a DICOM file: the run, or how many models, combined how."""
         several = len(self.models) > 1
         name = f"covseg, {self.combine} of {len(self.models)} models" if several else self.models[0].run
-        return f"{name}, mirror images too" if self.mirror else name
+        mirrored = ", mirror images too" if self.mirror else ""
+        return name[: 64 - len(mirrored)] + mirrored
 
     @property
     def range_voxels(self) -> tuple[int, int]:

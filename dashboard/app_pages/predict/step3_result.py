@@ -78,15 +78,8 @@ def _combine(answers: Answers) -> Combine:
         return "mean"
     if COMBINE not in st.session_state:
         st.session_state[COMBINE] = url_state.read("combine", "mean", WAYS)
-    chosen = st.segmented_control(
-        "Combine by",
-        list(WAYS),
-        format_func=WAYS.__getitem__,
-        required=True,
-        key=COMBINE,
-        help=" ".join(RULES.values()),
-    )
-    combine: Combine = "vote" if chosen == "vote" else "mean"
+    words = " ".join(RULES.values())
+    combine = st.radio("Combine by", list(WAYS), format_func=WAYS.__getitem__, key=COMBINE, help=words)
     url_state.write(combine=combine if combine != "mean" else None)
     return combine
 
