@@ -51,7 +51,7 @@ def test_a_real_model_answers_nearly_the_same_in_bfloat16() -> None:
     image = (120 + 100 * np.sin(x / 9) * np.cos(y / 13)).astype(np.uint8)
     images = np.stack([image, image.T, image[::-1]] * 3)
     full, half = (Segmenter(run, precision=each).probabilities(images) for each in ("float32", "bfloat16"))
-    assert 1e-6 < np.abs(full - half).max() < 0.2
+    assert 1e-6 < np.abs(full - half).max() < 0.3
     assert np.abs(full - half).mean() < 2e-3
     marked = (full >= 0.5).sum() + (half >= 0.5).sum()
     assert marked
