@@ -71,7 +71,7 @@ def test_a_mask_in_the_box_is_cut_turned_padded_and_sampled(grid: Grid, seed: in
     np.testing.assert_array_equal(to_masks(mask, grid)[0], expected)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(grid=boxed(), seed=st.integers(0, 2**16))
 def test_probabilities_land_in_the_box_and_nowhere_else(grid: Grid, seed: int) -> None:
     """Each native pixel against the slice's four around it, a pixel at a time; OpenCV takes 32nds of a pixel."""
