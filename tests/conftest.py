@@ -76,6 +76,14 @@ def phantom_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def cases(phantom_files: Path, tmp_path: Path) -> Path:
+    """Folder of two cases with lesions, to be spoilt."""
+    for number in (1, 3):
+        shutil.copytree(phantom_files / f"phantom_00{number}", tmp_path / "in" / f"phantom_00{number}")
+    return tmp_path / "in"
+
+
+@pytest.fixture
 def phantoms(phantom_files: Path, data_folder: Path) -> str:
     """Name of a dataset of the six phantoms, in the test's own data folder."""
     from covseg_core.data.library.importing import import_dataset
@@ -135,10 +143,12 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained_folders(phantom_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`data` and `checkpoints` of a finished experiment, to be copied: three tiny models of the six phantoms.
 
-    Trained once a run of the tests, by the worker of pytest-xdist that comes first.
+    Trained once a run of the tests, by the worker of pytest-xdist that comes first. `running.json` tells which of the
+    metrics were being trained, at each look.
     """
     import covseg_core
     from covseg_core.data.library.importing import import_dataset
+    from covseg_core.files import write_json
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
@@ -149,7 +159,11 @@ def trained_folders(phantom_files: Path, tmp_path_factory: pytest.TempPathFactor
             patch.setenv("COVSEG_CHECKPOINTS", str(made / "checkpoints"))
             import_dataset("phantoms", [phantom_files], allow_empty=True)
             runs = covseg_core.train("phantoms", epochs=2, size=32, filters=2, batch=4)
-            covseg_core.wait(runs)
+            seen: list[list[str]] = []
+            covseg_core.wait(
+                runs, lambda: seen.append([run.config.metric for run in runs if run.status.state == "running"])
+            )
+            write_json(made / "running.json", seen)
             for run in runs:
                 assert run.status.state == "finished", run.log.read_text()
             made.rename(folder)

@@ -4,7 +4,6 @@ with a traceback."""
 from __future__ import annotations
 
 import gzip
-import hashlib
 import re
 import shutil
 import sys
@@ -16,34 +15,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from niftis import listing, rewrite
 
 from covseg_core.cli import main
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, PairingError
-
-
-@pytest.fixture
-def cases(phantom_files: Path, tmp_path: Path) -> Path:
-    """Two cases with lesions, to be spoilt."""
-    for number in (1, 3):
-        shutil.copytree(phantom_files / f"phantom_00{number}", tmp_path / "in" / f"phantom_00{number}")
-    return tmp_path / "in"
-
-
-def listing(folder: Path) -> dict[str, str]:
-    """Everything below a folder, and the folder itself, with the content of files."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in (folder, *folder.rglob("*"))
-        if path.exists()
-    }
-
-
-def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.ndarray | None = None) -> None:
-    """Replace a file's voxels, (i, j, k)."""
-    image = nib.load(path)
-    voxels = change(np.asanyarray(image.dataobj))
-    nib.save(nib.Nifti1Image(voxels, image.affine if affine is None else affine), path)
 
 
 def spoil_truncated(folder: Path) -> None:

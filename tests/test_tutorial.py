@@ -1,19 +1,29 @@
 """The tutorial is the first thing that a newcomer does: each command in it must work and print what the page shows.
 
+It is the main job as well, from files to a mask of a new scan: the models that it trains must have learned something.
+
 Blocks marked `bash` are run, line by line. A block marked `text` is what the `bash` block before it prints, where `...`
 stands for anything, within a line or over lines. Blocks marked `sh` are shown and not run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+
+from covseg_core.data.library.datasets import load_dataset
+from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.runs import Run, open_runs
+from covseg_core.runs.training_data import read_training_data
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -54,7 +64,9 @@ def test_the_page_is_read() -> None:
 
 @pytest.mark.training
 @pytest.mark.timeout(1500)  # on one busy core it takes ten minutes
-def test_every_command_of_the_tutorial_prints_what_the_page_shows(tmp_path: Path) -> None:
+def test_every_command_of_the_tutorial_prints_what_the_page_shows_and_its_models_have_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "bin").mkdir()
     covseg = tmp_path / "bin" / "covseg"
     covseg.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m covseg_core "$@"\n')
@@ -87,3 +99,36 @@ def test_every_command_of_the_tutorial_prints_what_the_page_shows(tmp_path: Path
             experiment = queued[1]
         expected = pattern(shown.replace(EXPERIMENT, experiment))
         assert expected.fullmatch(squeezed(printed)), f"The page shows for `{commands[-1]}`:\n{shown}\nNow:\n{printed}"
+    monkeypatch.setenv("COVSEG_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COVSEG_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    runs = open_runs(experiment)
+    check_scores(runs)
+    check_mask(tmp_path / "out", runs)
+
+
+def check_scores(runs: Sequence[Run]) -> None:
+    """On patients it has not seen, the Dice model is better than nothing and than all of the lung."""
+    comparison = evaluate_runs(runs)
+    best_baseline = max(scores.pooled["dice"] for scores in comparison.baselines if scores.name != "threshold")
+    dice = {evaluation.metric: evaluation.model.pooled["dice"] for evaluation in comparison.evaluations}
+    assert dice["dice"] > best_baseline + 0.1, dice
+    assert not comparison.leaky
+
+
+def check_mask(folder: Path, runs: Sequence[Run]) -> None:
+    """The new patient's, in the geometry of the scan."""
+    new = load_dataset("new")
+    case = new.case("phantom_004")
+    mask, scan = nib.load(folder / "mask.nii.gz"), nib.load(new.path(case, "scan"))
+    assert mask.shape == scan.shape
+    assert np.array_equal(mask.affine, scan.affine)
+    truth = np.asarray(nib.load(new.path(case, "infection")).dataobj) > 0
+    predicted = np.asarray(mask.dataobj) > 0
+    assert 2 * (truth & predicted).sum() / (truth.sum() + predicted.sum()) > 0.2
+    report = json.loads((folder / "report.json").read_text())
+    data = read_training_data(runs[0])
+    assert data is not None
+    assert data.scans == len(runs[0].split.train), "without it, nothing can be called unusual"
+    unlike = [warning for warning in report["warnings"] if "unlike" in warning]
+    assert all(" of lung:" in warning for warning in unlike), "a scan of the same kind is not unusual"
+    assert {model["run"] for model in report["models"]} == {run.id for run in runs}

@@ -51,8 +51,8 @@ def runs() -> None:
 @runs.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """All runs, oldest first."""
-    rows = [row(run) for run in list_runs()]
+    """All runs, oldest first; those of one experiment by name."""
+    rows = [row(run) for run in sorted(list_runs(), key=lambda run: (run.config.created, run.id))]
     if as_json:
         print_json(rows)
         return

@@ -209,7 +209,7 @@ def open_run(id: str) -> Run:
 
 
 def list_runs(pretrained: bool = False) -> list[Run]:
-    """All runs, oldest first; with `pretrained` only the shipped models."""
+    """All runs, by id; with `pretrained` only the shipped models."""
     root = paths.pretrained_root() if pretrained else paths.checkpoints_root()
     if not root.is_dir():
         return []

@@ -16,19 +16,19 @@ def augment(
 
     Parameters
     ----------
-    image : (S, S) uint8, 0..255
+    image : (S, S) uint8, 0..255; (S, S, C) with neighbours, which are changed alike
     mask : (S, S) uint8, 0/1, moved with the image
 
     Returns
     -------
-    (S, S) uint8, (S, S) uint8 : new arrays, or the given ones where nothing changes
+    image and mask : shapes and types as given; new arrays, or the given ones where nothing changes
     """
     # chances are drawn only where they are asked for: what an older configuration draws stays as it was
     if config.surround and rng.random() < config.surround:
         image = surround(image, rng)
     if config.flip or config.shift or config.scale or config.rotate:
         matrix = _affine(image.shape[0], config, rng)
-        image = cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR)
+        image = cv2.warpAffine(image, matrix, mask.shape[::-1], flags=cv2.INTER_LINEAR)
         mask = cv2.warpAffine(mask, matrix, mask.shape[::-1], flags=cv2.INTER_NEAREST)
     if config.blur:
         image = _blurred(image, rng.uniform(0, config.blur))

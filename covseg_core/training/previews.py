@@ -27,6 +27,9 @@ def choose_previews(slices: SliceSet, count: int = COUNT) -> np.ndarray:
 
 
 def preview_slices(slices: SliceSet, chosen: np.ndarray) -> PreviewSlices:
-    """The chosen slices, as they are kept beside their predictions."""
+    """The chosen slices, without their neighbours, as they are kept beside their predictions."""
     origin = [PreviewSlice(slices.cases[number], int(slices.z[number])) for number in chosen]
-    return PreviewSlices(slices.images[chosen], slices.masks[chosen], origin)
+    images = slices.images[chosen]
+    if images.ndim == 4:
+        images = images[..., images.shape[-1] // 2]
+    return PreviewSlices(images, slices.masks[chosen], origin)

@@ -84,8 +84,9 @@ def step_time(question: Question) -> dict[str, object]:
 def _noise(count: int, prepare: PrepareConfig) -> SliceSet:
     """Slices of the right shape; a fifth of each mask is lesion, so that no slice is left out as empty."""
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (count, prepare.size, prepare.size, prepare.channels), np.uint8)
-    masks = (images[..., 0] < 51).astype(np.uint8)
+    shape = (count, prepare.size, prepare.size)
+    images = random.integers(0, 256, shape + ((prepare.channels,) if prepare.context else ()), np.uint8)
+    masks = ((images[..., 0] if prepare.context else images) < 51).astype(np.uint8)
     return SliceSet(images, masks, ("noise",) * count, np.arange(count))
 
 

@@ -23,7 +23,7 @@ def content_box(image: np.ndarray) -> tuple[int, int, int, int] | None:
 
     Parameters
     ----------
-    image : (S, S) uint8
+    image : (S, S) uint8; of (S, S, C) all channels count
 
     Returns
     -------
@@ -33,7 +33,9 @@ def content_box(image: np.ndarray) -> tuple[int, int, int, int] | None:
     corners = image[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
     if np.ptp(corners) > TOLERANCE:
         return None
-    filled = np.abs(image.astype(np.int16) - int(corners[0])) > TOLERANCE
+    filled = np.abs(image.astype(np.int16) - corners.flat[0]) > TOLERANCE
+    if filled.ndim == 3:
+        filled = filled.any(axis=-1)
     rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
     if not len(rows):
         return None
@@ -48,11 +50,11 @@ def surround(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Parameters
     ----------
-    image : (S, S) uint8, 0..255 in the window -1250..250 HU
+    image : (S, S) uint8, 0..255 in the window -1250..250 HU; (S, S, C) with neighbours, which get the same body
 
     Returns
     -------
-    (S, S) uint8 : a new array, or the given one where it has no padding to draw in
+    As `image` : a new array, or the given one where it has no padding to draw in
     """
     box = content_box(image)
     if box is None:
@@ -69,6 +71,8 @@ def surround(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         _cut_circle(canvas, rng)
     drawn = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    if image.ndim == 3:
+        drawn = np.repeat(drawn[..., None], image.shape[-1], axis=-1)
     drawn[top:bottom, left:right] = image[top:bottom, left:right]
     return drawn
 

@@ -16,10 +16,9 @@ from typing import get_args
 
 import nibabel as nib
 import numpy as np
-import onnx
 import pytest
 from dicomfiles import SECRET, Stack, make_stack, write
-from onnx import TensorProto, helper
+from fakeruns import save_model
 
 from covseg_core.cli import main
 from covseg_core.cli.predict import predict
@@ -53,18 +52,7 @@ def runs(checkpoints_folder: Path) -> None:
         run = Run(checkpoints_folder / id)
         config = RunConfig(id, "e", "d", "f", "dice", "quick", "2026-01-01", prepare=PrepareConfig(size=SIDE))
         write_json(run.folder / "config.json", config)
-        graph = helper.make_graph(
-            [
-                helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-                helper.make_node("Greater", ["grey", "above"], ["brighter"]),
-                helper.make_node("Cast", ["brighter"], ["masks"], to=TensorProto.FLOAT),
-            ],
-            "above",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, ("N", SIDE, SIDE, 1))],
-            [helper.make_tensor_value_info("masks", TensorProto.FLOAT, ("N", SIDE, SIDE, 1))],
-            [helper.make_tensor("above", TensorProto.FLOAT, [], [above])],
-        )
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), run.onnx)
+        save_model(run.onnx, above, SIDE)
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from covseg_core.cli import cli
+from covseg_core.files import write_json
+from covseg_core.runs import jobs
 
 TINY = ["--size", "32", "--filters", "2", "--batch", "4", "--epochs", "2"]
 
@@ -114,3 +117,12 @@ def test_a_leaky_split_is_said_before_the_training_and_its_progress_is_shown(pha
     leaky = _covseg("train", phantoms, "--metric", "dice", *TINY, "--split", "slice", "--wait")
     assert "LEAKY: 6 patients on more than one side" in leaky.stdout
     assert "epoch 2 of 2" in leaky.stdout
+
+
+def test_runs_are_listed_oldest_first_and_those_of_one_experiment_by_name(phantoms, no_training):
+    """Whatever they are called: a run may have a name of the user's."""
+    runs = [*jobs.train(phantoms), *jobs.train(phantoms, ["dice"])]
+    write_json(runs[3].folder / "config.json", dataclasses.replace(runs[3].config, created="2020-01-01T00:00:00+00:00"))
+    listed = json.loads(CliRunner().invoke(cli, ["runs", "list", "--json"], catch_exceptions=False).output)
+    accuracy, iou, dice, oldest = (run.id for run in runs)
+    assert [row["id"] for row in listed] == [oldest, accuracy, dice, iou]

@@ -7,19 +7,19 @@ import json
 import zipfile
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+import scored
+from scored import comparison
 
 from covseg_core.config import METRICS, Metric, RunConfig, SplitConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.evaluation import comparable, data_frames, wording
-from covseg_core.evaluation.baselines import DESCRIPTIONS
-from covseg_core.evaluation.measures import Counts, overlap
+from covseg_core.evaluation.measures import Counts
 from covseg_core.evaluation.model import Model, single_runs
-from covseg_core.evaluation.results import VERSION, Comparison, Evaluation, OwnScore
-from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, summarise
+from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.figures import scans
 from covseg_core.files import write_json
@@ -34,60 +34,17 @@ WRONG = Counts(fp=5, fn=10, tn=85)
 INVENTED = Counts(fp=5, tn=95)
 
 
-def scores(name: str, *counts: Counts) -> Scores:
-    """A predictor on scans of two slices each: `a` with the first two counts, `b` with the next two, ..."""
-
-    def values(counts: Counts) -> dict[str, float | None]:
-        found = {key: None if np.isnan(value) else value for key, value in overlap(counts).items()}
-        volumes = {"volume_difference": float(counts.fp - counts.fn)}
-        volumes["false_positive_volume"] = None if counts.truth else float(counts.fp)
-        return found | {"hd95": None, "nsd": None} | volumes
-
-    slices = [SliceScore("abcd"[i // 2], i % 2, f"p{i // 2}", one, values(one)) for i, one in enumerate(counts)]
-    scans = []
-    for case in dict.fromkeys(one.case for one in slices):
-        own = sum((one.counts for one in slices if one.case == case), Counts())
-        scans.append(ScanScore(case, f"p{case}", 2, True, own, values(own)))
-    return summarise(name, DESCRIPTIONS.get(name, ""), scans, slices, "nan")
+def rows(*counts: Counts) -> list[scored.Row]:
+    """Scans of two slices each, of a patient each: `a` with the first two counts, `b` with the next two, ..."""
+    return [(f"p{scan}", scan, one) for scan, one in zip("aabbccdd", counts, strict=False)]
 
 
-def evaluation(metric: Metric, *counts: Counts, **changes: object) -> Evaluation:
-    background = [Counts(fn=one.truth, tn=100 - one.truth) for one in counts]
-    made = Evaluation(
-        version=VERSION,
-        created="2026-01-02T03:04:05+00:00",
-        run=f"run-{metric}",
-        metric=metric,
-        model_sha256="",
-        target="infection",
-        dataset="ct20",
-        fingerprint="f" * 64,
-        part="test",
-        split="patient",
-        leaky=False,
-        seen_patients=(),
-        policy="nan",
-        threshold=0.5,
-        slices=len(counts),
-        positive_slices=sum(one.truth > 0 for one in counts),
-        scans=(len(counts) + 1) // 2,
-        patients=(len(counts) + 1) // 2,
-        spacing_known=False,
-        units={"distance": "px", "volume": "voxels"},
-        own=OwnScore(METRICS[metric].score, None, 0.5),
-        training_seconds=90.0,
-        epochs=3,
-        model=scores("model", *counts),
-        baselines=(scores("background", *background),),
-        predictions="test_predictions.npy",
-        notes=("Only 2 patients: differences between models may well be chance.",),
-    )
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
-
-
-def comparison(*evaluations: Evaluation) -> Comparison:
-    leaky = any(one.leaky for one in evaluations)
-    return Comparison(evaluations[0].dataset, evaluations[0].part, leaky, evaluations)
+def evaluation(metric: Metric, *counts: Counts, **changes: Any) -> Evaluation:
+    """Of scans whose spacing is not known."""
+    units = {"distance": "px", "volume": "voxels"}
+    notes = ("Only 2 patients: differences between models may well be chance.",)
+    given = {"spacing_known": False, "units": units, "notes": notes, "predictions": "test_predictions.npy"} | changes
+    return scored.evaluation(metric, rows(*counts), surfaces=False, **given)
 
 
 @pytest.fixture
@@ -136,7 +93,7 @@ def test_means_over_different_slices_are_not_ranked(two: Comparison) -> None:
     assert row["B · Dice"] == "0.250 ± 0.289 (n 4)"
     assert row["Best"] == "n differs"
     alone = comparison(evaluation("iou", RIGHT, EMPTY), evaluation("dice", HALF, EMPTY))
-    spoilt = dataclasses.replace(alone.evaluations[0], baselines=(scores("lung", INVENTED, INVENTED),))
+    spoilt = dataclasses.replace(alone.evaluations[0], baselines=(scored.scores("lung", rows(INVENTED, INVENTED)),))
     row = score_table.score_table(comparison(spoilt, alone.evaluations[1]), "slices").set_index("Measure")
     assert list(row.loc["Dice (foreground)", ["n", "Lung", "Best"]]) == [1, "0.000 ± 0.000 (n 2)", "A"]
     scans = score_table.score_table(two, "scans").set_index("Measure").loc["Dice (foreground)"]
@@ -250,7 +207,7 @@ def test_stored_scores_are_shown_without_being_computed_again(make: Make) -> Non
         {"threshold": 0.4},
         {"target": "lung"},
         {"units": {"distance": "mm", "volume": "mL"}},
-        {"model": scores("model", RIGHT, RIGHT)},
+        {"model": scored.scores("model", rows(RIGHT, RIGHT))},
     ],
     ids=lambda changes: next(iter(changes)),
 )

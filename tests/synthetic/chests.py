@@ -7,8 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
+from known import save_line
 
 from covseg_core.config import PrepareConfig, RunConfig
 from covseg_core.files import write_json
@@ -45,22 +44,7 @@ def make_run(root: Path, id: str, above: float, slope: float = 1e4, **config: An
     run = Run(root / id)
     config = {"prepare": PrepareConfig(size=SIDE), "metric": "dice", "dataset": "none", "preset": "quick", **config}
     write_json(run.folder / "config.json", RunConfig(id, "e", fingerprint="f", created="2026-01-01", **config))
-    size = config["prepare"].size
-    shape = ("N", size, size, 1)
-    constants = {"offset": above, "slope": slope, "zero": 0.0, "one": 1.0}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Sub", ["grey", "offset"], ["above"]),
-            helper.make_node("Mul", ["above", "slope"], ["steep"]),
-            helper.make_node("Clip", ["steep", "zero", "one"], ["masks"]),
-        ],
-        "above",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in constants.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), run.onnx)
+    save_line(run.onnx, config["prepare"].size, above, slope)
     return run
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import onnx
-from onnx import TensorProto, helper
+from known import node, save_known
 
 from covseg_core.config import METRICS, Metric, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset
@@ -63,16 +62,4 @@ def fake_folds(
 
 def save_model(path: Path, limit: float, size: int = SIZE) -> None:
     """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
-    shape = ("N", size, size, 1)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Greater", ["grey", "limit"], ["above"]),
-            helper.make_node("Cast", ["above"], ["masks"], to=TensorProto.FLOAT),
-        ],
-        "limit",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("limit", TensorProto.FLOAT, [], [limit])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
+    save_known(path, size, [node("Greater", "grey limit", "above"), node("Cast", "above", "masks")], {"limit": limit})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from covseg_core.config import METRICS, Metric
+from covseg_core.evaluation.baselines import DESCRIPTIONS
 from covseg_core.evaluation.measures import Counts, overlap
 from covseg_core.evaluation.results import VERSION, Comparison, Evaluation, OwnScore
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Values, summarise
@@ -21,25 +23,34 @@ def of_dice(dice: float, size: int = 10_000) -> Counts:
     return Counts(tp, size - tp, size - tp, 10 * size)
 
 
-def scores(name: str, rows: Sequence[Row]) -> Scores:
-    """A predictor, under the policy `nan`; surface measures of empty pairs only."""
-    slices = [SliceScore(case, z, patient, counts, values(counts)) for z, (patient, case, counts) in enumerate(rows)]
+def scores(name: str, rows: Sequence[Row], surfaces: bool = True) -> Scores:
+    """A predictor, under the policy `nan`; surface measures of pairs that are not empty, or none at all."""
+    seen: Counter[str] = Counter()
+    slices = []
+    for patient, case, counts in rows:
+        slices.append(SliceScore(case, seen[case], patient, counts, values(counts, surfaces)))
+        seen[case] += 1
     scans = []
     for case in dict.fromkeys(score.case for score in slices):
         own = [score for score in slices if score.case == case]
         counts = sum((score.counts for score in own), Counts())
-        scans.append(ScanScore(case, own[0].patient, len(own), True, counts, values(counts)))
-    return summarise(name, "", scans, slices, "nan")
+        scans.append(ScanScore(case, own[0].patient, len(own), True, counts, values(counts, surfaces)))
+    return summarise(name, DESCRIPTIONS.get(name, ""), scans, slices, "nan")
 
 
-def values(counts: Counts) -> Values:
+def values(counts: Counts, surfaces: bool) -> Values:
     found: Values = {name: None if math.isnan(value) else value for name, value in overlap(counts).items()}
-    surfaces = {"hd95": 2.5, "nsd": 0.5} if counts.truth and counts.predicted else {"hd95": None, "nsd": None}
-    return found | surfaces | {"volume_difference": 0.0, "false_positive_volume": None}
+    found |= (
+        {"hd95": 2.5, "nsd": 0.5} if surfaces and counts.truth and counts.predicted else {"hd95": None, "nsd": None}
+    )
+    found["volume_difference"] = float(counts.fp - counts.fn)
+    found["false_positive_volume"] = None if counts.truth else float(counts.fp)
+    return found
 
 
-def evaluation(metric: Metric, rows: Sequence[Row], **changes: object) -> Evaluation:
+def evaluation(metric: Metric, rows: Sequence[Row], surfaces: bool = True, **changes: object) -> Evaluation:
     """A run with these slices."""
+    background = [(patient, case, Counts(fn=each.truth, tn=each.fp + each.tn)) for patient, case, each in rows]
     made = Evaluation(
         version=VERSION,
         created="2026-01-02T03:04:05+00:00",
@@ -64,8 +75,8 @@ def evaluation(metric: Metric, rows: Sequence[Row], **changes: object) -> Evalua
         own=OwnScore(METRICS[metric].score, None, 0.5),
         training_seconds=90.0,
         epochs=3,
-        model=scores("model", rows),
-        baselines=(scores("background", [(p, c, Counts(fn=n.truth, tn=n.fp + n.tn)) for p, c, n in rows]),),
+        model=scores("model", rows, surfaces),
+        baselines=(scores("background", background, surfaces),),
         predictions=None,
         notes=(),
     )

@@ -78,3 +78,28 @@ def test_no_augmentation_changes_nothing():
     image, mask = augment(*_slice(), AugmentConfig(), np.random.default_rng(0))
     assert np.array_equal(image, _slice()[0])
     assert np.array_equal(mask, _slice()[1])
+
+
+@pytest.mark.parametrize("channels", [3, 11])
+@pytest.mark.parametrize(
+    "config", [AugmentConfig(True, 0.1, 0.2, 10), AugmentConfig(contrast=0.3, gamma=0.5), AugmentConfig(blur=2.0)]
+)
+def test_neighbours_are_changed_as_the_slice_is(config, channels):
+    """A neighbour that is turned another way would show the network a body that cannot be."""
+    image, mask = _slice()
+    stack = np.stack([image // (number + 1) for number in range(channels)], axis=-1)
+    changed, moved = augment(stack, mask, config, np.random.default_rng(4))
+    assert (changed.shape, changed.dtype, moved.shape) == (stack.shape, np.uint8, mask.shape)
+    for number in range(channels):
+        alone, alone_mask = augment(np.ascontiguousarray(stack[..., number]), mask, config, np.random.default_rng(4))
+        # with more than four channels OpenCV interpolates to one more or less fixed digit
+        assert np.abs(changed[..., number].astype(int) - alone).max() <= (8 if channels > 4 else 0)
+        assert np.array_equal(moved, alone_mask)
+
+
+def test_every_kind_of_augmentation_takes_neighbours():
+    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05, 0.3, 1.0, 1.0)
+    padded = np.zeros((SIZE, SIZE, 3), np.uint8)
+    padded[10:50, 20:45] = np.random.default_rng(0).integers(1, 255, (40, 25, 3))
+    image, mask = augment(padded, padded[..., 0] // 255, config, np.random.default_rng(0))
+    assert (image.shape, mask.shape) == (padded.shape, padded.shape[:2])

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from covseg_core import config
 from covseg_core.evaluation.measures import count, overlap
-from covseg_core.training.losses import soft_dice_loss
+from covseg_core.training.losses import combined_loss, loss_of, soft_dice_loss
 from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
 
 pytestmark = pytest.mark.training
@@ -88,3 +89,30 @@ def test_soft_dice_loss_of_an_empty_prediction_of_nothing_is_zero():
     assert float(soft_dice_loss(np.zeros_like(TRUE), np.zeros_like(HALF))) == pytest.approx(0)
     assert float(soft_dice_loss(TRUE, TRUE.astype(np.float32))) == pytest.approx(0)
     assert float(soft_dice_loss(np.ones_like(TRUE), np.zeros_like(HALF))) == pytest.approx(1 - 1 / 5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16), share=st.sampled_from([0.0, 0.02, 0.5, 1.0]))
+def test_the_combined_loss_is_that_of_the_document(seed, share):
+    """The mean cross-entropy of all pixels, and 1 - (2 sum(tp) + 1) / (sum(t) + sum(p) + 1)."""
+    rng = np.random.default_rng(seed)
+    true = (rng.random((3, 8, 8, 1)) < share).astype(np.uint8)
+    predicted = rng.uniform(0.001, 0.999, (3, 8, 8, 1)).astype(np.float32)
+    t, p = true.astype(np.float64), predicted.astype(np.float64)
+    entropy = np.mean(-t * np.log(p) - (1 - t) * np.log(1 - p))
+    dice = 1 - (2 * np.sum(t * p) + 1) / (np.sum(t) + np.sum(p) + 1)
+    found = float(keras.ops.convert_to_numpy(combined_loss(true, predicted)))
+    assert found == pytest.approx(entropy + dice, rel=1e-4)
+
+
+def test_what_is_certain_and_wrong_costs_much_and_not_infinitely():
+    """One pixel of probability 0 in a lesion would make the loss NaN, and end the training."""
+    wrong = float(combined_loss(TRUE, 1 - TRUE.astype(np.float32)))
+    assert 10 < wrong < 20
+    assert float(combined_loss(TRUE, TRUE.astype(np.float32))) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", config.METRICS)
+def test_every_metric_minimises_the_loss_of_its_row(metric):
+    loss = loss_of(metric)
+    assert (loss if isinstance(loss, str) else loss.__name__) == config.METRICS[metric].loss

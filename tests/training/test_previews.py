@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from covseg_core.data.slices.slice_set import SliceSet
-from covseg_core.training.previews import choose_previews
+from covseg_core.training.previews import choose_previews, preview_slices
 
 
 def _slices(areas: list[int]) -> SliceSet:
@@ -34,3 +34,12 @@ def test_fewer_lesions_than_previews():
 
 def test_without_any_lesion_there_are_still_previews():
     assert len(choose_previews(_slices([0] * 9))) == 4
+
+
+def test_a_preview_shows_the_slice_and_not_its_neighbours():
+    """The page of the curves would try to draw a picture of five channels."""
+    plain = _slices([4, 7])
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 5), np.uint8)
+    shown = preview_slices(SliceSet(images, plain.masks, plain.cases, plain.z), np.array([1]))
+    assert np.array_equal(shown.images, images[1:, :, :, 2])
+    assert np.array_equal(preview_slices(plain, np.array([1])).images, plain.images[1:])

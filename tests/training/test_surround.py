@@ -49,3 +49,16 @@ def test_the_same_seed_draws_the_same_body():
     first, second = (surround(_padded(), np.random.default_rng(4)) for _ in range(2))
     assert np.array_equal(first, second)
     assert not np.array_equal(first, surround(_padded(), np.random.default_rng(5)))
+
+
+def test_neighbours_get_the_same_body_around_what_each_of_them_shows():
+    """Nothing of a neighbour that is larger than the slice is drawn over."""
+    stack = np.stack([_padded(), _padded(box=(20, 95, 20, 115)), _padded(box=(40, 80, 30, 100))], axis=-1)
+    assert content_box(stack) == (20, 95, 20, 115)
+    drawn = surround(stack, np.random.default_rng(4))
+    assert (drawn.dtype, drawn.shape) == (np.uint8, stack.shape)
+    assert np.array_equal(drawn[21:94, 21:114], stack[21:94, 21:114])
+    around = np.ones((SIZE, SIZE), bool)
+    around[21:94, 21:114] = False
+    assert np.array_equal(drawn[around], np.repeat(drawn[around][:, :1], 3, axis=1))
+    assert not np.array_equal(drawn[around], stack[around])

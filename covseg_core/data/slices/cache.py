@@ -25,9 +25,10 @@ from covseg_core.data.reading.volumes import load_geometry, load_mask, load_scan
 from covseg_core.data.slices.context import with_context
 from covseg_core.data.slices.intensity import to_uint8
 from covseg_core.data.slices.lungs import MARGIN, REACH, case_box, case_lungs, near_lungs
+from covseg_core.data.slices.originals import present, unchanged
 from covseg_core.data.slices.slices import Grid, to_images, to_masks
 from covseg_core.errors import CovsegError, DatasetError
-from covseg_core.files import atomic_path, sha256_file
+from covseg_core.files import atomic_path
 from covseg_core.paths import data_root
 from covseg_core.progress import Progress
 
@@ -147,31 +148,12 @@ def _build(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What) -> 
     if what == "near_lungs":
         return near_lungs(case_lungs(dataset, case), grid)
     if what == "images":
-        scan = load_scan(_unchanged(dataset, case, "scan"))
+        scan = load_scan(unchanged(dataset, case, "scan"))
         return to_images(to_uint8(scan.voxels, case.scale, prepare.window), grid)
     labels = case.labels if what == "infection" else None
     # only the header of the scan is read, for masks that have no position of their own
-    like = load_geometry(_present(dataset, case, "scan"))
-    return to_masks(load_mask(_unchanged(dataset, case, what), labels, like=like).voxels, grid)
-
-
-def _unchanged(dataset: Dataset, case: Case, role: str) -> Path:
-    """A file of the case, checked against the hash of its import, since the cache is filed under that."""
-    path = _present(dataset, case, role)
-    if sha256_file(path) != case.sha256[role]:
-        raise DatasetError(path, "has changed since it was imported", _expected(dataset, case, role))
-    return path
-
-
-def _present(dataset: Dataset, case: Case, role: str) -> Path:
-    path = dataset.path(case, role)
-    if not path.is_file():
-        raise DatasetError(path, "no such file", _expected(dataset, case, role))
-    return path
-
-
-def _expected(dataset: Dataset, case: Case, role: str) -> str:
-    return f"the {role} of case {case.id} as imported into {dataset.name}"
+    like = load_geometry(present(dataset, case, "scan"))
+    return to_masks(load_mask(unchanged(dataset, case, what), labels, like=like).voxels, grid)
 
 
 def _write(path: Path, slices: np.ndarray) -> None:

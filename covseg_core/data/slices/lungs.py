@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from covseg_core.data.reading.volumes import load_geometry, load_mask
+from covseg_core.data.slices.originals import present, unchanged
 from covseg_core.data.slices.slices import Box, Grid, to_masks
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.files import Stamp, atomic_path, stamp
@@ -83,28 +84,35 @@ def near_lungs(lungs: np.ndarray, grid: Grid) -> np.ndarray:
 
 def known_lungs(case: Case) -> bool:
     """Whether the lungs of a case are kept, or can be made from its mask."""
-    return case.lung is not None or _path(case).is_file()
+    return case.lung is not None or _kept(_path(case), case.shape) is not None
 
 
 def case_lungs(dataset: Dataset, case: Case) -> np.ndarray:
-    """The lungs of a case, (Z, Y, X) uint8 0/1, RAS+; raises as `case_box`."""
-    if not _path(case).is_file():
-        keep_lungs(case, _from_mask(dataset, case))
-    packed = np.load(_path(case), allow_pickle=False)
-    return np.unpackbits(packed, axis=-1, count=case.shape[2])
+    """The lungs of a case, from the cache or made from its mask.
 
-
-def case_box(dataset: Dataset, case: Case) -> Box:
-    """The box that slices of a case are cut to.
+    Returns
+    -------
+    (Z, Y, X) uint8 0/1, RAS+
 
     Raises
     ------
-    DatasetError : it shows no lungs; or it has no lung mask, and nobody has asked the lung model yet
+    DatasetError : it has no lung mask, and nobody has asked the lung model yet; or the mask is not as it was imported
     CovsegError : the cache cannot be written
     """
-    if not _path(case).is_file():
-        keep_lungs(case, _from_mask(dataset, case))
-    box = _box(_path(case), case.shape, case.spacing[1:], stamp(_path(case)))
+    lungs = _kept(_path(case), case.shape)
+    if lungs is None:
+        lungs = _from_mask(dataset, case)
+        keep_lungs(case, lungs)
+    return lungs
+
+
+def case_box(dataset: Dataset, case: Case) -> Box:
+    """The box that slices of a case are cut to; raises as `case_lungs`, and `DatasetError` where it shows no lungs."""
+    path, spacing = _path(case), case.spacing[1:]
+    try:
+        box = _kept_box(path, case.shape, spacing, stamp(path))
+    except FileNotFoundError:
+        box = lung_box(case_lungs(dataset, case), spacing)
     if box is None:
         raise DatasetError(f"{dataset.name}/{case.id}", "no lungs in it", "a scan of the lungs for `region = lungs`")
     return box
@@ -121,15 +129,29 @@ def keep_lungs(case: Case, lungs: np.ndarray) -> None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _box(path: Path, shape: tuple[int, int, int], spacing: tuple[float, float], _: Stamp | None) -> Box | None:
-    packed = np.load(path, allow_pickle=False)
-    return lung_box(np.unpackbits(packed, axis=-1, count=shape[2]), spacing)
+def _kept_box(path: Path, shape: tuple[int, int, int], spacing: tuple[float, float], _: Stamp | None) -> Box | None:
+    lungs = _kept(path, shape)
+    if lungs is None:
+        raise FileNotFoundError(path)
+    return lung_box(lungs, spacing)
+
+
+def _kept(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """The lungs in the cache, (Z, Y, X) uint8 0/1; None where there are none, or the file is not whole."""
+    try:
+        packed = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = packed.shape == (*shape[:2], -(-shape[2] // 8)) and packed.dtype == np.uint8
+    return np.unpackbits(packed, axis=-1, count=shape[2]) if whole else None
 
 
 def _from_mask(dataset: Dataset, case: Case) -> np.ndarray:
     if case.lung is None:
         raise DatasetError(f"{dataset.name}/{case.id}", "nothing is known of its lungs", "a lung mask, or a lung model")
-    return load_mask(dataset.path(case, "lung"), None, load_geometry(dataset.path(case, "scan"))).voxels
+    # only the header of the scan is read, for masks that have no position of their own
+    like = load_geometry(present(dataset, case, "scan"))
+    return load_mask(unchanged(dataset, case, "lung"), None, like).voxels
 
 
 def _path(case: Case) -> Path:

@@ -78,17 +78,6 @@ def smallest_voxels(minimum_mm3: float, voxel_mm3: float) -> int:
     return max(1, int(np.ceil(minimum_mm3 / voxel_mm3 * (1 - 1e-9))))
 
 
-def remove_small(mask: np.ndarray, voxel_mm3: float, minimum_mm3: float) -> np.ndarray:
-    """A mask without the connected parts that are smaller than `minimum_mm3`; the mask itself if there are none.
-
-    Parameters
-    ----------
-    mask : (Z, Y, X) uint8 0/1
-    voxel_mm3 : volume of a voxel
-    """
-    return large_parts(mask, smallest_voxels(minimum_mm3, voxel_mm3))[0]
-
-
 def large_parts(mask: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
     """A mask without the connected parts of less than `least` voxels, and the sizes of the others, the largest first.
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import onnx
 import pages
 import pytest
 import streamlit as st
-from onnx import TensorProto, helper
+from chests import AIR, LUNG, SIDE, TISSUE, grey
+from known import save_line
 from pages import well
 from streamlit.testing.v1 import AppTest
 
@@ -35,8 +35,7 @@ from dashboard.app_pages.predict.step3_result import OWN
 from dashboard.formatting import plain
 from dashboard.services import tasks, uploads
 
-SIDE, SLICES = 48, 40
-AIR, LUNG, TISSUE = -1000, -800, 40
+SLICES = 40
 
 
 def chest(lungs: bool = True) -> np.ndarray:
@@ -56,10 +55,6 @@ def content(voxels: np.ndarray, affine: np.ndarray | None = None) -> bytes:
     image = nib.Nifti1Image(voxels[::-1, ::-1], np.diag([-0.8, -0.8, 2.5, 1.0]) if affine is None else affine)
     image.header["descrip"] = b"Doe^Jane"
     return image.to_bytes()
-
-
-def grey(hu: float) -> float:
-    return 255 * (hu + 1250) / 1500
 
 
 @pytest.fixture(autouse=True)
@@ -89,29 +84,10 @@ def make(checkpoints_folder: Path) -> Callable[..., Run]:
         run = create_run(config, Split(SplitConfig(), {"a": (0,)}, {"b": (0,)}, {"c": (0,)}))
         run.write_status(dataclasses.replace(run.status, state=state, heartbeat=time.time()))
         if state == "finished":
-            onnx.save(model(zero), run.onnx)
+            save_line(run.onnx, SIDE, grey(zero), 1 / (grey(200) - grey(zero)))
         return run
 
     return make_run
-
-
-def model(zero: float) -> onnx.ModelProto:
-    """Probability along a line from `zero` to 200 HU."""
-    shape = ("N", SIDE, SIDE, 1)
-    constants = {"offset": grey(zero), "slope": 1 / (grey(200) - grey(zero)), "zero": 0.0, "one": 1.0}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Sub", ["grey", "offset"], ["above"]),
-            helper.make_node("Mul", ["above", "slope"], ["steep"]),
-            helper.make_node("Clip", ["steep", "zero", "one"], ["masks"]),
-        ],
-        "above",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
 
 
 # --- driving the page
@@ -404,18 +380,11 @@ def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..
     assert space.decided.thresholds == Thresholds(0.5, 20)
 
 
-@pytest.mark.parametrize("seconds", [0, 0.5])
+@pytest.mark.parametrize("at_once", [True, False])
 def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
-    make: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, seconds: float
+    make: Callable[..., Run], held: threading.Event, at_once: bool
 ) -> None:
     """Both sliders, also after a while without any, as models that take their time leave the page."""
-    answer = Segmenter._answer
-
-    def slowly(self: Segmenter, images: np.ndarray) -> np.ndarray:
-        time.sleep(seconds)
-        return answer(self, images)
-
-    monkeypatch.setattr(Segmenter, "_answer", slowly)
     runs = {"iou": make("iou"), "dice": make("dice", -900), "accuracy": make("accuracy", -800)}
     with_point(runs["iou"], 0.35, 20)
     with_point(runs["accuracy"], 0.65, 50)
@@ -423,7 +392,11 @@ def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
 
     def ask(metric: Metric) -> tuple[float, int]:
         app.multiselect[0].set_value([runs[metric].id]).run()
-        predict(app)
+        held.set() if at_once else held.clear()
+        press(app, "Predict")
+        assert at_once or not app.slider
+        held.set()
+        ended(app)
         return app.slider(key="threshold").value, app.slider(key="minimum").value
 
     assert ask("iou") == (0.35, 20)

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pydicom
 import pytest
 import streamlit as st
 from chests import BRIGHT, LESION, SIDE, TISSUE, chest, grey, make_run
 from dicomfiles import SECRET, Stack, write
-from onnx import TensorProto, helper
+from known import node, save_known
 from pages import open_page, well
 from PIL import Image
 from streamlit.testing.v1 import AppTest
@@ -40,18 +39,13 @@ def _shipped(checkpoints_folder: Path) -> None:
     """A model that marks the lesion, and one that marks lungs with what is in them: all that is no tissue."""
     make_run(checkpoints_folder / "pretrained", "infection-dice", BRIGHT)
     lung = make_run(checkpoints_folder / "pretrained", "lung", 0, target="lung")
-    model = onnx.load(lung.onnx)
     nodes = [
-        helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["grey", "tissue"], ["difference"]),
-        helper.make_node("Abs", ["difference"], ["distance"]),
-        helper.make_node("Greater", ["distance", "little"], ["other"]),
-        helper.make_node("Cast", ["other"], ["masks"], to=TensorProto.FLOAT),
+        node("Sub", "grey tissue", "difference"),
+        node("Abs", "difference", "distance"),
+        node("Greater", "distance little", "other"),
+        node("Cast", "other", "masks"),
     ]
-    values = {"tissue": grey(TISSUE), "little": 13.0}
-    constants = [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in values.items()]
-    graph = helper.make_graph(nodes, "lungs", model.graph.input, model.graph.output, constants)
-    onnx.save(helper.make_model(graph, opset_imports=model.opset_import, ir_version=8), lung.onnx)
+    save_known(lung.onnx, SIDE, nodes, {"tissue": grey(TISSUE), "little": 13.0})
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ space after each crash."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -11,28 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from niftis import listing
 
 from covseg_core.data.library import importing
 from covseg_core.data.library.datasets import list_datasets, load_dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import DatasetError
-
-
-@pytest.fixture
-def cases(phantom_files: Path, tmp_path: Path) -> Path:
-    """Two cases with lesions, to be spoilt."""
-    for number in (1, 3):
-        shutil.copytree(phantom_files / f"phantom_00{number}", tmp_path / "in" / f"phantom_00{number}")
-    return tmp_path / "in"
-
-
-def listing(folder: Path) -> dict[str, str]:
-    """Everything below a folder, and the folder itself, with the content of files."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in (folder, *folder.rglob("*"))
-        if path.exists()
-    }
 
 
 def test_an_import_that_fails_at_the_very_end_takes_its_cases_back(

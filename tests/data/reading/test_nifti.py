@@ -12,30 +12,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from niftis import LPS, noise, patch, write
 
 from covseg_core.data.reading.volumes import load_scan
 from covseg_core.errors import ScanError
-
-LPS = np.array([[-0.7, 0, 0, 120], [0, -0.7, 0, 90], [0, 0, 2.5, -300], [0, 0, 0, 1]])
-
-
-def noise(shape: tuple[int, ...] = (12, 10, 6), kind: type = np.int16) -> np.ndarray:
-    """Values of a CT scan in file order, all different enough to tell positions apart."""
-    return np.random.default_rng(0).integers(-1000, 1000, shape).astype(kind)
-
-
-def write(path: Path, values: np.ndarray, affine: np.ndarray = LPS) -> Path:
-    """Save a NIfTI-1 file in the array's own type."""
-    nib.save(nib.Nifti1Image(values, affine, dtype=values.dtype), path)
-    return path
-
-
-def patch(path: Path, offset: int, layout: str, *values: float) -> Path:
-    """Overwrite bytes of an uncompressed file, for headers that nibabel would refuse to write."""
-    content = bytearray(path.read_bytes())
-    struct.pack_into(layout, content, offset, *values)
-    path.write_bytes(content)
-    return path
 
 
 def _truncated_gzip(path: Path) -> None:

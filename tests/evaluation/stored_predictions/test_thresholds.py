@@ -5,24 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from fakeruns import fake_run
+from known import save_line
 from scipy import ndimage
 
-from covseg_core.config import PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import PrepareConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.slices.cache import case_grid, prepared
-from covseg_core.data.splitting.split import make_split
 from covseg_core.errors import CovsegError, RunError, SettingError
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.measures import Counts, count, overlap
 from covseg_core.evaluation.stored_predictions.scans import StoredScan, joined_scans, scans_of_test, stored_scans
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf, at
-from covseg_core.runs import Run, create_run
+from covseg_core.runs import Run
 
 SIDE = 48
 """Of the scans; the network's grid is as fine, or coarser."""
@@ -36,38 +34,12 @@ def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
 @pytest.fixture
 def make_run(dataset: Dataset) -> Callable[..., Run]:
     def make(size: int = SIDE) -> Run:
-        config = RunConfig(
-            id=f"run-{size}",
-            experiment="experiment",
-            dataset=dataset.name,
-            fingerprint=dataset.fingerprint,
-            metric="dice",
-            preset="quick",
-            created="2024-01-01T00:00:00.000000+00:00",
-            prepare=PrepareConfig(size=size),
-            split=SplitConfig(fractions=(0.4, 0.2, 0.4)),
-        )
-        run = create_run(config, make_split(dataset, config.split, config.target))
-        save_model(run.onnx, size)
+        split = SplitConfig(fractions=(0.4, 0.2, 0.4))
+        run = fake_run(dataset, f"run-{size}", "dice", split, 0, prepare=PrepareConfig(size=size))
+        save_line(run.onnx, size, 0, 1 / 255)  # many answers: probability is the grey value over 255
         return run
 
     return make
-
-
-def save_model(path: Path, size: int) -> None:
-    """A model with many answers: probability is the grey value over 255."""
-    shape = ("N", size, size, 1)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Div", ["grey", "most"], ["masks"]),
-        ],
-        "shades",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("most", TensorProto.FLOAT, [], [255.0])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
 
 
 def speckled(scans: int, slices: int, seed: int = 0) -> np.ndarray:

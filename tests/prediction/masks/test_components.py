@@ -12,7 +12,6 @@ from covseg_core.prediction.masks.components import (
     large_parts,
     lesions,
     only_parts,
-    remove_small,
     smallest_voxels,
 )
 
@@ -50,7 +49,7 @@ def test_the_parts_are_those_of_scipy(seed: int, share: float) -> None:
     np.testing.assert_array_equal(planes == 0, mask == 0)
     np.testing.assert_array_equal(parts.sizes, np.bincount(planes.ravel())[1:])
     kept = np.isin(expected, 1 + np.flatnonzero(np.bincount(expected.ravel())[1:] >= 4))
-    np.testing.assert_array_equal(remove_small(mask, 0.5, 2.0), kept & (mask > 0))
+    np.testing.assert_array_equal(large_parts(mask, 4)[0], kept & (mask > 0))
 
 
 def test_parts_lie_where_the_mask_has_them() -> None:
@@ -60,7 +59,7 @@ def test_parts_lie_where_the_mask_has_them() -> None:
     parts = Components(mask)
     np.testing.assert_array_equal(parts.sizes, [2, 1])
     np.testing.assert_array_equal(np.stack([parts.plane(z) for z in range(7)]), ndimage.label(mask, ALL_26)[0])
-    np.testing.assert_array_equal(np.argwhere(remove_small(mask, 1.0, 2.0)), [[2, 3, 4], [3, 3, 4]])
+    np.testing.assert_array_equal(np.argwhere(large_parts(mask, 2)[0]), [[2, 3, 4], [3, 3, 4]])
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -75,7 +74,7 @@ def test_an_empty_mask_has_no_lesions() -> None:
     mask = np.zeros((3, 4, 5), np.uint8)
     assert lesions(mask).size == 0
     assert not Components(mask).plane(1).any()
-    assert remove_small(mask, 1.0, 10.0) is mask
+    assert large_parts(mask, 10)[0] is mask
 
 
 def test_a_part_of_exactly_the_smallest_size_stays() -> None:
@@ -83,8 +82,8 @@ def test_a_part_of_exactly_the_smallest_size_stays() -> None:
     mask[0, 1, :3] = mask[0, 1, 5:7] = 1
     # a voxel of 0.1 mm3: in binary, 3 of them are not quite 0.3
     assert smallest_voxels(0.3, 0.1) == 3
-    np.testing.assert_array_equal(remove_small(mask, 0.1, 0.3)[0, 1], [1, 1, 1, 0, 0, 0, 0, 0, 0])
-    assert remove_small(mask, 0.1, 0.0) is mask
+    np.testing.assert_array_equal(large_parts(mask, 3)[0][0, 1], [1, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert large_parts(mask, smallest_voxels(0, 0.1))[0] is mask
     assert mask.sum() == 5, "the mask given must stay as it is"
 
 
