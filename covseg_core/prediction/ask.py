@@ -68,6 +68,11 @@ class Answers:
         return any(answer.mirror for answer in self.models)
 
     @property
+    def precision(self) -> Precision:
+        """In which the models were asked, without the lung model."""
+        return self.models[0].precision
+
+    @property
     def seconds(self) -> float:
         """What it took to compute them."""
         return sum(answer.seconds for answer in self.all)

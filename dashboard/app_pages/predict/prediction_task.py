@@ -8,6 +8,7 @@ from functools import partial
 
 from covseg_core.errors import Cancelled, CovsegError
 from covseg_core.prediction.ask import ask, unanswered
+from covseg_core.prediction.engines import Precision
 from covseg_core.prediction.scan import Scan
 from covseg_core.runs import Run
 from dashboard.app_pages.predict.workspace import Workspace
@@ -17,10 +18,12 @@ _ONE_AT_A_TIME = threading.Lock()
 """Several predictions at once would take as long, and the memory of all of them."""
 
 
-def start(space: Workspace, chosen: Sequence[Run], lungs: Run | None, mirror: bool) -> None:
+def start(
+    space: Workspace, chosen: Sequence[Run], lungs: Run | None, mirror: bool, precision: Precision = "float32"
+) -> None:
     """Ask the models that were not asked yet, in a task; then the workspace has the answers of exactly these."""
     label = f"Predicting with {len(chosen)} models" if len(chosen) > 1 else "Predicting"
-    space.task = tasks.start("predict", label, partial(_work, space, list(chosen), lungs, mirror, label))
+    space.task = tasks.start("predict", label, partial(_work, space, list(chosen), lungs, mirror, precision, label))
 
 
 def _work(
@@ -28,6 +31,7 @@ def _work(
     chosen: list[Run],
     lungs: Run | None,
     mirror: bool,
+    precision: Precision,
     label: str,
     progress: tasks.TaskProgress,
     cancelled: threading.Event,
@@ -39,7 +43,7 @@ def _work(
         if scan is None:
             raise CovsegError(space.name, "not read yet")
         progress.phase(label, "slices")
-        waiting = unanswered(chosen, lungs, mirror, space.known)
+        waiting = unanswered(chosen, lungs, mirror, space.known, precision)
         sizes = [question.run.config.prepare.size for question in waiting]
         uploads.check_room(sum(4 * len(scan.volume.voxels) * size**2 for size in sizes))
 
@@ -49,7 +53,7 @@ def _work(
             if done == total:
                 progress.phase("Measuring")
 
-        answers = ask(scan, chosen, space.spool, lungs, space.known, count, cancelled, mirror)
+        answers = ask(scan, chosen, space.spool, lungs, space.known, count, cancelled, mirror, precision)
         problem = _seg_problem(scan)
         progress.check()  # another series may have been chosen meanwhile
         space.answers, space.seg_problem = answers, problem

@@ -67,6 +67,8 @@ def show(space: Workspace) -> None:
     slice_viewer.show(result.scene(space, prediction, thresholds), "predict")
     if len(answers.models) > 1:
         st.caption(slice_viewer.HEAT)
+    if any(model.precision == "bfloat16" for model in report.models):
+        st.caption("Computed in bfloat16: single probabilities differ a little from float32.")
     if report.mirror:
         st.caption("Each slice was shown to the models mirrored, too, and the two answers averaged.")
     _details(answers, report)

@@ -26,9 +26,12 @@ from covseg_core.data.library.datasets import Dataset, delete_dataset, load_data
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError, ScanError
 from covseg_core.files import sha256_file, write_json
+from covseg_core.prediction.engines import has_bfloat16
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.predict import predict as predict_scan
 from covseg_core.runs import Run, create_run, open_run
+from covseg_core.runs.bfloat16 import VERSION as BFLOAT16
+from covseg_core.runs.bfloat16 import Bfloat16Check
 from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Thresholds
 from dashboard.app_pages.predict import offered_models, result, workspace
 from dashboard.app_pages.predict.step3_result import OWN
@@ -616,6 +619,36 @@ def test_a_link_keeps_the_way_to_combine(make: Callable[..., Run], phantoms: str
     assert not combine_control(app), "one model has nothing to combine"
     well(app.multiselect[0].set_value(["first-iou", "first-dice"]).run())
     assert combine_control(predict(app))[0].value == "vote", "what the user has set stays"
+
+
+@pytest.mark.parametrize("passed", [True, False, None])
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor does not compute in bfloat16")
+def test_bfloat16_is_offered_for_models_that_have_passed_its_check(
+    make: Callable[..., Run], tmp_path: Path, passed: bool | None
+) -> None:
+    """Others would change what they mark, and nobody would know why."""
+    run = make()
+    if passed is not None:
+        agreement = 0.999 if passed else 0.9
+        made = Bfloat16Check(BFLOAT16, "2026-01-01", sha256_file(run.onnx), 9, 0.5, agreement, 0.7, 0.7, 0.01)
+        write_json(run.folder / "bfloat16.json", made)
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(chest()))
+    app = send(open_page(), scan.read_bytes())
+    offered = [toggle for toggle in app.toggle if toggle.label == "Compute in bfloat16"]
+    assert bool(offered) == bool(passed)
+    if not offered:
+        return
+    app = predict(app)
+    space = the_workspace(app)
+    assert space.answers.precision == "float32", "only once it is asked for"
+    [fast] = [toggle for toggle in app.toggle if toggle.label == "Compute in bfloat16"]
+    well(fast.set_value(True).run())
+    assert not button(app, "Predict").disabled
+    app = predict(app)
+    assert space.answers.precision == "bfloat16"
+    assert "Computed in bfloat16" in text(app)
+    assert json.loads(result.download(space, Thresholds(), "report.json"))["models"][0]["precision"] == "bfloat16"
 
 
 def test_mirror_images_are_asked_once_the_user_wants_them(
