@@ -2,6 +2,7 @@
 
     python docs/pretrained.py train --data DATA [--folder FOLDER]       data set and trainings in FOLDER
     python docs/pretrained.py publish --data DATA [--folder FOLDER]     finished ones to checkpoints/pretrained/
+    python docs/pretrained_folds.py --data DATA [--folder FOLDER]       `infection`, from its finished folds
 
 Training takes hours on two CPU cores, goes on in the background and can be asked for again after an interruption. What
 is published is the run folder without weights for resuming, previews, logs and test predictions, which show the data's
@@ -12,29 +13,41 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import shutil
 import statistics
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+
 from covseg_core import runs
-from covseg_core.config import Metric, Target
-from covseg_core.data.library.datasets import list_datasets
+from covseg_core.config import Metric, RunConfig, SplitConfig, Target, preset
+from covseg_core.data.library.datasets import list_datasets, load_dataset
 from covseg_core.data.library.importing import import_dataset
+from covseg_core.data.splitting.split import make_split
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.scores import ScanScore
 from covseg_core.files import sha256_file, write_bytes, write_json
 from covseg_core.prediction.predict import predict
-from covseg_core.runs import RESUMABLE, Run, Status, jobs
+from covseg_core.runs import RESUMABLE, Run, Status, create_run, jobs
 from covseg_core.runs.training_data import write_training_data
 
+INFECTION = "infection"
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "checkpoints" / "pretrained"
-DATASET = "covid"
+DATASET, CROPPED_DATASET = "chest", "covid"
+"""Slices with their full field of view where they exist; and all cropped to the lungs, for three models."""
 SPLIT_SEED = 5
-"""Chosen before any training, by who is in which part: test patients of all three sources."""
+"""Of the single split, chosen before any training, by who is in which part: test patients of all three sources."""
+FOLDS = tuple(
+    SplitConfig(kind="patient", fractions=(0.68, 0.12, 0.2), seed=0, folds=5, fold=fold) for fold in range(1, 6)
+)
+"""Of `infection`: most patients train, and no patient of ten weighs more than it must."""
 LICENCE = """The training data may be used for non-commercial purposes only, and so may these weights: COVID-19 CT Lung
 and Infection Segmentation Dataset (Ma et al., Zenodo record 3757476, CC BY-NC-SA; its Radiopaedia cases under
 Radiopaedia's licence) and COVID-19 CT segmentation dataset of medicalsegmentation.com (set 1, non-commercial)."""
@@ -69,21 +82,96 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, default=ROOT, help="where data/ and checkpoints/ are")
     arguments.add_argument("--only", choices=[model.name for model in MODELS])
     options = arguments.parse_args()
-    os.environ["COVSEG_DATA"] = str(options.folder.absolute() / "data")
-    os.environ["COVSEG_CHECKPOINTS"] = str(options.folder.absolute() / "checkpoints")
+    use_folder(options.folder)
     for model in MODELS:
         if options.only in (None, model.name):
             train(model, options.data) if options.step == "train" else publish(model, options.data)
+    if options.step == "train" and options.only in (None, INFECTION):
+        train_folds(options.data, options.folder / "source")
+
+
+def use_folder(folder: Path) -> None:
+    """Data and runs are there from now on."""
+    os.environ["COVSEG_DATA"] = str(folder.absolute() / "data")
+    os.environ["COVSEG_CHECKPOINTS"] = str(folder.absolute() / "checkpoints")
+
+
+def assemble(data: Path, folder: Path) -> None:
+    """Every annotated slice once, with its full field of view where there is one, a folder for each case.
+
+    `fullfield` holds all slices of the Radiopaedia cases, and of the Coronacases those that `slices.json` names by
+    their number in `ct20`, pixel on pixel.
+    """
+    for case in sorted(path for path in (data / "ct20").iterdir() if path.is_dir()):
+        full, target = data / "fullfield" / case.name, folder / case.name
+        if case.name.startswith("radiopaedia"):
+            shutil.copytree(full, target, ignore=shutil.ignore_patterns("slices.json"), dirs_exist_ok=True)
+            continue
+        target.mkdir(parents=True, exist_ok=True)
+        there = json.loads((full / "slices.json").read_text())["ct20_slice"] if full.is_dir() else []
+        for name in ("ct.nii.gz", "lung_mask.nii.gz", "infection_mask.nii.gz"):
+            image = nib.load(case / name)
+            voxels = np.asarray(image.dataobj).copy()
+            if there:
+                voxels[..., there] = np.asarray(nib.load(full / name).dataobj)
+            nib.save(nib.Nifti1Image(voxels, image.affine, image.header), target / name)
+
+
+def sources(data: Path) -> list[Path]:
+    """The scans that the models of `chest` have learned from, as they were before they were put together."""
+    found = [scan for part in ("ct20", "fullfield") for scan in sorted((data / part).glob("*/ct.nii.gz"))]
+    return [*found, data / "medseg" / "tr_im.nii.gz"]
+
+
+def train_folds(data: Path, source: Path) -> None:
+    """Start or resume the folds of `infection`."""
+    if DATASET not in list_datasets():
+        assemble(data, source)
+        import_dataset(DATASET, [source, data / "medseg"])
+    dataset, base = load_dataset(DATASET), preset("robust")
+    for split in FOLDS:
+        id = f"{INFECTION}-fold{split.fold}"
+        run = next((run for run in runs.list_runs() if run.id == id), None)
+        if run is None:
+            config = RunConfig(
+                id=id,
+                experiment=INFECTION,
+                dataset=DATASET,
+                fingerprint=dataset.fingerprint,
+                metric="combined",
+                preset="robust",
+                created=datetime.now(UTC).isoformat(timespec="microseconds"),
+                prepare=dataclasses.replace(base.prepare, size=208, region="lungs"),
+                split=split,
+                model=base.model,
+                train=dataclasses.replace(
+                    base.train,
+                    epochs=24,
+                    ema=0.99,
+                    seed=split.fold,
+                    augment=dataclasses.replace(base.train.augment, surround=0.0),
+                ),
+                versions=jobs.versions(),
+            )
+            jobs.start(create_run(config, make_split(dataset, split)))
+        elif run.status.state in RESUMABLE:
+            jobs.resume(run)
+
+
+def folds_of_infection() -> list[Run]:
+    """Those that are finished."""
+    found = [run for run in runs.list_runs() if run.config.experiment == INFECTION and run.status.state == "finished"]
+    return sorted(found, key=lambda run: run.config.split.fold)
 
 
 def train(model: Model, data: Path) -> None:
     """Start or resume a training; the data set is imported first."""
-    if DATASET not in list_datasets():
-        import_dataset(DATASET, [data / "ct20", data / "medseg"])
+    if CROPPED_DATASET not in list_datasets():
+        import_dataset(CROPPED_DATASET, [data / "ct20", data / "medseg"])
     run = find(model)
     if run is None:
         jobs.train(
-            DATASET,
+            CROPPED_DATASET,
             [model.metric],
             "robust",
             target=model.target,
@@ -100,7 +188,7 @@ def find(model: Model) -> Run | None:
     for run in reversed(runs.list_runs()):
         config = run.config
         same = (config.target, config.metric, config.train.seed) == (model.target, model.metric, model.seed)
-        if same and config.dataset == DATASET and config.split.seed == SPLIT_SEED:
+        if same and config.dataset == CROPPED_DATASET and config.split.seed == SPLIT_SEED:
             return run
     return None
 

@@ -147,7 +147,7 @@ def test_no_page_names_a_command_or_an_option_that_is_gone(page: Path) -> None:
     lines = [" ".join(line.split()) for block in blocks for line in block.replace("\\\n", "").splitlines()]
     lines += [" ".join(quoted.split()) for quoted in re.findall(r"`([^`]+)`", text)]
     for line in lines:
-        if not (called := re.match(r"(?:[A-Z_]+=\S+ )?(covseg(?: [a-z][a-z-]*)+)(.*)", line)):
+        if not (called := re.match(r"(?:[A-Z_]+=\S+ )?(covseg(?: [a-z][a-z0-9-]*)+)(.*)", line)):
             continue
         named, rest = called.groups()
         if named == "covseg operate":  # the former name, which still works

@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "covseg_core.cli.evaluate:evaluate",
     "leakage": "covseg_core.cli.leakage:leakage",
     "shift": "covseg_core.cli.shift:shift",
+    "bfloat16": "covseg_core.cli.bfloat16:bfloat16",
     "operating-point": "covseg_core.cli.operating_point:operating_point",
     "predict": "covseg_core.cli.predict:predict",
     "bundle": "covseg_core.cli.evidence:bundle",

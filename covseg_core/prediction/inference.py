@@ -1,22 +1,19 @@
-"""Prepared slices to probabilities through ONNX Runtime: no TensorFlow, little memory, first answer in milliseconds."""
+"""Prepared slices to probabilities: no TensorFlow, little memory, first answer in milliseconds."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from covseg_core.config import PrepareConfig
 from covseg_core.errors import Cancelled, RunError
+from covseg_core.prediction.engines import Precision, open_engine
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
-
-if TYPE_CHECKING:
-    import onnxruntime
-
 
 BATCH_PIXELS = 2 * 256 * 256
 """Pixels a batch, at most `MAX_BATCH` slices. Larger batches take no less time on a CPU (benchmarks/predict.py), and
@@ -43,14 +40,22 @@ class Segmenter:
     model : a run that holds `model.onnx`, or the path of such a file
     prepare : how slices are prepared for the model; a run knows its own
     workers : batches computed at the same time; None for as many as there are cores, within `PIXELS`
+    precision : to compute in. In bfloat16 answers differ a little: `runs.bfloat16` says for which models that is fine
 
     Raises
     ------
     RunError : the model is missing, is not readable, or does not map (N, S, S, C) uint8 to (N, S, S, 1) float32 with
         the size S and the channels C of `prepare`
+    SettingError : bfloat16 where it cannot be computed in
     """
 
-    def __init__(self, model: Run | Path, prepare: PrepareConfig | None = None, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Run | Path,
+        prepare: PrepareConfig | None = None,
+        workers: int | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         if isinstance(model, Run):
             check_model(model)
             self.path, self.prepare = model.onnx, prepare or model.config.prepare
@@ -63,8 +68,8 @@ class Segmenter:
         # a batch for each core, rather than all cores on one batch, where they wait for each other at every layer
         cores = usable_cores()
         self.workers = workers or min(cores, max(1, PIXELS // (self.batch * area)))
-        self._session = _open(self.path, threads=max(1, cores // self.workers))
-        self._input = _checked_input(self._session, self.path, self.prepare)
+        threads = max(1, cores // self.workers)
+        self._compute = open_engine(self.path, self.prepare, precision, self.workers, threads)
 
     def probabilities(
         self,
@@ -125,7 +130,7 @@ class Segmenter:
     def _answer(self, images: np.ndarray) -> np.ndarray:
         """One batch, (n, S, S) or (n, S, S, C) uint8, to (n, S, S) float32."""
         batch = np.ascontiguousarray(images).reshape(*images.shape[:3], -1)
-        answer = self._session.run(None, {self._input: batch})[0][..., 0]
+        answer = self._compute(batch)[..., 0]
         if not np.isfinite(answer).all():
             raise RunError(self.path, "the model answers with NaN or infinity", "a model whose training converged")
         return answer
@@ -156,38 +161,3 @@ def usable_cores() -> int:
         return max(1, min(cores, round(int(quota) / int(period))))
     except (OSError, ValueError):  # no control group, or its quota is "max"
         return cores
-
-
-def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU, with `threads` for each call."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # spinning threads gain at most a tenth on an idle machine, and lose half on one that trains at the same time
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise RunError(path, f"not readable: {str(error).splitlines()[0]}", "an ONNX model") from error
-
-
-def _checked_input(session: onnxruntime.InferenceSession, path: Path, prepare: PrepareConfig) -> str:
-    """The name of the model's input, once input and output are what `probabilities` relies on."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    size, channels = prepare.size, prepare.channels
-    expected = f"one input (N, {size}, {size}, {channels}) uint8 and one output (N, {size}, {size}, 1) float32"
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise RunError(path, f"{len(inputs)} inputs and {len(outputs)} outputs", expected)
-    for tensor, kind, last in ((inputs[0], "tensor(uint8)", channels), (outputs[0], "tensor(float)", 1)):
-        if tensor.type != kind or not _fits(tensor.shape, (size, size, last)):
-            raise RunError(path, f"{tensor.name} is {tuple(tensor.shape)} {tensor.type}", expected)
-    return str(inputs[0].name)
-
-
-def _fits(shape: list[Any], sides: tuple[int, int, int]) -> bool:
-    """Whether a shape is (N, *sides), where names and None stand for any length; N must be one of those."""
-    if len(shape) != 4 or isinstance(shape[0], int):
-        return False
-    return all(not isinstance(found, int) or found == wanted for found, wanted in zip(shape[1:], sides, strict=True))

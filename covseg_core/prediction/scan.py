@@ -19,6 +19,7 @@ from covseg_core.data.slices.intensity import Scale, detect_scale
 from covseg_core.errors import CovsegError, ScanError
 from covseg_core.prediction.passport import Kind, Passport, make_passport
 from covseg_core.runs import Run
+from covseg_core.runs.training_data import read_training_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +86,21 @@ def read_scan(path: str | os.PathLike[str], scale: Scale | None = None, series: 
 
 def training_warning(run: Run, sha256: str) -> list[str]:
     """A warning where the model has learned from this very scan: it says little about the model then."""
-    try:
-        split = run.split
-        cases = {case.id for case in load_dataset(run.config.dataset).cases if case.sha256.get("scan") == sha256}
-    except CovsegError:  # a shipped model, or its dataset was deleted
+    if sha256 not in _learned(run):
         return []
-    known = [name for name in ("train", "validation") if cases & set(getattr(split, name))]
-    return [f"{run.id} was trained with this scan: no measure of how it does on new ones"] if known else []
+    return [f"{run.id} was trained with this scan: no measure of how it does on new ones"]
+
+
+def _learned(run: Run) -> set[str]:
+    """SHA-256 of the scans that a model was trained or validated on, as far as that is known."""
+    data = read_training_data(run)
+    if data is not None and data.scan_sha256:
+        return set(data.scan_sha256)
+    try:  # a run of an earlier version: its dataset tells, if it is still here
+        learned = {*run.split.train, *run.split.validation}
+        return {case.sha256["scan"] for case in load_dataset(run.config.dataset).cases if case.id in learned}
+    except CovsegError:
+        return set()
 
 
 def _refuse_mask(volume: Volume) -> None:

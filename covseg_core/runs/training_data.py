@@ -1,7 +1,8 @@
 """What a model was trained on, in a few figures: `training_data.json` in the run's folder.
 
-It travels with the model, so that a new scan can be compared with the training data where those are not at hand. It
-holds ranges over all scans; nothing in it belongs to one patient.
+It travels with the model, so that a new scan can be compared with the training data where those are not at hand, and
+recognised if it is one of them. It holds ranges over all scans and hashes of their files; nothing else in it belongs
+to one patient.
 """
 
 from __future__ import annotations
@@ -51,9 +52,13 @@ class TrainingData:
     tissue_grey: Range | None
     body_share: Range
     padding_share: Range
+    scan_sha256: tuple[str, ...] = ()
+    """Of the files of all scans that it was trained or validated on; empty in a file of an earlier version."""
 
 
-def describe(dataset: Dataset, selection: Selection, prepare: PrepareConfig) -> TrainingData:
+def describe(
+    dataset: Dataset, selection: Selection, prepare: PrepareConfig, scan_sha256: tuple[str, ...] = ()
+) -> TrainingData:
     """Describe the selected slices, case id -> z indices, which have been prepared before."""
     chosen = {id: list(places) for id, places in selection.items() if len(places)}
     cases = [dataset.case(id) for id in chosen]
@@ -73,6 +78,7 @@ def describe(dataset: Dataset, selection: Selection, prepare: PrepareConfig) -> 
         tissue_grey=_range(look.tissue_grey for look in looks),
         body_share=_required(look.body_share for look in looks),
         padding_share=_required(look.padding_share for look in looks),
+        scan_sha256=scan_sha256,
     )
 
 
@@ -91,8 +97,11 @@ def write_training_data(run: Run, dataset: Dataset | None = None) -> TrainingDat
     """
     if data := read_training_data(run):
         return data
-    config = run.config
-    data = describe(dataset or load_dataset(config.dataset), run.split.train, config.prepare)
+    config, split = run.config, run.split
+    dataset = dataset or load_dataset(config.dataset)
+    learned = {*split.train, *split.validation}
+    hashes = tuple(sorted(dataset.case(id).sha256["scan"] for id in learned))
+    data = describe(dataset, split.train, config.prepare, hashes)
     write_json(run.folder / FILE, data)
     return data
 

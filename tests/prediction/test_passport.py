@@ -168,6 +168,8 @@ def test_training_data_are_those_of_the_training_part(tmp_path: Path, phantoms: 
     assert (data.scans, data.slices, data.scales) == (2, cases[0].slices + 2, {"HU": 2})
     assert data.patients == len({case.patient for case in cases[:2]})
     assert data.rows == Range(*sorted((cases[0].shape[1], cases[1].shape[1])))
+    learned = {*run.split.train, *run.split.validation}
+    assert set(data.scan_sha256) == {case.sha256["scan"] for case in cases if case.id in learned}
     text = (run.folder / FILE).read_text()
     assert not any(case.id in text or case.patient in text for case in cases), "shipped models carry this file"
 

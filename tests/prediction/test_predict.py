@@ -30,11 +30,11 @@ from covseg_core.prediction.ask import ask
 from covseg_core.prediction.output import files as writing
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.predict import predict, predict_at
-from covseg_core.prediction.probabilities import consensus
 from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import OnDisk, Spool
 from covseg_core.runs import Run
 from covseg_core.runs.operating_point import Thresholds
+from covseg_core.runs.training_data import FILE, Range, TrainingData
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_more_than_half_of_the_models_decide(tmp_path: Path, runs: Callable[...,
     limits = {"a": 150, "b": -50, "c": 50, "d": 100, "e": 0}
     models = [runs(id, grey(limit)) for id, limit in itertools.islice(limits.items(), count)]
 
-    prediction = predict(tmp_path / "ct.nii.gz", models, tmp_path / "out")
+    prediction = predict(tmp_path / "ct.nii.gz", models, tmp_path / "out", combine="vote")
 
     votes = sum((voxels > limit).astype(int) for limit in itertools.islice(limits.values(), count))
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), votes > count / 2)
@@ -229,6 +229,23 @@ def test_no_name_from_the_scan_reaches_the_results(tmp_path: Path, runs: Callabl
         for text in (raw, path.read_bytes()):
             assert b"doe" not in text.lower(), path.name
             assert b"jane" not in text.lower(), path.name
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_came_without_its_data_still_knows_its_training_scans(
+    scan: Path, runs: Callable[..., Run], known: bool
+) -> None:
+    """As the shipped ones do: who tries them on a public scan is told that they have seen it."""
+    run = runs(dataset="not here")
+    look = Range(0, 255)
+    data = TrainingData(
+        scans=1, patients=1, slices=2, scales={"HU": 1}, spacing_known=0, slice_mm=None, pixel_mm=None,
+        rows=Range(1, 9999), slices_per_scan=Range(1, 9999), lung_grey=None, tissue_grey=None, body_share=look,
+        padding_share=look, scan_sha256=("0" * 64, *([sha256_file(scan)] if known else [])),
+    )  # fmt: skip
+    write_json(run.folder / FILE, data)
+    warnings = predict(scan, [run]).report.warnings
+    assert any("lesions was trained with this scan" in warning for warning in warnings) == known
 
 
 @pytest.mark.parametrize(("part", "known"), [("train", True), ("validation", True), ("test", False), (None, False)])
@@ -384,12 +401,16 @@ def test_a_real_scan(real_data: Path, tmp_path: Path, runs: Callable[..., Run]) 
         runs("coarse", grey(-500), prepare=PrepareConfig(128)),
         runs("exact", grey(-500), prepare=PrepareConfig(256)),
     ]
-    prediction = predict(ct, models, tmp_path / "out")
+    prediction = predict(ct, models, tmp_path / "out", combine="vote")
     truth = stored(ct) > -500
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask_exact.nii.gz"), truth)
     coarse = stored(tmp_path / "out" / "mask_coarse.nii.gz") > 0
     assert 2 * np.sum(coarse & truth) / (coarse.sum() + truth.sum()) > 0.9
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), coarse & truth)
+    predict(ct, models, tmp_path / "mean")
+    mean = stored(tmp_path / "mean" / "mask.nii.gz") > 0
+    assert mean[truth].all(), "one of two that is sure is enough for the mean, and the exact one always is"
+    assert not mean[~truth & ~coarse].any()
     np.testing.assert_array_equal(nib.load(tmp_path / "out" / "mask.nii.gz").affine, nib.load(ct).affine)
     assert prediction.report.mask.volume_ml is None
 
@@ -429,18 +450,6 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
     assert 0 < now.mask.sum() < predict_at(checked, answers, Thresholds(0.05)).mask.sum(), (
         "the thresholds must make a difference"
     )
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., Run], count: int) -> None:
-    """What the viewer shows on a slice must be what is downloaded."""
-    models = [runs(id, 20 * number, slope=1 / 200) for number, id in enumerate("abcde"[:count])]
-    checked = read_scan(noisy)
-    answers = ask(checked, models, Spool())
-    prediction = predict_at(checked, answers, Thresholds(0.4))
-    for z in range(SLICES):
-        plane = consensus([answer.plane(z) for answer in answers.models])
-        np.testing.assert_array_equal(plane >= np.float32(0.4), prediction.mask[z])
 
 
 def test_probabilities_can_be_kept_on_disk(tmp_path: Path, noisy: Path, runs: Callable[..., Run]) -> None:

@@ -92,7 +92,7 @@ def forget_point(run: Run) -> bool:
 
 def validation(run: Run, progress: Progress | None = None) -> WhatIf:
     """A run's answers to its validation part, predicted now if they are not stored; raises as `choose_point`."""
-    dataset = _own_dataset(run)
+    dataset = own_dataset(run)
     chosen = run.split.validation
     slices = [(id, z) for id in sorted(chosen) for z in sorted(chosen[id])]
     if not slices:
@@ -152,7 +152,7 @@ def _read(path: Path, shape: tuple[int, int, int], digest: bytes) -> np.ndarray 
     return values if same and values.shape == shape and values.dtype == np.float16 else None
 
 
-def _own_dataset(run: Run) -> Dataset:
+def own_dataset(run: Run) -> Dataset:
     """The dataset that the run was made from, as it was then."""
     name, expected = run.config.dataset, "the data that it was trained with, under their name"
     try:
