@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from pathlib import Path
 
@@ -26,8 +28,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first: at the end, the other workers would wait for it."""
+    """What takes longest comes first, with every worker: at the end, the others would wait for it.
+
+    Workers of pytest-xdist get equal parts of the list, one after another, and then take from the ends of each other's.
+    """
     items.sort(key=_patience, reverse=True)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # modules stay whole, because tests share fixtures and imports, but for those whose tests take a minute each
+    groups = [
+        list(group) for _, group in itertools.groupby(items, lambda item: item if _patience(item)[0] else item.path)
+    ]
+    long = sum(any(_patience(group[0])) for group in groups)
+    short = [item for group in groups[long:] for item in group]
+    ends = [len(short) * number // workers for number in range(workers + 1)]
+    items.clear()
+    for number in range(workers):
+        items += [item for group in groups[number:long:workers] for item in group]
+        items += short[ends[number] : ends[number + 1]]
 
 
 def _patience(item: pytest.Item) -> tuple[float, bool, bool]:

@@ -12,13 +12,10 @@ from covseg_core.training import step_time
 pytestmark = pytest.mark.training
 
 
-@pytest.mark.parametrize("context", [0, 1])
-def test_a_small_network_is_timed_and_the_figure_is_used(context: int) -> None:
+def test_a_small_network_is_timed_and_the_figure_is_used() -> None:
     """The page shows it as `measured on this computer`."""
     model = ModelConfig(filters=2, normalization="batch", informed_bias=True)
-    network = Network(
-        PrepareConfig(size=32, context=context), model, TrainConfig(batch=2, augment=AugmentConfig(flip=True))
-    )
+    network = Network(PrepareConfig(size=32), model, TrainConfig(batch=2, augment=AugmentConfig(flip=True)))
     found = time_estimate.measure(network)
     assert found.seconds_per_slice > 0
     assert found.startup > found.seconds_per_slice * 2, "it holds imports and tracing"
