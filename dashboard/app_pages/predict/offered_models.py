@@ -18,7 +18,8 @@ def offered() -> list[ListedRun]:
 
 def preselected(models: Sequence[ListedRun]) -> list[str]:
     """Of the newest experiment that is finished, the models that differ, if their number is odd, so that no vote is
-    tied; else one. Of a cross-validation all folds of one metric, of an even number one less.
+    tied; else one. Of a cross-validation all folds of one metric, of several seeds all seeds, of an even number one
+    less; of folds and seeds the folds of one seed.
 
     One by patient comes before one by slice, whose scores say less about a new patient. The shipped models count as one
     experiment.
@@ -29,8 +30,10 @@ def preselected(models: Sequence[ListedRun]) -> list[str]:
         return []
     metrics = [one.config.metric for one in chosen]
     metric = "dice" if "dice" in metrics else metrics[0]
-    alike = [one.id for one in chosen if one.config.metric == metric]
-    if chosen[0].config.split.folds:
+    of_metric = [one for one in chosen if one.config.metric == metric]
+    first, folds = of_metric[0].config.train, chosen[0].config.split.folds
+    alike = [one.id for one in of_metric if not folds or one.config.train.seed_number == first.seed_number]
+    if folds or first.seeds:
         return alike[: len(alike) - 1 + len(alike) % 2]
     different = {cached_sha256(one.run.onnx): one.id for one in chosen}
     return [one.id for one in chosen if one.id in different.values()] if len(different) % 2 else alike[:1]
