@@ -80,7 +80,6 @@ def _note(model: Model) -> str:
     """How many seeds there are, and which are missing."""
     asked, there = model.config.train.seeds, numbers(model)
     if len(there) == asked:
-        return f"Every model is trained with {asked} seeds of its own: a score is the mean over its seeds."
-    listed = ", ".join(map(str, there))
-    verb = "is" if len(there) == 1 else "are"
-    return f"Only {len(there)} of {asked} seeds {verb} finished for all models ({listed}): the rest does not count."
+        return f"A model of {asked} seeds was trained {asked} times: its scores are means over its seeds."
+    listed, verb = ", ".join(map(str, there)), "counts" if len(there) == 1 else "count"
+    return f"Only {len(there)} of {asked} seeds {verb} ({listed}), as given and finished for all models."

@@ -108,12 +108,16 @@ def _seeds_variance(values: np.ndarray) -> float:
 
 def _resampled(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(RESAMPLES,): mean differences over patients drawn with replacement, and seeds of each model likewise."""
-    rng = np.random.default_rng(SEED)
-    patients = _weights(rng, first.shape[1])
-    drawn = [((_weights(rng, len(each)) @ each) * patients).sum(1) for each in (first, second)]
-    return drawn[0] - drawn[1]
+    rng, batch = np.random.default_rng(SEED), max(1, 10_000_000 // first.shape[1])  # 80 MB at a time
+    drawn = []
+    for start in range(0, RESAMPLES, batch):
+        times = min(batch, RESAMPLES - start)
+        patients = _weights(rng, first.shape[1], times)
+        ours, theirs = (((_weights(rng, len(each), times) @ each) * patients).sum(1) for each in (first, second))
+        drawn.append(ours - theirs)
+    return np.concatenate(drawn)
 
 
-def _weights(rng: np.random.Generator, number: int) -> np.ndarray:
-    """(RESAMPLES, number): how often each was drawn, as a share."""
-    return rng.multinomial(number, np.full(number, 1 / number), RESAMPLES) / number
+def _weights(rng: np.random.Generator, number: int, times: int) -> np.ndarray:
+    """(times, number): how often each was drawn, as a share."""
+    return rng.multinomial(number, np.full(number, 1 / number), times) / number

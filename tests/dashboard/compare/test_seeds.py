@@ -46,7 +46,7 @@ def test_the_seeds_of_a_metric_are_one_entry_with_mean_and_spread(seeds: list[Ru
         ["Dice", "phantoms", "quick", "3 seeds"],
     ]
     assert any("gray-badge[3 seeds]" in text.value for text in app.markdown)
-    assert any("trained with 3 seeds of its own" in info.value for info in app.info)
+    assert any("A model of 3 seeds was trained 3 times" in info.value for info in app.info)
     own, scores = app.dataframe[0].value, app.dataframe[1].value
     assert list(own["Seeds"]) == [3, 3] and "SD over seeds" in own
     cell = scores.set_index("Measure").loc["Dice (foreground)", "B · Dice"]
@@ -116,7 +116,7 @@ def test_seeds_beside_a_run_and_seeds_that_are_missing(seeds: list[Run], dataset
     app = open_page("compare", {"compare-seed": 1}, runs="experiment-iou,experiment-dice,single-dice")
     assert not app.error
     assert "2 of 3 seeds" in " ".join(app.multiselect[0].options)
-    assert any("Only 2 of 3 seeds are finished for all models (1, 3)" in info.value for info in app.info)
+    assert any("Only 2 of 3 seeds count (1, 3)" in info.value for info in app.info)
     assert any("gray-badge[2 and 1 seeds]" in text.value for text in app.markdown)
 
 

@@ -91,7 +91,7 @@ def test_scores_are_means_of_what_every_seed_has_by_itself(seeds: list[Run]) -> 
         check_means(evaluation, [evaluate_run(run) for run in of(seeds, evaluation.metric)])
         assert (evaluation.training_seconds, evaluation.epochs) == (360.0, 6)
         assert [seed.number for seed in evaluation.seeds] == [1, 2, 3]
-        assert evaluation.notes[-1].startswith("Every model is trained with 3 seeds of its own")
+        assert evaluation.notes[-1].startswith("A model of 3 seeds was trained 3 times")
     assert [seed.seed for seed in comparison.evaluations[0].seeds] == [101, 102, 103]
     assert [seed.seed for seed in comparison.evaluations[1].seeds] == [201, 202, 203]
     assert comparison.baselines == evaluate_run(seeds[0]).baselines
@@ -127,12 +127,10 @@ def test_seeds_that_are_not_finished_for_all_models_do_not_count_and_are_named(s
     comparison = evaluate(seeds)
     for evaluation in comparison.evaluations:
         assert [seed.number for seed in evaluation.seeds] == [1, 3]
-        assert evaluation.notes[-1] == (
-            "Only 2 of 3 seeds are finished for all models (1, 3): the rest does not count."
-        )
+        assert evaluation.notes[-1] == ("Only 2 of 3 seeds count (1, 3), as given and finished for all models.")
     end(seeds[5], "failed")
     [one, _] = evaluate(seeds).evaluations
-    assert one.notes[-1] == "Only 1 of 3 seeds is finished for all models (1): the rest does not count."
+    assert one.notes[-1] == "Only 1 of 3 seeds counts (1), as given and finished for all models."
     assert one.model.pooled == pytest.approx(evaluate_run(seeds[0]).model.pooled, nan_ok=True)
     assert (spread(one, "dice", "pooled").n, spread(one, "dice", "pooled").std) == (1, None)  # type: ignore[union-attr]
     assert wording.over_seeds(spread(one, "dice", "pooled"), "dice") == ""
@@ -261,7 +259,7 @@ def test_the_command_line_says_over_how_many_seeds(seeds: list[Run]) -> None:
     text = invoke("experiment")
     assert "mean over 3 seeds ± standard deviation over them" in text
     assert "; in brackets the standard deviation over seeds" in text
-    assert "Every model is trained with 3 seeds of its own" in text
+    assert "A model of 3 seeds was trained 3 times" in text
     found = json.loads(invoke("experiment", "--json"))
     pooled = found["evaluations"][1]["model"]["pooled"]["dice"]
     std = np.std([seed["model"]["pooled"]["dice"] for seed in found["evaluations"][1]["seeds"]], ddof=1)
