@@ -61,7 +61,7 @@ def _print(comparison: Comparison) -> None:
         for letter, evaluation in zip(wording.letters(), comparison.evaluations, strict=False)
     }
     columns |= {scores.name: scores for scores in comparison.baselines}
-    seeds = wording.seeds(comparison)
+    seeds = wording.several_seeds(comparison)
     over = f", mean over {seeds} ± standard deviation over them" if seeds else ""
     output.print(f"\n[bold]Pooled over {wording.plural(first.slices, 'slice')}{over}[/bold]")
     output.print(_table(columns, _pooled, first.units))
@@ -99,7 +99,7 @@ def _print_verdict(found: Verdict) -> None:
 
 
 def _own_table(comparison: Comparison) -> Table:
-    several = bool(wording.seeds(comparison))
+    several = bool(wording.several_seeds(comparison))
     heads = ["", "run", "metric", "training", "train + val.", "test", *(["seeds"] if several else [])]
     rows = table(*heads, folded=["run"], right=["training", "seeds"])
     for letter, evaluation in zip(wording.letters(), comparison.evaluations, strict=False):

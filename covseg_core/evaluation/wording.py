@@ -71,6 +71,11 @@ def seeds(comparison: Comparison) -> str:
     return plural(counts[0], "seed") if len(counts) == 1 else f"{' and '.join(map(str, counts))} seeds"
 
 
+def several_seeds(comparison: Comparison) -> str:
+    """The same where there is a spread over seeds to be told; empty if no more than one of them counts."""
+    return seeds(comparison) if any(len(evaluation.seeds) > 1 for evaluation in comparison.evaluations) else ""
+
+
 def same_models(evaluations: Sequence[Evaluation]) -> str:
     """A sentence on models that predict the same, since a reader would take it for a mistake of the table.
 

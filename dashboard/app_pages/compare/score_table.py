@@ -21,7 +21,7 @@ def legend(comparison: Comparison, level: Level) -> list[str]:
     baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
     found = [f"Baselines, which need no learning: {baselines}. *Best* includes them where n is the same."]
     found.append(wording.TWO_IOUS)
-    if seeds := wording.seeds(comparison):
+    if seeds := wording.several_seeds(comparison):
         where = "after ±" if level == "pooled" else "in brackets"
         found.append(f"Scores are means over {seeds}; {where} stands their standard deviation over seeds.")
     if level == "pooled":

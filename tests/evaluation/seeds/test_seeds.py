@@ -134,6 +134,7 @@ def test_seeds_that_are_not_finished_for_all_models_do_not_count_and_are_named(s
     assert one.model.pooled == pytest.approx(evaluate_run(seeds[0]).model.pooled, nan_ok=True)
     assert (spread(one, "dice", "pooled").n, spread(one, "dice", "pooled").std) == (1, None)  # type: ignore[union-attr]
     assert wording.over_seeds(spread(one, "dice", "pooled"), "dice") == ""
+    assert (wording.seeds(evaluate(seeds)), wording.several_seeds(evaluate(seeds))) == ("1 seed", "")
     assert "over" not in verdict(evaluate(seeds)).pairs[0].sentence.partition("patients")[2].partition(".")[0]
     end(seeds[0], "lost")
     with pytest.raises(RunError, match="no seed is finished for all models"):
