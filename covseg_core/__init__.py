@@ -22,7 +22,7 @@ from covseg_core.version import __version__
 
 if TYPE_CHECKING:
     from covseg_core.data.library.datasets import load_dataset
-    from covseg_core.evaluation.cross_validation.evaluate import evaluate
+    from covseg_core.evaluation.comparison import evaluate
     from covseg_core.prediction.predict import predict
     from covseg_core.runs import open_run
     from covseg_core.runs.jobs import train, wait
@@ -34,7 +34,7 @@ _HOMES = {
     "train": "covseg_core.runs.jobs",
     "wait": "covseg_core.runs.jobs",
     "open_run": "covseg_core.runs",
-    "evaluate": "covseg_core.evaluation.cross_validation.evaluate",
+    "evaluate": "covseg_core.evaluation.comparison",
     "predict": "covseg_core.prediction.predict",
 }
 

@@ -39,7 +39,7 @@ class MetricRow:
     """The same score as an evaluation names it."""
     loss: str
     """What is minimised. Accuracy and IoU have the same: from one seed they train alike, and differ only in the epoch
-    that is kept."""
+    that is kept. With several seeds each metric has its own, see `training_seed`."""
     loss_label: str
 
 
@@ -71,6 +71,10 @@ METRICS: dict[Metric, MetricRow] = {
 """The three experiments of the thesis, in its order, and what trains best."""
 THESIS: tuple[Measure, ...] = ("accuracy", "iou", "dice")
 """Trained where all three are asked for; the three scores that there are have their names."""
+
+
+MOST_SEEDS = 99
+"""Trainings of one metric with seeds of their own."""
 
 
 def _check(name: str, value: object, fits: bool, expected: str) -> None:
@@ -193,10 +197,19 @@ class TrainConfig:
     """`auto`: mixed precision on a GPU, float32 on a CPU."""
     seed: int = 0
     """Of the first weights, the shuffling and the augmentation."""
+    seeds: int = 0
+    """How many trainings of this metric there are, alike but for their seed. 0: this one alone."""
+    seed_number: int = 0
+    """Which of them this is, from 1; 0 for one alone."""
     ema: float = 0.0
     """Share of the past in a moving average of the weights, updated every step. The average is validated, kept and
     predicts. 0: the weights themselves."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    @property
+    def seed_suffix(self) -> str:
+        """What an id ends in: `-seed2of5`; empty for one alone."""
+        return f"-seed{self.seed_number}of{self.seeds}" if self.seeds else ""
 
     def __post_init__(self) -> None:
         _check("epochs", self.epochs, 1 <= self.epochs <= 100_000, "1 to 100000")
@@ -205,6 +218,11 @@ class TrainConfig:
         _check("empty_share", self.empty_share, 0 <= self.empty_share <= 1, "0 to 1")
         _check("balance", self.balance, 0 <= self.balance <= 1, "0 to 1")
         _check("patience", self.patience, self.patience >= 0, "0 or more")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295")
+        fits = self.seeds == 0 or 2 <= self.seeds <= MOST_SEEDS
+        _check("seeds", self.seeds, fits, f"2 to {MOST_SEEDS}, or 0 for one training")
+        fits = min(self.seeds, 1) <= self.seed_number <= self.seeds
+        _check("seed_number", self.seed_number, fits, "1 to the number of seeds")
         _check("ema", self.ema, 0 <= self.ema < 1, "0 to below 1")
 
 
@@ -215,7 +233,7 @@ class RunConfig:
     id: str
     """Name of the run's folder."""
     experiment: str
-    """Shared by the runs that differ only in their metric, and in the fold that they test."""
+    """Shared by the runs that differ only in their metric, in the fold that they test, and in the seed of training."""
     dataset: str
     fingerprint: str
     """SHA-256 over the dataset's files and labels when the run was created."""
@@ -286,6 +304,20 @@ PRESETS: dict[str, Preset] = {
         {"accuracy": 100, "iou": 100, "dice": 250, "combined": 250},
     ),
 }
+
+
+def training_seed(seed: int, metric: Metric, number: int) -> int:
+    """The seed of one of several trainings of a metric; no other has the same, be it of this `seed` or another.
+
+    Parameters
+    ----------
+    seed : as the user gave it
+    number : which of the trainings, from 1 to `MOST_SEEDS`
+
+    >>> [training_seed(0, metric, 2) for metric in METRICS], training_seed(3, "accuracy", 1)
+    ([2, 102, 202, 302], 3001)
+    """
+    return 1000 * seed + 100 * list(METRICS).index(metric) + number
 
 
 def preset(name: str) -> Preset:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from covseg_core.config import (
     METRICS,
+    MOST_SEEDS,
     PRESETS,
     AugmentConfig,
     ModelConfig,
@@ -17,6 +19,7 @@ from covseg_core.config import (
     TrainConfig,
     changed,
     preset,
+    training_seed,
 )
 from covseg_core.errors import CovsegError, SettingError
 from covseg_core.files import read_json, write_json
@@ -78,6 +81,14 @@ def test_every_preset_has_epochs_for_every_metric():
         lambda: TrainConfig(learning_rate=0.0),
         lambda: TrainConfig(empty_share=1.5),
         lambda: TrainConfig(patience=-1),
+        lambda: TrainConfig(seed=-1),
+        lambda: TrainConfig(seed=2**32),
+        lambda: TrainConfig(seeds=1),
+        lambda: TrainConfig(seeds=-2),
+        lambda: TrainConfig(seeds=100),
+        lambda: TrainConfig(seeds=3),
+        lambda: TrainConfig(seeds=3, seed_number=4),
+        lambda: TrainConfig(seed_number=1),
         lambda: preset("best"),
     ],
 )
@@ -88,6 +99,27 @@ def test_values_that_cannot_work_are_refused_before_a_run_exists(make):
 
 def test_changed_replaces_what_is_given():
     assert changed(TrainConfig(batch=4), epochs=3, batch=None) == TrainConfig(batch=4, epochs=3)
+
+
+def test_no_two_trainings_have_the_same_seed() -> None:
+    """Accuracy and IoU minimise the same loss: from one seed they would be one training, counted twice."""
+    seeds = [
+        training_seed(seed, metric, number)
+        for seed in range(4)
+        for metric in METRICS
+        for number in range(1, MOST_SEEDS + 1)
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert [TrainConfig(seeds=3, seed_number=2).seed_suffix, TrainConfig().seed_suffix] == ["-seed2of3", ""]
+
+
+def test_a_run_from_before_there_were_seeds_is_one_training(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    write_json(file, _config())
+    old = json.loads(file.read_text())
+    del old["train"]["seeds"], old["train"]["seed_number"]
+    file.write_text(json.dumps(old))
+    assert read_json(file, RunConfig) == _config()
 
 
 def test_paths_come_from_the_environment(data_folder: Path, checkpoints_folder: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, get_args
 
 import click
@@ -11,14 +11,14 @@ from covseg_core.cli.output import console, json_option, print_json, progress_ba
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.empty_policy import order_change
 from covseg_core.evaluation.measures import MEASURES, EmptyPolicy
+from covseg_core.evaluation.results import Comparison, Evaluation
+from covseg_core.evaluation.scores import Scores
+from covseg_core.evaluation.seeds.over_seeds import own_spread, spread
 from covseg_core.evaluation.significance.verdict import Verdict, cells, verdict
 from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from covseg_core.evaluation.results import Comparison, Evaluation
-    from covseg_core.evaluation.scores import Scores
 
 
 @click.command()
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, as_json: bool) -> None:
     """Score each RUN with every measure on the same test cases, beside the trivial baselines.
 
-    RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
+    RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together, and so are
+    the seeds of a metric: scores are means over them, with their standard deviation.
     docs/reference/metrics.md defines the measures.
     """
-    from covseg_core.evaluation.cross_validation.evaluate import evaluate as evaluate_models
+    from covseg_core.evaluation.comparison import evaluate as evaluate_models
 
     runs = [run for id in run_ids for run in open_runs(id)]
     with progress_bar("Evaluating", quiet=as_json) as progress:
@@ -54,14 +55,18 @@ def _print(comparison: Comparison) -> None:
     first, output = comparison.evaluations[0], console()
     output.print(wording.header(comparison), soft_wrap=True)
     output.print("\n[bold]Each in its own metric[/bold] (different metrics: not a ranking)")
-    output.print(_own_table(comparison.evaluations))
-    columns = {
-        f"{letter} {evaluation.metric}": evaluation.model
+    output.print(_own_table(comparison))
+    columns: dict[str, Evaluation | Scores] = {
+        f"{letter} {evaluation.metric}": evaluation
         for letter, evaluation in zip(wording.letters(), comparison.evaluations, strict=False)
-    } | {scores.name: scores for scores in comparison.baselines}
-    output.print(f"\n[bold]Pooled over {wording.plural(first.slices, 'slice')}[/bold]")
+    }
+    columns |= {scores.name: scores for scores in comparison.baselines}
+    seeds = wording.several_seeds(comparison)
+    over = f", mean over {seeds} ± standard deviation over them" if seeds else ""
+    output.print(f"\n[bold]Pooled over {wording.plural(first.slices, 'slice')}{over}[/bold]")
     output.print(_table(columns, _pooled, first.units))
-    output.print(f"\n[bold]Mean over {wording.plural(first.scans, 'scan')} ± standard deviation[/bold]")
+    over = "; in brackets the standard deviation over seeds" if seeds else ""
+    output.print(f"\n[bold]Mean over {wording.plural(first.scans, 'scan')} ± standard deviation{over}[/bold]")
     output.print(_table(columns, _over_scans, first.units))
     _print_verdict(verdict(comparison))
     output.print("")
@@ -93,34 +98,48 @@ def _print_verdict(found: Verdict) -> None:
         output.print(f"- {note}", soft_wrap=True)
 
 
-def _own_table(evaluations: Sequence[Evaluation]) -> Table:
-    rows = table("", "run", "metric", "training", "train + val.", "test", folded=["run"], right=["training"])
-    for letter, evaluation in zip(wording.letters(), evaluations, strict=False):
+def _own_table(comparison: Comparison) -> Table:
+    several = bool(wording.several_seeds(comparison))
+    heads = ["", "run", "metric", "training", "train + val.", "test", *(["seeds"] if several else [])]
+    rows = table(*heads, folded=["run"], right=["training", "seeds"])
+    for letter, evaluation in zip(wording.letters(), comparison.evaluations, strict=False):
         own = evaluation.own
+        spread = wording.over_seeds(own_spread(evaluation), "dice", 4)
         rows.add_row(
             letter,
             evaluation.run,
             own.metric,
             f"{evaluation.training_seconds / 60:.1f} min",
             "" if own.train_validation is None else f"{own.train_validation:.4f}",
-            f"{own.test:.4f}",
+            f"{own.test:.4f} {spread}".strip(),
+            *([str(max(1, len(evaluation.seeds)))] if several else []),
         )
     return rows
 
 
-def _table(columns: dict[str, Scores], cell: Callable[[Scores, str], str], units: dict[str, str]) -> Table:
+def _table(
+    columns: dict[str, Evaluation | Scores], cell: Callable[[Evaluation | Scores, str], str], units: dict[str, str]
+) -> Table:
     """A row for each measure that has a value anywhere, a column for each model and baseline."""
     measures = table("measure", *columns, right=list(columns))
     for name in MEASURES:
-        cells = [cell(scores, name) for scores in columns.values()]
+        cells = [cell(column, name) for column in columns.values()]
         if any(cells):
             measures.add_row(wording.label(name, units), *(text or "none" for text in cells))
     return measures
 
 
-def _pooled(scores: Scores, measure: str) -> str:
-    return wording.number(scores.pooled[measure], measure, digits=4)
+def _pooled(column: Evaluation | Scores, measure: str) -> str:
+    seeds = spread(column, measure, "pooled") if isinstance(column, Evaluation) else None
+    text = wording.number(_scores(column).pooled[measure], measure, digits=4)
+    return f"{text} {wording.over_seeds(seeds, measure, 4)}".strip()
 
 
-def _over_scans(scores: Scores, measure: str) -> str:
-    return wording.spread(scores.over_scans.get(measure), measure)
+def _over_scans(column: Evaluation | Scores, measure: str) -> str:
+    seeds = spread(column, measure, "scans") if isinstance(column, Evaluation) else None
+    text, over = wording.spread(_scores(column).over_scans.get(measure), measure), wording.over_seeds(seeds, measure)
+    return f"{text} ({over})" if over else text
+
+
+def _scores(column: Evaluation | Scores) -> Scores:
+    return column.model if isinstance(column, Evaluation) else column

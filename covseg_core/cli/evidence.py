@@ -21,16 +21,19 @@ from covseg_core.runs import open_runs
 def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
     """Score each RUN on its test part and put the evidence into one zip.
 
-    RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together.
+    RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together; of several
+    seeds give the runs of one.
     Settings, split, hashes of the data, software, weights, tables and figures; no image or mask of a patient.
     """
-    from covseg_core.evaluation.cross_validation.evaluate import evaluate, models_of
-    from covseg_core.evidence.bundle import write_bundle
+    from covseg_core.evaluation.comparison import evaluate, models_of
+    from covseg_core.evidence.bundle import check_seeds, write_bundle
 
     runs = list(dict.fromkeys(run for id in run_ids for run in open_runs(id)))
+    models = models_of(runs)
+    check_seeds(models)  # before minutes are spent
     with progress_bar("Evaluating", quiet=as_json) as progress:
         comparison = evaluate(runs, progress=progress)
-    manifest = write_bundle(models_of(runs), comparison, output)
+    manifest = write_bundle(models, comparison, output)
     if as_json:
         print_json(manifest)
         return

@@ -40,6 +40,9 @@ from covseg_core.runs import Run
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--split-seed", type=int, help="Of the split alone; else that of --seed.")
 @click.option("--folds", type=int, default=0, help="Cross-validation: every patient is tested in one of so many folds.")
+@click.option(
+    "--seeds", type=int, default=1, show_default=True, help="Trainings of each metric, each with a seed of its own."
+)
 @click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
 @json_option
 def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_json: bool, **settings: Any) -> int:
@@ -54,6 +57,7 @@ def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_jso
         if as_json:
             continue
         _print_folds(started) if started[0].config.split.folds else _print_split(started[0])
+        _print_seeds(started)
         for run in started:
             click.echo(f"queued {run.id}")
     if wait:
@@ -87,6 +91,18 @@ def _print_split(run: Run) -> None:
         click.echo(
             f"LEAKY: {len(report.shared_patients)} patients on more than one side, so scores are too good: {shared}"
         )
+
+
+def _print_seeds(runs: Sequence[Run]) -> None:
+    """Which seeds each metric is trained with, where there are several."""
+    trained = [run.config for run in runs if run.config.train.seeds]
+    if not trained:
+        return
+    seeds: dict[str, list[int]] = {}
+    for config in trained:
+        seeds.setdefault(METRICS[config.metric].label, []).append(config.train.seed)
+    each = "; ".join(f"{metric} {min(several)} to {max(several)}" for metric, several in seeds.items())
+    click.echo(f"Every model is trained {trained[0].train.seeds} times on this split, with seeds of its own: {each}.")
 
 
 def _print_folds(runs: Sequence[Run]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from covseg_core.data.library.datasets import load_dataset
@@ -15,8 +15,11 @@ from covseg_core.evaluation.cross_validation.merge import merge
 from covseg_core.evaluation.empty_policy import with_policy
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
+from covseg_core.evaluation.seeds.merge import merge_seeds
+from covseg_core.evaluation.seeds.seeded_model import by_seed
 from covseg_core.evaluation.stored_scores import check_mergeable, stored_comparison
 
+_Merge = Callable[[Sequence[Model], Sequence[Comparison]], Comparison]
 APART = "Models of a cross-validation can be compared with others of the same folds, not with those of another split."
 FOLDS_ELSEWHERE = (
     "Models of a cross-validation are scored on their own folds only. On other data every fold predicts every scan: "
@@ -34,6 +37,8 @@ def compared(models: Sequence[Model]) -> tuple[Comparison | None, str]:
     folded = [bool(model.folds) for model in models]
     if any(folded) and (not all(folded) or len({model.folds for model in models}) > 1):
         return None, APART
+    if any(model.seeds for model in models):
+        return _compared_seeds(models)
     try:
         if not any(folded):
             return stored_comparison([run for model in models for run in model.runs]), ""
@@ -44,7 +49,7 @@ def compared(models: Sequence[Model]) -> tuple[Comparison | None, str]:
         return None, f"{error.what} {error.found}."
     if len({(each.dataset, each.evaluations[0].fingerprint) for each in comparisons}) > 1:
         return None, APART
-    return _put_together(models, comparisons), ""
+    return _put_together(merge, models, comparisons), ""
 
 
 def grounds(models: Sequence[Model], names: Sequence[str]) -> list[str]:
@@ -93,11 +98,25 @@ def notes(comparison: Comparison) -> list[str]:
     return found + list(dict.fromkeys(note for evaluation in comparison.evaluations for note in evaluation.notes))
 
 
-def _put_together(models: Sequence[Model], comparisons: Sequence[Comparison]) -> Comparison:
-    """One comparison over all folds, from those of each; kept, since it takes a while and pages ask often."""
+def _compared_seeds(models: Sequence[Model]) -> tuple[Comparison | None, str]:
+    """As `compared`, of means over seeds: each seed by itself, then all of them."""
+    comparisons = []
+    for seed in by_seed(models):
+        comparison, why = compared(seed)
+        if comparison is None:
+            return None, why
+        comparisons.append(comparison)
+    try:
+        return _put_together(merge_seeds, models, comparisons), ""
+    except RunError as error:
+        return None, f"{error.what} {error.found}."
+
+
+def _put_together(how: _Merge, models: Sequence[Model], comparisons: Sequence[Comparison]) -> Comparison:
+    """One comparison over all folds or seeds, from those of each; kept, since it takes a while and pages ask often."""
     policy = comparisons[0].evaluations[0].policy
     alike = tuple(with_policy(comparison, policy) for comparison in comparisons)
-    return _merged(_Parts(tuple(each.key for each in alike), tuple(models), alike))
+    return _merged(how, _Parts(tuple(each.key for each in alike), tuple(models), alike))
 
 
 @dataclass(frozen=True)
@@ -107,6 +126,6 @@ class _Parts:
     comparisons: tuple[Comparison, ...] = dataclasses.field(compare=False)
 
 
-@functools.lru_cache(maxsize=4)
-def _merged(parts: _Parts) -> Comparison:
-    return merge(parts.models, parts.comparisons)
+@functools.lru_cache(maxsize=16)
+def _merged(how: _Merge, parts: _Parts) -> Comparison:
+    return how(parts.models, parts.comparisons)

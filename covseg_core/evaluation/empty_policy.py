@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
-from covseg_core.evaluation.results import Comparison
+from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Values, summarise
+from covseg_core.evaluation.seeds.over_seeds import mean_scores
 
 One = TypeVar("One", SliceScore, ScanScore)
 
@@ -34,10 +35,7 @@ def with_policy(comparison: Comparison, policy: EmptyPolicy) -> Comparison:
     if all(evaluation.policy == policy for evaluation in comparison.evaluations):
         return comparison
     baselines = tuple(_scores(scores, policy) for scores in comparison.baselines)
-    evaluations = tuple(
-        dataclasses.replace(one, policy=policy, model=_scores(one.model, policy), baselines=baselines)
-        for one in comparison.evaluations
-    )
+    evaluations = tuple(_evaluation(one, policy, baselines) for one in comparison.evaluations)
     return dataclasses.replace(comparison, evaluations=evaluations)
 
 
@@ -53,6 +51,13 @@ def order_change(comparison: Comparison) -> str:
     if not changes:
         return ""
     return f"The order of the models in mean Dice depends on how empty masks are scored: {' and '.join(changes)}."
+
+
+def _evaluation(evaluation: Evaluation, policy: EmptyPolicy, baselines: tuple[Scores, ...]) -> Evaluation:
+    """Of a model of several seeds the mean is taken anew: it does not follow from counts."""
+    seeds = tuple(dataclasses.replace(seed, model=_scores(seed.model, policy)) for seed in evaluation.seeds)
+    model = mean_scores([seed.model for seed in seeds]) if seeds else _scores(evaluation.model, policy)
+    return dataclasses.replace(evaluation, policy=policy, model=model, baselines=baselines, seeds=seeds)
 
 
 def _scores(scores: Scores, policy: EmptyPolicy) -> Scores:

@@ -1,4 +1,4 @@
-"""What is compared, and shown in one column: a run, or all folds of one metric of a cross-validation."""
+"""What is compared, and shown in one column: a run, all folds of one metric, or all seeds of one metric."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from covseg_core.runs import Run
 
 
 class Model(Protocol):
-    """A run, or several that stand for one model because each has learned from another part of the same data."""
+    """A run, or several that stand for one model: each learned from another part of the data, or by another seed."""
 
     @property
     def id(self) -> str:
@@ -22,15 +22,19 @@ class Model(Protocol):
 
     @property
     def config(self) -> RunConfig:
-        """What all its runs have in common; its fold is that of the first."""
+        """What all its runs have in common; its fold and its seed are those of the first."""
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """One, or one for each fold."""
+        """One, or one for each seed and fold."""
 
     @property
     def folds(self) -> tuple[int, ...]:
         """Which folds its runs are, from 1; empty for a single run."""
+
+    @property
+    def seeds(self) -> tuple[Model, ...]:
+        """A model for each seed; empty if it was trained once."""
 
     @property
     def test(self) -> Selection:
@@ -41,7 +45,8 @@ class Model(Protocol):
         """Changes with the weights of any of its runs."""
 
     def predictions(self) -> StoredPredictions:
-        """What it predicts on its test part, each slice by the run that tests it; raises as `read_predictions`."""
+        """What it predicts on its test part, each slice by the run that tests it, or by the mean of those that do;
+        raises as `read_predictions`."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,10 @@ class SingleRun:
 
     @property
     def folds(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def seeds(self) -> tuple[Model, ...]:
         return ()
 
     @property

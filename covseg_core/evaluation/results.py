@@ -29,6 +29,19 @@ class OwnScore:
 
 
 @dataclass(frozen=True)
+class SeedScores:
+    """One of several trainings of a model that differ in their seed."""
+
+    number: int
+    """Which one, from 1."""
+    run: str
+    """Its id; of folds that of all of them together."""
+    seed: int
+    own: OwnScore
+    model: Scores
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A run, scored on one set of slices, beside the baselines on the same slices."""
 
@@ -73,6 +86,9 @@ class Evaluation:
     """What a reader has to know, one sentence each."""
     folds: int = 0
     """Runs of a cross-validation that this is merged from, see `merge`; 0 for the evaluation of one run."""
+    seeds: tuple[SeedScores, ...] = ()
+    """Of a model that was trained several times: each of them. Then all scores above are means over these, and counts
+    of voxels are sums."""
 
     @property
     def key(self) -> tuple[str, ...]:

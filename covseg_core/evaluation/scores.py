@@ -119,8 +119,8 @@ def summarise(
         name,
         description,
         defined(overlap(counts, policy) | _volumes(slices)),
-        _summaries([score.values for score in scans]),
-        _summaries([score.values for score in slices]),
+        summaries([score.values for score in scans]),
+        summaries([score.values for score in slices]),
         tuple(scans),
         tuple(slices),
     )
@@ -167,6 +167,7 @@ def summary_of(values: Sequence[float]) -> Summary:
     )
 
 
-def _summaries(rows: Sequence[Values]) -> dict[str, Summary]:
+def summaries(rows: Sequence[Values]) -> dict[str, Summary]:
+    """Of each measure that is defined for any of the scans or slices."""
     columns = {name: [value for row in rows if (value := row[name]) is not None] for name in MEASURES}
     return {name: summary_of(values) for name, values in columns.items() if values}

@@ -49,8 +49,9 @@ def header(comparison: Comparison) -> str:
     leak = ", LEAKY: patients seen in training" if comparison.leaky else ""
     much = f"{plural(first.slices, 'slice')} ({first.positive_slices} with {first.target})"
     much += f", {plural(first.scans, 'scan')}, {plural(first.patients, 'patient')}"
+    trained = f"{words}; " if (words := seeds(comparison)) else ""
     return (
-        f"{comparison.dataset}, {part}: n = {much}; split by {splits(comparison)}{leak}; "
+        f"{comparison.dataset}, {part}: n = {much}; split by {splits(comparison)}{leak}; {trained}"
         f"threshold {first.threshold:g}; empty pairs: {first.policy}"
     )
 
@@ -60,6 +61,19 @@ def splits(comparison: Comparison) -> str:
     folds = comparison.evaluations[0].folds
     kinds = " and ".join(dict.fromkeys(evaluation.split for evaluation in comparison.evaluations))
     return kinds + (f", {plural(folds, 'fold')}" if folds else "")
+
+
+def seeds(comparison: Comparison) -> str:
+    """Over how many seeds the models are: `5 seeds`, or `5 and 1 seeds` where they differ; empty for models of one."""
+    if not any(evaluation.seeds for evaluation in comparison.evaluations):
+        return ""
+    counts = list(dict.fromkeys(max(1, len(evaluation.seeds)) for evaluation in comparison.evaluations))
+    return plural(counts[0], "seed") if len(counts) == 1 else f"{' and '.join(map(str, counts))} seeds"
+
+
+def several_seeds(comparison: Comparison) -> str:
+    """The same where there is a spread over seeds to be told; empty if no more than one of them counts."""
+    return seeds(comparison) if any(len(evaluation.seeds) > 1 for evaluation in comparison.evaluations) else ""
 
 
 def same_models(evaluations: Sequence[Evaluation]) -> str:
@@ -104,6 +118,12 @@ def spread(summary: Summary | None, measure: str, digits: int = 3) -> str:
         return ""
     deviation = number(summary.std, measure, digits)
     return number(summary.mean, measure, digits) + (f" ± {deviation}" if deviation else "")
+
+
+def over_seeds(summary: Summary | None, measure: str, digits: int = 3) -> str:
+    """`± 0.012`, the standard deviation over seeds; empty for a model of one seed."""
+    deviation = "" if summary is None else number(summary.std, measure, digits)
+    return f"± {deviation}" if deviation else ""
 
 
 def size(difference: float, low: float, high: float, real: bool) -> str:

@@ -22,6 +22,7 @@ from covseg_core.evaluation.empty_policy import with_policy
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.stored_scores import check_mergeable, stored_comparison
+from covseg_core.evaluation.wording import plural
 from covseg_core.evidence.contents import exhibits
 from covseg_core.files import atomic_path, to_json
 from covseg_core.runs import Run
@@ -72,10 +73,12 @@ def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) ->
 
     Raises
     ------
-    RunError : a run lacks a file that is needed, or the comparison is not of these models as they are now
+    RunError : as `check_seeds`; a run lacks a file that is needed, or the comparison is not of these models as they are
+        now
     DatasetError : the dataset has changed since
     OSError : the zip cannot be written
     """
+    check_seeds(models)
     dataset = load_dataset(comparison.dataset)
     if dataset.fingerprint != comparison.evaluations[0].fingerprint:
         raise DatasetError(dataset.name, "has changed since the evaluation", "the same scans and masks")
@@ -100,6 +103,14 @@ def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) ->
             archive.writestr(name, content)
         archive.writestr(MANIFEST, to_json(manifest))
     return manifest
+
+
+def check_seeds(models: Sequence[Model]) -> None:
+    """Raise `RunError` for models of several seeds: a bundle holds runs, or the folds of one seed."""
+    for model in models:
+        if model.seeds:
+            found = f"a model of {plural(len(model.seeds), 'seed')}, and a bundle holds one of each model"
+            raise RunError(model.id, found, f"the runs of one seed, such as {model.runs[0].id}")
 
 
 def _check_whole(run: Run) -> None:

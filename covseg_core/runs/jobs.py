@@ -14,11 +14,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from covseg_core import paths
-from covseg_core.config import METRICS, THESIS, Metric, Region, RunConfig, SplitConfig, SplitKind, Target, changed
+from covseg_core.config import (
+    METRICS,
+    MOST_SEEDS,
+    THESIS,
+    Metric,
+    Region,
+    RunConfig,
+    SplitConfig,
+    SplitKind,
+    Target,
+    changed,
+    training_seed,
+)
 from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.splitting.split import Split, make_splits
-from covseg_core.errors import RunError
+from covseg_core.errors import RunError, SettingError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
 from covseg_core.version import __version__
@@ -51,10 +63,12 @@ def train(
     seed: int = 0,
     split_seed: int | None = None,
     folds: int = 0,
+    seeds: int = 1,
 ) -> list[Run]:
     """Create one run for each metric, alike in everything else, and start them; they train one after another.
 
     With folds that many for each metric, the first fold's runs first, so that they can be compared while others train.
+    With several seeds all of that so many times on the same split, the first seed's runs first.
 
     Parameters
     ----------
@@ -62,11 +76,15 @@ def train(
     seed : of the split, the first weights, the shuffling and the augmentation
     split_seed : of the split, where it shall not be `seed`: models of other seeds on the same patients
     folds : of a cross-validation, in which every patient is tested once; 0 or 1 for a single split
+    seeds : trainings of each metric (and fold), each with the seed that `training_seed` gives it, so that no two
+        metrics share one; 1 for one training each, all of them with `seed` itself
 
     Raises
     ------
     CovsegError : the data set or a setting cannot be used; then no run is left behind
     """
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise SettingError("seeds", repr(seeds), f"1 to {MOST_SEEDS}")
     data = load_dataset(dataset)
     base = preset_named(preset)
     folds = 0 if folds == 1 else folds
@@ -75,11 +93,22 @@ def train(
     )
     splits = make_splits(data, split_config, target)
     now = datetime.now(UTC)
-    experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:74])
+    experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:64])
 
-    configs = [
-        RunConfig(
-            id=f"{experiment}-{metric}" + (f"-fold{slices.config.fold}of{folds}" if folds else ""),
+    def config(metric: Metric, slices: Split, number: int) -> RunConfig:
+        """Of one run; `number`: which of the seeds, 0 if there is one."""
+        training = changed(
+            base.train,
+            epochs=base.epochs[metric] if epochs is None else epochs,
+            batch=batch,
+            ema=ema,
+            seed=training_seed(seed, metric, number) if number else seed,
+            seeds=seeds if number else 0,
+            seed_number=number,
+        )
+        fold = f"-fold{slices.config.fold}of{folds}" if folds else ""
+        return RunConfig(
+            id=f"{experiment}-{metric}{training.seed_suffix}{fold}",
             experiment=experiment,
             dataset=dataset,
             fingerprint=data.fingerprint,
@@ -90,19 +119,13 @@ def train(
             prepare=changed(base.prepare, size=size, region=region, context=context),
             split=slices.config,
             model=changed(base.model, filters=filters),
-            train=changed(
-                base.train,
-                epochs=base.epochs[metric] if epochs is None else epochs,
-                batch=batch,
-                ema=ema,
-                seed=seed,
-            ),
+            train=training,
             versions=versions(),
         )
-        for slices in splits
-        for metric in metrics
-    ]
-    runs = _create(configs, [slices for slices in splits for _ in metrics])
+
+    numbers = range(1, seeds + 1) if seeds > 1 else [0]
+    planned = [(metric, slices, number) for number in numbers for slices in splits for metric in metrics]
+    runs = _create([config(*one) for one in planned], [slices for _, slices, _ in planned])
     for run in runs:
         start(run)
     return runs
@@ -218,7 +241,8 @@ def _free_name(name: str) -> str:
     safe_name(name, "experiment")
     root = paths.checkpoints_root()
     candidate, number = name, 1
-    while any(next(root.glob(f"{candidate}-{metric}{more}"), None) for metric in METRICS for more in ("", "-fold*")):
+    endings = ("", "-fold*", "-seed*")
+    while any(next(root.glob(f"{candidate}-{metric}{ending}"), None) for metric in METRICS for ending in endings):
         number += 1
         candidate = f"{name}-{number}"
     return candidate

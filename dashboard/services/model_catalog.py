@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from covseg_core import runs
 from covseg_core.config import METRICS, RunConfig
 from covseg_core.errors import CovsegError
-from covseg_core.evaluation.cross_validation.folds import finished_folds
+from covseg_core.evaluation.grouping import finished_models as models_of
 from covseg_core.evaluation.model import Model, SingleRun
 from covseg_core.paths import pretrained_root
 from covseg_core.runs import Run
@@ -47,7 +47,8 @@ class ListedRun:
 
 
 def listed_runs() -> tuple[list[ListedRun], list[str]]:
-    """All runs, newest first and within an experiment by fold and metric, and one line for each that cannot be read."""
+    """All runs, newest first and within an experiment by seed, fold and metric, and one line for each that cannot be
+    read."""
     found, problems = [], []
     for run in runs.list_runs():
         try:
@@ -55,7 +56,7 @@ def listed_runs() -> tuple[list[ListedRun], list[str]]:
         except CovsegError as error:
             problems.append(str(error))
     order = list(METRICS)
-    found.sort(key=lambda one: (one.config.split.fold, order.index(one.config.metric)))
+    found.sort(key=lambda one: (one.config.train.seed_number, one.config.split.fold, order.index(one.config.metric)))
     found.sort(key=lambda one: one.config.created, reverse=True)
     return found, problems
 
@@ -81,20 +82,16 @@ def shipped_runs() -> list[ListedRun]:
 
 
 def finished_models() -> list[Model]:
-    """What can be compared: runs, and in place of the folds of a cross-validation one model for each metric."""
-    finished = finished_runs()
-    folded = {model.runs[0]: model for model in finished_folds([one.run for one in finished])}
-    return [
-        folded.get(one.run, SingleRun(one.run)) for one in finished if not one.config.split.folds or one.run in folded
-    ]
+    """What can be compared: runs, and in place of folds and seeds one model for each metric."""
+    return models_of([one.run for one in finished_runs()])
 
 
 def label(model: Model) -> str:
     """As lists of models show it."""
     config = model.config
     kind = "by slice" if config.split.kind == "slice" else ""
-    parts = [METRICS[config.metric].label, config.dataset, config.preset, kind, _folds(model), when(config.created)]
-    return " · ".join(filter(None, parts))
+    parts = [METRICS[config.metric].label, config.dataset, config.preset, kind, _folds(model), _seeds(model)]
+    return " · ".join(filter(None, [*parts, when(config.created)]))
 
 
 def newest(finished: Sequence[T]) -> list[T]:
@@ -115,3 +112,11 @@ def _folds(model: Model) -> str:
         done = len(model.folds)
         return f"{split.folds} folds" if done == split.folds else f"{done} of {split.folds} folds"
     return f"fold {split.fold} of {split.folds}" if split.folds else ""
+
+
+def _seeds(model: Model) -> str:
+    train = model.config.train
+    if model.seeds:
+        done = len(model.seeds)
+        return f"{train.seeds} seeds" if done == train.seeds else f"{done} of {train.seeds} seeds"
+    return f"seed {train.seed_number} of {train.seeds}" if train.seeds else ""

@@ -25,7 +25,7 @@ from covseg_core.errors import DatasetError, RunError, SettingError
 from covseg_core.evaluation.empty_policy import with_policy
 from covseg_core.evaluation.evaluate import evaluate_run, evaluate_runs
 from covseg_core.evaluation.measures import MEASURES, count, overlap, surface_measures
-from covseg_core.evaluation.results import Evaluation, OwnScore
+from covseg_core.evaluation.results import Evaluation, OwnScore, SeedScores
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Summary, score_case, summarise
 from covseg_core.files import read_json, write_json
 from covseg_core.runs import Run, create_run
@@ -296,7 +296,7 @@ def test_every_field_of_the_file_is_documented() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "reference" / "run-folder.md"
     text = page.read_text(encoding="utf-8")
     text = text[text.index("## `evaluation.json`") : text.index("## What `covseg evaluate` prints as JSON")]
-    kinds = (Evaluation, OwnScore, Scores, Summary, ScanScore, SliceScore)
+    kinds = (Evaluation, OwnScore, SeedScores, Scores, Summary, ScanScore, SliceScore)
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert names == {name for name in names if f"`{name}`" in text}
 

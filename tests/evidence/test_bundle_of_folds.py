@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from fakeruns import fake_folds, save_model
+from fakeruns import fake_folds, fake_seeds, save_model
 from zips import changed, edited
 
 from covseg_core.cli.evidence import bundle, verify
@@ -254,3 +254,10 @@ def test_the_commands_take_the_experiment_and_name_the_fold_that_differs(folds: 
     found = json.loads(done.output)
     assert "experiment-dice (fold 2) differs" in found["sentence"]
     assert [one["same"] for one in found["runs"][DICE]["stored"]] == [True, False, True]
+
+
+def test_the_folds_of_one_seed_are_evidence_by_themselves(dataset: Dataset, tmp_path: Path) -> None:
+    runs = fake_seeds(dataset, LIMITS, 2, folds=3)[6:]
+    result = verify_bundle(write(runs, tmp_path / "evidence.zip"))
+    assert result.same
+    assert [check.run for check in result.runs] == ["experiment-iou-seed2of2", "experiment-dice-seed2of2"]

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from known import node, save_known
 
-from covseg_core.config import METRICS, Metric, PrepareConfig, RunConfig, SplitConfig
+from covseg_core.config import (
+    METRICS,
+    Metric,
+    PrepareConfig,
+    RunConfig,
+    SplitConfig,
+    TrainConfig,
+    training_seed,
+)
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import make_split
 from covseg_core.runs import Run, create_run
@@ -57,6 +65,23 @@ def fake_folds(
             split = SplitConfig(kind, folds=folds, fold=fold)  # type: ignore[arg-type]
             id = f"{experiment}-{metric}-fold{fold}of{folds}"
             runs.append(fake_run(dataset, id, metric, split, limit + 5 * fold, **values))
+    return runs
+
+
+def fake_seeds(
+    dataset: Dataset, limits: dict[Metric, float], seeds: int, folds: int = 0, **values: object
+) -> list[Run]:
+    """A finished experiment of seeds, and folds of each, in the order of the queue; models of each differ a little."""
+    experiment = str(values.get("experiment", "experiment"))
+    runs = []
+    for number in range(1, seeds + 1):
+        for fold in range(min(folds, 1), folds + 1):
+            for metric, limit in limits.items():
+                train = TrainConfig(seed=training_seed(0, metric, number), seeds=seeds, seed_number=number)
+                ending = train.seed_suffix + (f"-fold{fold}of{folds}" if folds else "")
+                split = SplitConfig(folds=folds, fold=fold)
+                id = f"{experiment}-{metric}{ending}"
+                runs.append(fake_run(dataset, id, metric, split, limit + 7 * number + 5 * fold, train=train, **values))
     return runs
 
 

@@ -7,11 +7,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from covseg_core.config import METRICS, Metric
 from covseg_core.evaluation.baselines import DESCRIPTIONS
 from covseg_core.evaluation.measures import Counts, overlap
-from covseg_core.evaluation.results import VERSION, Comparison, Evaluation, OwnScore
+from covseg_core.evaluation.results import VERSION, Comparison, Evaluation, OwnScore, SeedScores
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Values, summarise
+from covseg_core.evaluation.seeds.over_seeds import mean_scores
 
 Row = tuple[str, str, Counts]
 """Patient, scan and counts of a slice."""
@@ -95,3 +98,14 @@ def by_patient(models: dict[Metric, Sequence[float]], **changes: object) -> Comp
         for metric, values in models.items()
     }
     return comparison(*(evaluation(metric, slices, **changes) for metric, slices in rows.items()))
+
+
+def seeded(metric: Metric, dice: np.ndarray, **changes: object) -> Evaluation:
+    """A model of several seeds, from the Dice of each for each patient, (seeds, patients)."""
+    each = [by_patient({metric: row}).evaluations[0] for row in dice.tolist()]
+    seeds = tuple(
+        SeedScores(number, f"run-{metric}-seed{number}", number, one.own, one.model)
+        for number, one in enumerate(each, start=1)
+    )
+    changes = {"model": mean_scores([one.model for one in each]), "seeds": seeds} | changes
+    return dataclasses.replace(each[0], **changes)  # type: ignore[arg-type]

@@ -9,42 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from covseg_core.errors import RunError
-from covseg_core.evaluation.cross_validation.folds import by_fold, folds_of, of_several_folds
+from covseg_core.evaluation.cross_validation.folds import by_fold, folds_of
 from covseg_core.evaluation.cross_validation.merge import merge
 from covseg_core.evaluation.empty_policy import with_policy
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
-from covseg_core.evaluation.model import Model, single_runs
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.stored_scores import check_mergeable, stored_comparison
 from covseg_core.progress import Progress, part_of
 from covseg_core.runs import Run
-
-
-def evaluate(
-    runs: Sequence[Run], dataset: str | None = None, policy: EmptyPolicy = "nan", progress: Progress | None = None
-) -> Comparison:
-    """Score runs with every measure: on their own test part, over all folds if they are folds, or on another dataset.
-
-    Parameters
-    ----------
-    runs : that share a test part, or are folds of one cross-validation
-    dataset : name of another dataset; None for the runs' own test part
-    policy : for measures of two empty masks
-    progress : called with the slices done and those there are
-
-    Raises
-    ------
-    RunError, DatasetError : as `evaluate_runs` and `evaluate_folds`
-    """
-    if dataset is None and of_several_folds(runs):
-        return evaluate_folds(runs, policy, progress)
-    return evaluate_runs(runs, dataset, policy, progress)
-
-
-def models_of(runs: Sequence[Run]) -> Sequence[Model]:
-    """The models that `evaluate` compares on their own test part, in its order; raises as it does."""
-    return folds_of(runs) if of_several_folds(runs) else single_runs(runs)
 
 
 def evaluate_folds(runs: Sequence[Run], policy: EmptyPolicy = "nan", progress: Progress | None = None) -> Comparison:
@@ -66,23 +40,34 @@ def evaluate_each(
     models: Sequence[Model], policy: EmptyPolicy = "nan", progress: Progress | None = None
 ) -> list[Comparison]:
     """The comparison of each fold, before they are merged; models of the same folds, raises as `evaluate_folds`."""
+    return evaluate_groups(by_fold(models), policy, progress)
+
+
+def evaluate_groups(
+    groups: Sequence[Sequence[Run]], policy: EmptyPolicy = "nan", progress: Progress | None = None
+) -> list[Comparison]:
+    """The comparison of each group of runs that share a test part, such as a fold; what is known is not scored again.
+
+    Raises
+    ------
+    RunError, DatasetError : as `evaluate_runs`
+    """
     overlap(Counts(), policy)  # an unknown policy ends here
-    folds = by_fold(models)
-    stored = [_stored(fold) for fold in folds]
+    stored = [_stored(group) for group in groups]
     sizes = [
-        0 if known else sum(map(len, fold[0].split.test.values())) for fold, known in zip(folds, stored, strict=True)
+        0 if known else sum(map(len, group[0].split.test.values())) for group, known in zip(groups, stored, strict=True)
     ]
     comparisons = []
-    for number, fold in enumerate(folds):
+    for number, group in enumerate(groups):
         advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
         known = stored[number]
-        comparisons.append(with_policy(known, policy) if known else evaluate_runs(fold, None, policy, advance))
+        comparisons.append(with_policy(known, policy) if known else evaluate_runs(group, None, policy, advance))
     return comparisons
 
 
-def _stored(fold: Sequence[Run]) -> Comparison | None:
+def _stored(group: Sequence[Run]) -> Comparison | None:
     try:
-        found = stored_comparison(fold)
+        found = stored_comparison(group)
         check_mergeable(found)
     except RunError:
         return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from covseg_core.config import RunConfig
 from covseg_core.data.splitting.split import Selection
+from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.stored_predictions.predictions import StoredPredictions, joined, read_predictions
 from covseg_core.files import cached_sha256
 from covseg_core.runs import Run
@@ -23,9 +24,9 @@ class FoldedRun:
 
     @property
     def id(self) -> str:
-        """`<experiment>-<metric>`."""
+        """`<experiment>-<metric>`, and the seed if there are several."""
         config = self.runs[0].config
-        return f"{config.experiment}-{config.metric}"
+        return f"{config.experiment}-{config.metric}{config.train.seed_suffix}"
 
     @property
     def config(self) -> RunConfig:
@@ -34,6 +35,10 @@ class FoldedRun:
     @property
     def folds(self) -> tuple[int, ...]:
         return tuple(run.config.split.fold for run in self.runs)
+
+    @property
+    def seeds(self) -> tuple[Model, ...]:
+        return ()
 
     @property
     def test(self) -> Selection:
@@ -52,5 +57,5 @@ class FoldedRun:
 
 
 def joined_sha256(models: Sequence[str]) -> str:
-    """One for the models of all folds, from the SHA-256 of each."""
+    """One for the models of all folds, or seeds, from the SHA-256 of each."""
     return hashlib.sha256("".join(models).encode()).hexdigest()

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from covseg_core.errors import RunError
-from covseg_core.evaluation.cross_validation.folded_run import FoldedRun
+from covseg_core.evaluation.grouping import finished_models
 from covseg_core.evaluation.model import Model
-from covseg_core.runs import Run, read_status
+from covseg_core.evaluation.seeds.seeded_model import members
+from covseg_core.runs import Run
 
 
 def of_several_folds(runs: Sequence[Run]) -> bool:
@@ -17,37 +18,17 @@ def of_several_folds(runs: Sequence[Run]) -> bool:
     return all(split.folds for split in splits) and len({split.fold for split in splits}) > 1
 
 
-def finished_folds(runs: Sequence[Run]) -> list[FoldedRun]:
-    """Runs of folds by experiment and metric, in the order in which these come; empty if no fold is there for all.
-
-    Of each experiment those folds that are finished for each of its metrics; metrics without a finished fold are left
-    out.
-    """
-    found: dict[str, dict[str, dict[int, Run]]] = {}
-    for run in runs:
-        status, config = read_status(run), run.config
-        if config.split.folds and status is not None and status.state == "finished":
-            found.setdefault(config.experiment, {}).setdefault(config.metric, {})[config.split.fold] = run
-    models = []
-    for metrics in found.values():
-        common = sorted(set.intersection(*(set(folds) for folds in metrics.values())))
-        models += [FoldedRun(tuple(folds[fold] for fold in common)) for folds in metrics.values() if common]
-    return models
-
-
-def folds_of(runs: Sequence[Run]) -> list[FoldedRun]:
-    """The models of a cross-validation.
+def folds_of(runs: Sequence[Run]) -> list[Model]:
+    """The models of a cross-validation, of one seed each.
 
     Raises
     ------
     RunError : not all are folds of one deal, or no fold is finished for all metrics
     """
-    _check_deal(runs)
-    models = finished_folds(runs)
-    if not models or len({model.folds for model in models}) > 1:
-        names = ", ".join(dict.fromkeys(run.config.experiment for run in runs)) or "evaluate"
-        raise RunError(names, "no fold is finished for all models", "at least one: `covseg runs list`")
-    return models
+    check_deal(runs)
+    models = finished_models(runs)
+    check_folds(models, runs)
+    return [members(model)[0] for model in models]
 
 
 def by_fold(models: Sequence[Model]) -> list[list[Run]]:
@@ -57,8 +38,14 @@ def by_fold(models: Sequence[Model]) -> list[list[Run]]:
     return [list(fold) for fold in zip(*(model.runs for model in models), strict=True)]
 
 
-def _check_deal(runs: Sequence[Run]) -> None:
-    """Raise unless all runs are folds of one deal of one dataset."""
+def check_folds(models: Sequence[Model], runs: Sequence[Run]) -> None:
+    """Raise `RunError` unless there are models, all of the same folds."""
+    if not models or len({model.folds for model in models}) > 1:
+        raise RunError(_names(runs), "no fold is finished for all models", "at least one: `covseg runs list`")
+
+
+def check_deal(runs: Sequence[Run]) -> None:
+    """Raise `RunError` unless all runs are folds of one deal of one dataset."""
     configs = [run.config for run in runs]
     deals = [
         (one.dataset, one.fingerprint, one.target, dataclasses.replace(one.split, fold=1))
@@ -66,5 +53,8 @@ def _check_deal(runs: Sequence[Run]) -> None:
         if one.split.folds
     ]
     if not runs or len(deals) < len(runs) or any(deal != deals[0] for deal in deals):
-        names = ", ".join(dict.fromkeys(one.experiment for one in configs)) or "evaluate"
-        raise RunError(names, "not folds of one cross-validation", "runs of one experiment with folds")
+        raise RunError(_names(runs), "not folds of one cross-validation", "runs of one experiment with folds")
+
+
+def _names(runs: Sequence[Run]) -> str:
+    return ", ".join(dict.fromkeys(run.config.experiment for run in runs)) or "evaluate"

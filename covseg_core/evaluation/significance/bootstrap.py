@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from covseg_core.evaluation.results import Evaluation
-from covseg_core.evaluation.scores import counts_by
+from covseg_core.evaluation.scores import Scores, counts_by
 from covseg_core.evaluation.significance import paired_tests
 
 Measure = Literal["dice", "iou"]
@@ -34,10 +34,10 @@ class Interval:
 
 def score(evaluation: Evaluation, measure: Measure) -> Interval:
     """A measure, pooled over all slices."""
-    counts = _by_patient(evaluation)
-    if len(counts) < paired_tests.FEWEST_FOR_INTERVAL:
+    patients = len(_by_patient(evaluation.model))
+    if patients < paired_tests.FEWEST_FOR_INTERVAL:
         return Interval(evaluation.model.pooled[measure])
-    return Interval(evaluation.model.pooled[measure], *_interval(_pooled(counts, measure), len(counts)))
+    return Interval(evaluation.model.pooled[measure], *_interval(_drawn(evaluation, measure), patients))
 
 
 def gap(honest: Evaluation, leaky: Evaluation, measure: Measure) -> Interval:
@@ -48,12 +48,12 @@ def gap(honest: Evaluation, leaky: Evaluation, measure: Measure) -> Interval:
     values = [evaluation.model.pooled[measure] for evaluation in (leaky, honest)]
     if values[0] is None or values[1] is None:
         return Interval(None)
-    value, sides = values[0] - values[1], [_by_patient(leaky), _by_patient(honest)]
-    fewest = min(map(len, sides))
+    value = values[0] - values[1]
+    fewest = min(len(_by_patient(evaluation.model)) for evaluation in (leaky, honest))
     if fewest < paired_tests.FEWEST_FOR_INTERVAL:
         return Interval(value)
     seeds = (0, 0) if same_slices(honest, leaky) else (0, 1)
-    drawn = [_pooled(side, measure, seed) for side, seed in zip(sides, seeds, strict=True)]
+    drawn = [_drawn(side, measure, seed) for side, seed in zip((leaky, honest), seeds, strict=True)]
     return Interval(value, *_interval(drawn[0] - drawn[1], fewest))
 
 
@@ -77,9 +77,21 @@ def same_slices(one: Evaluation, other: Evaluation) -> bool:
     return tested[0] == tested[1]
 
 
-def _by_patient(evaluation: Evaluation) -> np.ndarray:
+def _drawn(evaluation: Evaluation, measure: Measure, seed: int = paired_tests.SEED) -> np.ndarray:
+    """The pooled measure of patients drawn with replacement, (RESAMPLES,); of a model of several seeds the mean over
+    these, drawn likewise, with their spread widened to that of a sample."""
+    each = [_pooled(_by_patient(one.model), measure, seed) for one in evaluation.seeds or (evaluation,)]
+    number = len(each)
+    if number == 1:
+        return each[0]
+    times = np.random.default_rng((seed, number)).multinomial(number, np.full(number, 1 / number), len(each[0]))
+    weights = 1 / number + math.sqrt(number / (number - 1)) * (times - 1) / number
+    return (weights.T * np.array(each)).sum(0)
+
+
+def _by_patient(scores: Scores) -> np.ndarray:
     """(n, 3) float64: true positives, false positives, false negatives of each patient, by name."""
-    found = counts_by(evaluation.model.slices, lambda score: score.patient)
+    found = counts_by(scores.slices, lambda score: score.patient)
     return np.array([(one.tp, one.fp, one.fn) for _, one in sorted(found.items())], float)
 
 

@@ -120,13 +120,14 @@ def fewest_patients(comparisons: int) -> int:
     return math.floor(math.log2(2 * comparisons / LEVEL)) + 1
 
 
-def patients_needed(differences: np.ndarray, comparisons: int) -> int | None:
+def patients_needed(differences: np.ndarray, comparisons: int, seeds: Sequence[tuple[float, int]] = ()) -> int | None:
     """Patients that would tell a difference of this mean and spread in 4 of 5 studies: power of the paired t test.
 
     Parameters
     ----------
     differences : (n,) float
     comparisons : that the level is shared by
+    seeds : variances of the mean that more patients do not lower, with their degrees of freedom
 
     Returns
     -------
@@ -136,10 +137,13 @@ def patients_needed(differences: np.ndarray, comparisons: int) -> int | None:
 
     if len(differences) < 2 or not np.std(differences) or not np.mean(differences):
         return None
-    effect = abs(np.mean(differences)) / np.std(differences, ddof=1)
     n = np.arange(fewest_patients(comparisons), MOST + 1)
-    critical = stats.t.isf(LEVEL / comparisons / 2, n - 1)
-    power = stats.nct.sf(critical, n - 1, effect * np.sqrt(n))  # the other tail, a wrong verdict, is no success
+    parts = [(np.var(differences, ddof=1) / n, n - 1), *seeds]
+    variance = sum(each for each, _ in parts)
+    df = variance**2 / sum(each**2 / df for each, df in parts)
+    critical = stats.t.isf(LEVEL / comparisons / 2, df)
+    effect = abs(np.mean(differences)) / np.sqrt(variance)
+    power = stats.nct.sf(critical, df, effect)  # the other tail, a wrong verdict, is no success
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if len(enough) else MOST + 1
 

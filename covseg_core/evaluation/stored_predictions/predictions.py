@@ -21,7 +21,7 @@ from covseg_core.runs import Run
 class StoredPredictions(NamedTuple):
     """What a model predicts on its test part."""
 
-    values: np.ndarray | JoinedRows
+    values: np.ndarray | JoinedRows | MeanRows
     """(N, S, S) float16 0..1, memory-mapped."""
     rows: dict[str, dict[int, int]]
     """Case id -> z -> row of `values`."""
@@ -36,7 +36,7 @@ class JoinedRows:
     places : part and row of each of the N
     """
 
-    def __init__(self, parts: Sequence[np.ndarray | JoinedRows], places: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, parts: Sequence[np.ndarray | JoinedRows | MeanRows], places: Sequence[tuple[int, int]]) -> None:
         self._parts, self._places = parts, places
 
     def __len__(self) -> int:
@@ -47,6 +47,24 @@ class JoinedRows:
             return np.stack([self._parts[part][row] for part, row in self._places[rows]])
         part, row = self._places[rows]
         return self._parts[part][row]
+
+
+class MeanRows:
+    """The means of several arrays, row by row, as if they were one array, (N, S, S) float16.
+
+    Parameters
+    ----------
+    parts : (N, S, S) float16 each, with the same slices in the same rows
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray | JoinedRows | MeanRows]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._parts[0])
+
+    def __getitem__(self, rows: int | slice) -> np.ndarray:
+        return np.stack([part[rows] for part in self._parts]).mean(0, dtype=np.float32).astype(np.float16)
 
 
 def read_predictions(run: Run) -> StoredPredictions:

@@ -18,9 +18,9 @@ from covseg_core.config import Metric, SplitKind, Target
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.splitting.similarity import nearest, neighbours
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
-from covseg_core.evaluation.cross_validation.folds import finished_folds
+from covseg_core.evaluation.comparison import evaluate
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.grouping import finished_models
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.significance.bootstrap import MEASURES, Interval, gap, same_slices, score
 from covseg_core.evaluation.stored_scores import stored_scores
@@ -39,13 +39,13 @@ class Side:
     """One of the two splits."""
 
     runs: tuple[str, ...]
-    """One, or all folds."""
+    """One, or all folds and seeds."""
     model_sha256: tuple[str, ...]
     slices: int
     patients: int
     """Of the test."""
     scores: dict[str, Interval]
-    """`dice` and `iou`, pooled over the test slices; the interval is a bootstrap by patient."""
+    """`dice` and `iou`, pooled over the test slices; the interval is a bootstrap by patient, and by seed."""
     similarity: tuple[float, ...]
     """Of each test slice: the highest correlation with a training slice, -1..1."""
     median_similarity: float
@@ -77,7 +77,7 @@ def measure_leakage(first: Sequence[Run], second: Sequence[Run], progress: Progr
 
     Parameters
     ----------
-    first, second : a run each, or all folds of one metric each; in any order
+    first, second : a run each, or all folds and seeds of one metric each; in any order
 
     Raises
     ------
@@ -118,14 +118,14 @@ def stored_leakage(by_patient: Sequence[Run], by_slice: Sequence[Run]) -> Leakag
 
 
 def by_metric(runs: Sequence[Run]) -> dict[Metric, list[Run]]:
-    """Finished runs by metric; of an experiment with folds those that all metrics have finished.
+    """Finished runs by metric; of an experiment with folds or seeds those that all metrics have finished.
 
     Raises
     ------
     RunError : several runs of one metric that are no folds
     """
-    if any(run.config.split.folds for run in runs):
-        return {model.runs[0].config.metric: list(model.runs) for model in finished_folds(runs)}
+    if any(run.config.split.folds or run.config.train.seeds for run in runs):
+        return {model.runs[0].config.metric: list(model.runs) for model in finished_models(runs)}
     found: dict[Metric, list[Run]] = {}
     for run in runs:
         found.setdefault(run.config.metric, []).append(run)
@@ -141,7 +141,7 @@ def _kind(runs: Sequence[Run]) -> SplitKind:
 
 def _evaluate(runs: Sequence[Run], progress: Progress | None) -> Evaluation:
     if len(runs) > 1:
-        return evaluate_folds(runs, progress=progress).evaluations[0]
+        return evaluate(runs, progress=progress).evaluations[0]
     try:
         return stored_scores(runs[0])
     except RunError:
@@ -152,6 +152,8 @@ def _side(runs: Sequence[Run], evaluation: Evaluation) -> Side:
     dataset = load_dataset(evaluation.dataset)
     similarity, near = [], []
     for run in runs:
+        if run.config.train.seed_number != runs[0].config.train.seed_number:
+            continue  # all seeds have the same split
         split = run.split
         similarity.append(nearest(dataset, split.test, split.train, run.config.prepare))
         near.append(neighbours(dataset, split.test, split.train))
@@ -177,7 +179,7 @@ def _differences(first: Sequence[Run], second: Sequence[Run]) -> tuple[str, ...]
         if getattr(one, what) != getattr(other, what):
             raise RunError(names, f"different {what}s", "runs on the same data")
     if len(first) != len(second):
-        raise RunError(names, f"{len(first)} and {len(second)} runs", "the same folds of both")
+        raise RunError(names, f"{len(first)} and {len(second)} runs", "the same folds and seeds of both")
     ignored = {"id", "experiment", "created", "split.kind"}
     mine, theirs = (_flat(dataclasses.asdict(config)) for config in (one, other))
     return tuple(

@@ -53,8 +53,13 @@ def drops_of(found: Shift, models: Mapping[str, Sequence[Run]]) -> Drops:
         cells = [cell for dataset in found.datasets if (cell := found.cell(name, dataset)) and cell.dice]
         for own in (cell for cell in cells if cell.part == "test"):
             model = spoken(letters[name], metrics)
-            drops += [_drop(model, cell, own, len(runs) > 1) for cell in cells if cell is not own]
-    return Drops(tuple(drops), tuple(_notes(drops, any(len(runs) > 1 for runs in models.values()))))
+            drops += [_drop(model, cell, own, _folded(runs)) for cell in cells if cell is not own]
+    return Drops(tuple(drops), tuple(_notes(drops, any(_folded(runs) for runs in models.values()))))
+
+
+def _folded(runs: Sequence[Run]) -> bool:
+    """Whether a model is of several folds."""
+    return len({run.config.split.fold for run in runs}) > 1
 
 
 def _drop(model: str, there: Cell, own: Cell, folds: bool) -> Drop:

@@ -1,4 +1,4 @@
-"""Models by datasets: what is shown of each pair, and the folds of one metric as one model. `shift` fills it."""
+"""Models by datasets: what is shown of each pair, folds and seeds of one metric as one model. `shift` fills it."""
 
 from __future__ import annotations
 
@@ -95,21 +95,23 @@ def cell_of(evaluation: Evaluation) -> Cell:
 
 
 def by_model(found: Shift, models: Mapping[str, Sequence[Run]]) -> Shift:
-    """The same with the folds of a model taken together, where all of them were scored.
+    """The same with the folds and seeds of a model taken together, where all of them were scored.
 
-    On their own tests every scan counts once. Elsewhere all folds have predicted every scan, and it counts with the
-    mean of their Dice.
+    On their own tests every scan counts once for each seed. Elsewhere all folds have predicted every scan. A scan that
+    several have predicted counts with the mean of their Dice.
     """
     cells = []
     for dataset in found.datasets:
         for name, runs in models.items():
             parts = [cell for run in runs if (cell := found.cell(run.id, dataset)) is not None]
             if len(parts) == len(runs):
-                cells.append(parts[0] if len(parts) == 1 else _together(name, parts))
+                seeds = len({run.config.train.seed_number for run in runs})
+                cells.append(parts[0] if len(parts) == 1 else _together(name, parts, seeds))
     return Shift(tuple(models), found.datasets, tuple(cells))
 
 
-def _together(name: str, parts: Sequence[Cell]) -> Cell:
+def _together(name: str, parts: Sequence[Cell], seeds: int) -> Cell:
+    """`seeds`: how many of the parts are of the same slices, if these are of the own test."""
     gathered: dict[str, list[float]] = {}
     for cell in parts:
         for key, value in cell.values.items():
@@ -124,8 +126,8 @@ def _together(name: str, parts: Sequence[Cell]) -> Cell:
         model_sha256="",
         leaky=any(cell.leaky for cell in parts),
         doubts=tuple(dict.fromkeys(doubt for cell in parts for doubt in cell.doubts)),
-        slices=sum(cell.slices for cell in parts) if own else parts[0].slices,
-        patients=sum(cell.patients for cell in parts) if own else parts[0].patients,
+        slices=sum(cell.slices for cell in parts) // seeds if own else parts[0].slices,
+        patients=sum(cell.patients for cell in parts) // seeds if own else parts[0].patients,
         dice=_summary(means),
         pooled_dice=None if math.isnan(pooled) else pooled,
         values=means,

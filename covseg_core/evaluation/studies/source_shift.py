@@ -13,8 +13,8 @@ from pathlib import Path
 
 from covseg_core.data.library.datasets import Dataset, list_datasets, load_dataset
 from covseg_core.errors import CovsegError, RunError
-from covseg_core.evaluation.cross_validation.folds import finished_folds
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.evaluation.grouping import finished_models
 from covseg_core.evaluation.results import VERSION
 from covseg_core.evaluation.stored_scores import stored_scores
 from covseg_core.evaluation.studies.source_matrix import Cell, Shift, cell_of
@@ -57,11 +57,9 @@ def measure_shift(runs: Sequence[Run], names: Sequence[str] = (), progress: Prog
 
 
 def runs_by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """What counts as one model, by its name: a run, or the finished folds of one metric."""
-    single = [run for run in runs if not run.config.split.folds]
-    folds = finished_folds(runs)
-    return {run.id: [run] for run in single} | {
-        (model.id if len(model.runs) > 1 else model.runs[0].id): list(model.runs) for model in folds
+    """What counts as one model, by its name: a run, or the finished folds and seeds of one metric."""
+    return {
+        (model.id if len(model.runs) > 1 else model.runs[0].id): list(model.runs) for model in finished_models(runs)
     }
 
 

@@ -20,6 +20,8 @@ def show(comparison: Comparison) -> None:
         f":gray-badge[split by {wording.splits(comparison)}]",
         f":gray-badge[threshold {first.threshold:g}]",
     ]
+    if seeds := wording.seeds(comparison):
+        badges.append(f":gray-badge[{seeds}]")
     if comparison.leaky:
         badges.insert(1, ":red-badge[:material/warning: LEAKY]")
     st.markdown(" ".join(badges))

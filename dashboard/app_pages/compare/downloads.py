@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from covseg_core.data.library.datasets import load_dataset
+from covseg_core.evaluation import wording
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.figures import scans
@@ -16,31 +17,37 @@ from dashboard.app_pages.compare import export_files
 ZIP = "application/zip"
 
 
-def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
-    """Buttons; a file is made when it is asked for."""
+def show(comparison: Comparison, one: Comparison, shown: Sequence[Model]) -> None:
+    """Buttons; a file is made when it is asked for.
+
+    Parameters
+    ----------
+    one, shown : the models whose predictions and evidence are given, and their comparison: of several seeds one
+    """
     st.subheader("Export")
     name = f"covseg-{comparison.dataset}"
     with st.container(horizontal=True):
         download = functools.partial(st.download_button, icon=":material/download:", on_click="ignore")
         download("Tables (CSV)", lambda: export_files.tables_zip(comparison), f"{name}-tables.zip", ZIP)
         download("Dice of each scan (HTML)", lambda: scans.html(comparison), f"{name}-dice.html", "text/html")
-        first = comparison.evaluations[0]
+        first = one.evaluations[0]
         if first.predictions or first.folds:  # those of folds lie in the folders of their runs
             download(
                 "Test predictions (.npy)",
-                lambda: export_files.predictions_zip(comparison, chosen),
+                lambda: export_files.predictions_zip(one, shown),
                 f"{name}-predictions.zip",
                 ZIP,
                 help="Probabilities of every model on every test slice, float16, at the network's size",
             )
             download(
                 "Evidence (zip)",
-                lambda: export_files.evidence_zip(comparison, chosen),
+                lambda: export_files.evidence_zip(one, shown),
                 f"{name}-evidence.zip",
                 ZIP,
                 help="Settings, split, weights, hashes of the data, tables: `covseg verify` repeats the evaluation",
             )
-    st.caption("Figures save as PNG by the camera in their corner.")
+    of = " Predictions and evidence are of the seed that is shown." if wording.seeds(comparison) else ""
+    st.caption(f"Figures save as PNG by the camera in their corner.{of}")
 
 
 def show_masks(comparison: Comparison, chosen: Sequence[Model], case: str, threshold: float) -> None:

@@ -39,7 +39,7 @@ class Pair:
 
 
 def pairs(models: Sequence[Model], chosen: Sequence[Model]) -> list[Pair]:
-    """For each chosen model, those of the same data, preset, metric and folds with the other split, newest first."""
+    """For each chosen model, those alike in data, preset, metric, folds and seeds but for the split, newest first."""
     ids, found = {model.id for model in chosen}, {}
     for one in models:
         for other in models:
@@ -78,5 +78,5 @@ def words(score: Interval, signed: bool = False) -> str:
 
 def _kin(one: Model) -> tuple[object, ...]:
     config = one.config
-    split = config.split.folds, one.folds
+    split = config.split.folds, one.folds, len(one.seeds)
     return config.dataset, config.fingerprint, config.target, config.preset, config.metric, split

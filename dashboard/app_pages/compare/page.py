@@ -18,6 +18,7 @@ from dashboard.app_pages.compare import (
     score_table,
     score_task,
     scores,
+    seed_choice,
     slices,
     verdict,
     what_if,
@@ -51,14 +52,16 @@ def main() -> None:
     comparison = scores.show(comparison)
     verdict.show(comparison, chosen)
     show_chart(comparison)
+    one, shown = comparison, chosen
     if not dataset:
-        slices.show(comparison, chosen)
-        what_if.show(comparison, chosen)
-        calibration.show(comparison, chosen)
-        failures.show(comparison, chosen)
+        one, shown = seed_choice.choose(comparison, chosen)
+        slices.show(one, shown)
+        what_if.show(one, shown)
+        calibration.show(one, shown)
+        failures.show(one, shown)
         leakage.show(comparison, chosen)
     other_sources.show(chosen)
-    downloads.show(comparison, chosen)
+    downloads.show(comparison, one, shown)
 
 
 def show_empty_state() -> None:
@@ -126,6 +129,7 @@ def show_own(comparison: Comparison) -> None:
             "Training [min]": st.column_config.NumberColumn(format="%.1f"),
             "Train + validation": st.column_config.NumberColumn(format="%.4f"),
             "Test": st.column_config.NumberColumn(format="%.4f"),
+            "SD over seeds": st.column_config.NumberColumn(format="%.4f", help="Of the score on the test"),
         },
     )
     st.caption(NOT_A_RANKING)

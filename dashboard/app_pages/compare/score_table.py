@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import pandas as pd
 
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import MEASURES
-from covseg_core.evaluation.results import Comparison
-from covseg_core.evaluation.scores import Scores
+from covseg_core.evaluation.results import Comparison, Evaluation
+from covseg_core.evaluation.scores import Scores, Summary
+from covseg_core.evaluation.seeds.over_seeds import Level, spread
 from covseg_core.evaluation.wording import model_names, predictors
-
-Level = Literal["pooled", "scans", "slices"]
 
 UNDEFINED = "none"
 
@@ -23,6 +21,9 @@ def legend(comparison: Comparison, level: Level) -> list[str]:
     baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
     found = [f"Baselines, which need no learning: {baselines}. *Best* includes them where n is the same."]
     found.append(wording.TWO_IOUS)
+    if seeds := wording.several_seeds(comparison):
+        where = "after ±" if level == "pooled" else "in brackets"
+        found.append(f"Scores are means over {seeds}; {where} stands their standard deviation over seeds.")
     if level == "pooled":
         return [*found, "All voxels of all slices count alike. HD95 and NSD have no pooled value."]
     empty = "undefined and left out" if comparison.evaluations[0].policy == "nan" else "counted as perfect"
@@ -53,8 +54,12 @@ def score_table(comparison: Comparison, level: Level) -> pd.DataFrame:
     """
     first, columns = comparison.evaluations[0], predictors(comparison)
     models, rows = model_names(comparison), []
+    evaluations = dict(zip(models, comparison.evaluations, strict=True))
     for measure in MEASURES:
-        values = {name: _value(scores, measure, level) for name, scores in columns.items()}
+        values = {
+            name: _value(scores, measure, level, _seeds(evaluations.get(name), measure, level))
+            for name, scores in columns.items()
+        }
         if not any(text for text, _, _ in values.values()):
             continue
         counts = [values[name][2] for name in models]
@@ -74,13 +79,21 @@ def widths(table: pd.DataFrame) -> dict[str, int]:
     return {name: 24 + 7 * max(len(str(text)) for text in (name, *table[name])) for name in table.columns}
 
 
-def _value(scores: Scores, measure: str, level: Level) -> tuple[str, float | None, int]:
-    """Text, number and n of a cell; pooled values are over all slices."""
+def _value(scores: Scores, measure: str, level: Level, seeds: Summary | None) -> tuple[str, float | None, int]:
+    """Text, number and n of a cell; pooled values are over all slices. `seeds`: their spread, if there are several."""
     if level == "pooled":
         value = scores.pooled[measure]
-        return wording.number(value, measure, digits=4), value, len(scores.slices)
+        text = wording.number(value, measure, digits=4)
+        return f"{text} {wording.over_seeds(seeds, measure, 4)}".strip(), value, len(scores.slices)
     summary = (scores.over_scans if level == "scans" else scores.over_slices).get(measure)
-    return wording.spread(summary, measure), None if summary is None else summary.mean, summary.n if summary else 0
+    over = wording.over_seeds(seeds, measure)
+    text = wording.spread(summary, measure) + (f" ({over})" if over else "")
+    return text, None if summary is None else summary.mean, summary.n if summary else 0
+
+
+def _seeds(evaluation: Evaluation | None, measure: str, level: Level) -> Summary | None:
+    """The spread over a model's seeds; baselines have none."""
+    return spread(evaluation, measure, level) if evaluation else None
 
 
 def _best(measure: str, values: dict[str, float | None]) -> str:

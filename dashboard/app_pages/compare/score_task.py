@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from covseg_core.evaluation import comparable
-from covseg_core.evaluation.cross_validation.evaluate import evaluate
+from covseg_core.evaluation.comparison import evaluate
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from dashboard.components import task_progress

@@ -9,10 +9,10 @@ import streamlit as st
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
+from covseg_core.evaluation.seeds.over_seeds import Level
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf
 from covseg_core.runs.operating_point import DEFAULT
 from dashboard.app_pages.compare import operating_points, score_table, stored_predictions
-from dashboard.app_pages.compare.score_table import Level
 from dashboard.services.operating_points import point
 
 OPEN = "compare-whatif"

@@ -53,7 +53,7 @@ def time_left(seen: Snapshot) -> float | None:
 def names(known: Sequence[ListedRun], timezone: str | None) -> dict[str, str]:
     """A short name for each run: its metric, and what else tells it from the others.
 
-    Within one experiment metric and fold are enough; where nothing else helps, the id is the name.
+    Within one experiment metric, fold and seed are enough; where nothing else helps, the id is the name.
     """
     zone = _zone(timezone)
     several_datasets = len({item.config.dataset for item in known}) > 1
@@ -66,6 +66,8 @@ def names(known: Sequence[ListedRun], timezone: str | None) -> dict[str, str]:
             parts.append(f"by {item.config.split.kind}")
         if item.config.split.folds:
             parts.append(f"fold {item.config.split.fold}")
+        if item.config.train.seeds:
+            parts.append(f"seed {item.config.train.seed_number}")
         if several_datasets:
             parts.append(item.config.dataset)
         if several_experiments:

@@ -17,7 +17,8 @@ def offered() -> list[ListedRun]:
 
 
 def preselected(models: Sequence[ListedRun]) -> list[str]:
-    """Of the newest experiment that is finished, the models that differ; of a cross-validation all folds of one metric.
+    """Of the newest experiment that is finished, the models that differ; of a cross-validation all folds of one metric,
+    of several seeds all seeds, of folds and seeds the folds of one seed.
 
     One by patient comes before one by slice, whose scores say less about a new patient. The shipped models count as one
     experiment.
@@ -26,10 +27,12 @@ def preselected(models: Sequence[ListedRun]) -> list[str]:
     chosen = newest([one for one in own if one.config.split.kind == "patient"] or own) or list(models)
     if not chosen:
         return []
-    if chosen[0].config.split.folds:
-        metrics = [one.config.metric for one in chosen]
-        metric = "dice" if "dice" in metrics else metrics[0]
-        return [one.id for one in chosen if one.config.metric == metric]
+    metrics = [one.config.metric for one in chosen]
+    metric = "dice" if "dice" in metrics else metrics[0]
+    of_metric = [one for one in chosen if one.config.metric == metric]
+    first, folds = of_metric[0].config.train, chosen[0].config.split.folds
+    if folds or first.seeds:
+        return [one.id for one in of_metric if not folds or one.config.train.seed_number == first.seed_number]
     different = {cached_sha256(one.run.onnx): one.id for one in chosen}
     return [one.id for one in chosen if one.id in different.values()]
 

@@ -7,7 +7,18 @@ from typing import get_args
 
 import streamlit as st
 
-from covseg_core.config import METRICS, PRESETS, THESIS, Metric, Region, SplitConfig, SplitKind, Target, changed
+from covseg_core.config import (
+    METRICS,
+    MOST_SEEDS,
+    PRESETS,
+    THESIS,
+    Metric,
+    Region,
+    SplitConfig,
+    SplitKind,
+    Target,
+    changed,
+)
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
@@ -43,6 +54,8 @@ class TrainingChoice:
     seed: int
     folds: int
     """0 or 1 for a single split."""
+    seeds: int
+    """1 for one training of each metric."""
 
     @property
     def splits(self) -> SplitConfig:
@@ -62,7 +75,7 @@ class TrainingChoice:
     def all_epochs(self) -> list[int]:
         """Of each run."""
         each = [self.epochs or PRESETS[self.preset].epochs[metric] for metric in self.metrics]
-        return each * max(1, self.folds)
+        return each * max(1, self.folds) * self.seeds
 
 
 def show(dataset: Dataset) -> None:
@@ -156,8 +169,13 @@ def choose(targets: list[Target]) -> TrainingChoice:
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
         help = "Cross-validation: so many trainings for each metric; every patient is tested once. 1: a single split."
         folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
+        help = (
+            "Trainings of each metric on the same split, each with a seed of its own: how far models differ by chance. "
+            "Costs so many times as much."
+        )
+        seeds = st.number_input("Seeds", 1, MOST_SEEDS, 1, help=help, key="train-seeds", width=170)
     return TrainingChoice(
-        _METRICS[metrics], preset, split, target, epochs, size, filters, batch, region, context, ema, seed, folds
+        _METRICS[metrics], preset, split, target, epochs, size, filters, batch, region, context, ema, seed, folds, seeds
     )
 
 
@@ -231,6 +249,7 @@ def start(dataset: Dataset, settings: TrainingChoice) -> None:
             ema=settings.ema,
             seed=settings.seed,
             folds=settings.folds,
+            seeds=settings.seeds,
         )
     except (CovsegError, OSError) as error:
         st.error(str(error), icon=":material/error:")

@@ -58,7 +58,7 @@ def run_table() -> tuple[pd.DataFrame, list[str]]:
                 "Run": run.id,
                 "State": status.state.capitalize(),
                 "Dataset": config.dataset,
-                "Metric": METRICS[config.metric].label + _fold(config),
+                "Metric": METRICS[config.metric].label + _fold(config) + _seed(config),
                 "Preset": config.preset,
                 "Epochs": status.epoch / status.epochs if status.epochs else 0.0,
                 "Device": status.device,
@@ -85,6 +85,11 @@ def _positive_slices(dataset: Dataset) -> int | None:
 def _fold(config: RunConfig) -> str:
     split = config.split
     return f", fold {split.fold} of {split.folds}" if split.folds else ""
+
+
+def _seed(config: RunConfig) -> str:
+    train = config.train
+    return f", seed {train.seed_number} of {train.seeds}" if train.seeds else ""
 
 
 def _time(iso: str) -> datetime | None:

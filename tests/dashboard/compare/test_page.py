@@ -234,7 +234,7 @@ def test_a_cancelled_scoring_leaves_nothing_and_can_be_repeated(
     def cancelled(*args: object, **kwargs: object) -> None:
         raise Cancelled
 
-    monkeypatch.setattr("covseg_core.evaluation.cross_validation.evaluate.evaluate_runs", cancelled)
+    monkeypatch.setattr("covseg_core.evaluation.comparison.evaluate_runs", cancelled)
     click(app, "Score these models on the same slices")
     pages.wait(app)
     app.run()

@@ -20,8 +20,9 @@ from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import RunError
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.cross_validation.evaluate import evaluate_folds
-from covseg_core.evaluation.cross_validation.folds import finished_folds, of_several_folds
+from covseg_core.evaluation.cross_validation.folds import of_several_folds
 from covseg_core.evaluation.evaluate import evaluate_run
+from covseg_core.evaluation.grouping import finished_models
 from covseg_core.evaluation.measures import Counts, count, overlap, surface_measures
 from covseg_core.evaluation.scores import ScanScore
 from covseg_core.evaluation.significance.verdict import verdict
@@ -133,9 +134,9 @@ def test_folds_that_not_all_models_have_finished_are_left_out_and_named(folds: l
         assert "Only 2 of 3 folds are finished for all models (1, 3)" in evaluation.notes[0]
     folds[1].write_status(dataclasses.replace(folds[1].status, state="failed"))
     folds[5].write_status(dataclasses.replace(folds[5].status, state="failed"))
-    assert [one.id for one in finished_folds(folds)] == ["experiment-iou"], "a model without any fold is no model"
+    assert [one.id for one in finished_models(folds)] == ["experiment-iou"], "a model without any fold is no model"
     delete_run(folds[5])
-    assert len(finished_folds(folds[:1])) == 1
+    assert len(finished_models(folds[:1])) == 1
     for run in (folds[0], folds[2], folds[4]):
         run.write_status(dataclasses.replace(run.status, state="failed"))
     with pytest.raises(RunError, match="no fold is finished"):

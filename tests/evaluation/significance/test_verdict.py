@@ -219,7 +219,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> Comparison:
     """What `covseg evaluate` finds: three models, two of which are one."""
     base = np.linspace(0.5, 0.6, 8)
     made = by_patient({"accuracy": base, "iou": base, "dice": base + np.linspace(0.08, 0.12, 8)})
-    monkeypatch.setattr("covseg_core.evaluation.cross_validation.evaluate.evaluate", lambda *args: made)
+    monkeypatch.setattr("covseg_core.evaluation.comparison.evaluate", lambda *args: made)
     monkeypatch.setattr("covseg_core.cli.evaluate.open_runs", lambda id: [])
     return made
 

@@ -51,7 +51,10 @@ def drops(*cells: Cell, folds: int = 1, metrics: Sequence[Metric] = ("dice",)) -
     names = tuple(dict.fromkeys(one.run for one in cells))
     datasets = tuple(dict.fromkeys(one.dataset for one in cells))
     models = {
-        name: [SimpleNamespace(config=SimpleNamespace(metric=metric))] * folds
+        name: [
+            SimpleNamespace(config=SimpleNamespace(metric=metric, split=SimpleNamespace(fold=fold)))
+            for fold in range(folds)
+        ]
         for name, metric in zip(names, metrics, strict=True)
     }
     return drops_of(Shift(names, datasets, cells), models)  # type: ignore[arg-type]
