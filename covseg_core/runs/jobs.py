@@ -14,7 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from covseg_core import paths
-from covseg_core.config import METRICS, THESIS, Metric, Region, RunConfig, SplitConfig, SplitKind, Target, changed
+from covseg_core.config import (
+    METRICS,
+    THESIS,
+    Metric,
+    Region,
+    RunConfig,
+    SplitConfig,
+    SplitKind,
+    Target,
+    changed,
+    with_batch,
+)
 from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.splitting.split import Split, make_splits
@@ -91,9 +102,8 @@ def train(
             split=slices.config,
             model=changed(base.model, filters=filters),
             train=changed(
-                base.train,
+                with_batch(base.train, batch),
                 epochs=base.epochs[metric] if epochs is None else epochs,
-                batch=batch,
                 ema=ema,
                 seed=seed,
             ),

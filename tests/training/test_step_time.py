@@ -27,7 +27,7 @@ def test_a_small_network_is_timed_and_the_figure_is_used() -> None:
 
 def test_no_slice_of_the_noise_is_left_out() -> None:
     """Presets drop a share of the slices without lesion; the batches would be smaller than in training."""
-    slices = step_time._noise(4, 32)
+    slices = step_time._noise(4, PrepareConfig(size=32))
     assert slices.images.shape == slices.masks.shape == (4, 32, 32)
     assert slices.masks.any(axis=(1, 2)).all()
     assert set(slices.masks.ravel()) == {0, 1}
