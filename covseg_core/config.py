@@ -184,6 +184,8 @@ class TrainConfig:
     """Slices a step, over all devices together."""
     learning_rate: float = 1e-3
     """Of Adam, at the start."""
+    scale_batch: bool = False
+    """On a GPU, take a larger batch and learning rate, by the rule of `covseg_core.runs.pace`."""
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     """`cosine`: to 1 % of it at the last epoch. `plateau`: halved after 5 epochs without a better validation score."""
     patience: int = 0
@@ -279,28 +281,28 @@ PRESETS: dict[str, Preset] = {
         "Three models on 500 slices in about ten minutes on two CPU cores: to try things out.",
         PrepareConfig(size=128),
         ModelConfig(filters=16, normalization="batch", informed_bias=True),
-        TrainConfig(batch=8, learning_rate=2e-3, schedule="cosine", empty_share=0.5, augment=_LIGHT),
+        TrainConfig(batch=8, scale_batch=True, learning_rate=2e-3, schedule="cosine", empty_share=0.5, augment=_LIGHT),
         {"accuracy": 16, "iou": 16, "dice": 16, "combined": 16},
     ),
     "standard": Preset(
         "What to use for results: augmentation, early stopping, learning-rate schedule. Wants a GPU.",
         PrepareConfig(size=256),
         ModelConfig(filters=16, normalization="batch", informed_bias=True),
-        TrainConfig(batch=8, schedule="plateau", patience=20, augment=_FULL),
+        TrainConfig(batch=8, scale_batch=True, schedule="plateau", patience=20, augment=_FULL),
         {"accuracy": 100, "iou": 100, "dice": 100, "combined": 100},
     ),
     "robust": Preset(
         "For scans from elsewhere: what the shipped models were trained with. Half an hour a model on two CPU cores.",
         PrepareConfig(size=160),
         ModelConfig(filters=12, normalization="batch", informed_bias=True),
-        TrainConfig(batch=8, learning_rate=2e-3, schedule="cosine", balance=0.5, augment=_ROBUST),
+        TrainConfig(batch=8, scale_batch=True, learning_rate=2e-3, schedule="cosine", balance=0.5, augment=_ROBUST),
         {"accuracy": 32, "iou": 32, "dice": 32, "combined": 32},
     ),
     "paper": Preset(
         "The thesis's setting: 7.8 million parameters, no augmentation, its resize. Wants a GPU.",
         PrepareConfig(size=256, resize="thesis"),
         ModelConfig(filters=32),
-        TrainConfig(batch=8),
+        TrainConfig(batch=8, scale_batch=True),
         {"accuracy": 100, "iou": 100, "dice": 250, "combined": 250},
     ),
 }
@@ -325,6 +327,11 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise SettingError("preset", repr(name), ", ".join(PRESETS))
     return PRESETS[name]
+
+
+def with_batch(train: TrainConfig, batch: int | None) -> TrainConfig:
+    """The settings with the batch that the user gives, which is then kept on every device; None: as they are."""
+    return train if batch is None else dataclasses.replace(train, batch=batch, scale_batch=False)
 
 
 def changed(config, **values):

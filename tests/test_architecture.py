@@ -180,6 +180,14 @@ def test_only_training_imports_a_framework(module: str) -> None:
     assert not {name for name in GRAPH[module] if _top(name) in FRAMEWORKS}
 
 
+def test_one_module_speaks_to_a_backend() -> None:
+    """Everything else is written against Keras alone, so that TensorFlow, JAX and PyTorch train the same model."""
+    backends = {"tensorflow", "tf", "jax", "torch"}
+    assert {name for name in GRAPH if {_top(imported) for imported in GRAPH[name]} & backends} == {
+        "covseg_core.training.device"
+    }
+
+
 @pytest.mark.parametrize("module", OUTSIDE)
 def test_nobody_reaches_training_but_by_its_doors(module: str) -> None:
     """Not even inside a function: importing, evaluating and predicting must work without waiting for TensorFlow."""

@@ -27,7 +27,7 @@ class EpochLines:
             return
         for run in self.runs:
             status = run.status
-            state = ": ".join(filter(None, [status.state, status.reason or status.device]))
+            state = ": ".join(filter(None, [status.state, status.reason or status.trains_on]))
             seen_state, seen_epoch = self.seen.get(run.id, ("queued", status.epoch if status.state == "queued" else 0))
             self.seen[run.id] = (state, status.epoch)
             for epoch in run.history()[seen_epoch : status.epoch]:
@@ -167,6 +167,7 @@ def row(run: Run) -> dict[str, Any]:
         "best_score": scores[best - 1] if best else None,
         "seconds": round(status.seconds, 1),
         "device": status.device,
+        "chosen": status.chosen,
         "reason": status.reason,
         "folder": str(run.folder),
     }

@@ -33,7 +33,14 @@ VERSION, FOLDS_VERSION = 1, 2
 MANIFEST, COMPARISON, EVALUATION = "manifest.json", "comparison.json", "evaluation.json"
 NEEDED = ("config.json", "split.json", "status.json", "history.csv", "model.onnx")
 """Files of a run without which nothing can be repeated."""
-OPTIONAL = ("standardise.json", "best.weights.h5", EVALUATION, "training_data.json", "operating_point.json")
+OPTIONAL = (
+    "standardise.json",
+    "pace.json",
+    "best.weights.h5",
+    EVALUATION,
+    "training_data.json",
+    "operating_point.json",
+)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from covseg_core.config import (
     Target,
     changed,
     training_seed,
+    with_batch,
 )
 from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
@@ -98,9 +99,8 @@ def train(
     def config(metric: Metric, slices: Split, number: int) -> RunConfig:
         """Of one run; `number`: which of the seeds, 0 if there is one."""
         training = changed(
-            base.train,
+            with_batch(base.train, batch),
             epochs=base.epochs[metric] if epochs is None else epochs,
-            batch=batch,
             ema=ema,
             seed=training_seed(seed, metric, number) if number else seed,
             seeds=seeds if number else 0,

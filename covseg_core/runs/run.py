@@ -1,6 +1,7 @@
 """A run is a folder: `checkpoints/<run id>/`, readable by anybody at any time, written by its worker alone.
 
     config.json  split.json  standardise.json   how to repeat it
+    pace.json                                   batch and learning rate, which a device may have changed
     status.json  stop                           where it stands; a request to stop
     history.csv                                 a row an epoch
     best.weights.h5  last/epoch_NNNN/           best weights; weights and optimizer, for resume
@@ -57,6 +58,8 @@ class Status:
     heartbeat: float = 0.0
     """Unix time [s]."""
     device: str = ""
+    chosen: str = ""
+    """Batch and learning rate, where the device made them differ from the settings."""
     epoch: int = 0
     """Epochs completed."""
     epochs: int = 0
@@ -65,6 +68,11 @@ class Status:
     steps: int = 0
     seconds: float = 0.0
     """Time spent training, over all sessions [s]."""
+
+    @property
+    def trains_on(self) -> str:
+        """The device, and what was chosen for it."""
+        return ", ".join(filter(None, [self.device, self.chosen]))
 
 
 @dataclass(frozen=True)

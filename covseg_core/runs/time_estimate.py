@@ -29,6 +29,7 @@ from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError
 from covseg_core.files import read_json, to_json, write_json
 from covseg_core.runs import Run, host, jobs, list_runs, read_status
+from covseg_core.runs.pace import Pace, read_pace
 
 Basis = Literal["runs", "measured", "scaled"]
 
@@ -50,6 +51,8 @@ class Network:
     prepare: PrepareConfig
     model: ModelConfig
     train: TrainConfig
+    slices: int = 0
+    """Training slices of an epoch, where they are known: few of them keep a GPU's batch small."""
 
     @property
     def key(self) -> str:
@@ -70,6 +73,10 @@ class Network:
         """Multiply-accumulates of one slice, forward."""
         return multiply_accumulates(self.prepare.size, self.model.filters)
 
+    def same(self, key: str, batch: int) -> bool:
+        """Whether what is known of a network, with so many slices a step (0: as the settings say), is of this one."""
+        return key == self.key and (self.train.scale_batch or batch in (0, self.train.batch))
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -83,6 +90,9 @@ class Measurement:
     """Of training."""
     startup: float
     """Seconds from the start of the process to the end of its first step."""
+    batch: int = 0
+    """Slices a step, where the device made them differ from the settings; see `covseg_core.runs.pace`."""
+    learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,8 @@ class Speed:
     startup: float = STARTUP
     runs: int = 0
     """Number of runs it is taken from."""
+    chosen: str = ""
+    """Batch and learning rate, where the device makes them differ from the settings."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +153,15 @@ def find_speed(network: Network) -> Speed | None:
     known = _runs_here()
     measured = measurements()
     device = known[0].device if known else next((found.device for found in reversed(measured)), "")
-    same = [run for run in known if run.key == network.key and run.device == device][:RECENT]
+    same = [run for run in known if network.same(run.key, run.batch) and run.device == device][:RECENT]
     startup = next((found.startup for found in reversed(measured) if found.device == device), STARTUP)
     if same:
         seconds = statistics.median(run.seconds_per_slice for run in same)
-        return Speed(seconds, "runs", device, startup, len(same))
+        return Speed(seconds, "runs", device, startup, len(same), same[0].chosen)
     for found in reversed(measured):
-        if found.key == network.key and found.device == device:
-            return Speed(found.seconds_per_slice, "measured", device, found.startup)
+        if network.same(found.key, found.batch) and found.device == device:
+            pace = Pace(found.batch or network.train.batch, found.learning_rate)
+            return Speed(found.seconds_per_slice, "measured", device, found.startup, chosen=pace.words(network.train))
     others = [(run.macs, run.seconds_per_slice) for run in known if run.device == device]
     others += [(found.macs, found.seconds_per_slice) for found in measured if found.device == device]
     if not others:
@@ -159,13 +172,18 @@ def find_speed(network: Network) -> Speed | None:
 
 def work(split: Split, dataset: Dataset, empty_share: float, target: Target = "infection") -> float:
     """What an epoch costs, in training slices."""
+    validation = sum(len(chosen) for chosen in split.validation.values())
+    return epoch_slices(split, dataset, empty_share, target) + FORWARD * validation
+
+
+def epoch_slices(split: Split, dataset: Dataset, empty_share: float, target: Target = "infection") -> int:
+    """Training slices of an epoch."""
     positive = empty = 0
     for case, chosen in split.train.items():
         voxels = dataset.case(case).voxels(target) or ()
         hit = sum(1 for z in chosen if z < len(voxels) and voxels[z])
         positive, empty = positive + hit, empty + len(chosen) - hit
-    validation = sum(len(chosen) for chosen in split.validation.values())
-    return positive + round(empty_share * empty) + FORWARD * validation
+    return positive + round(empty_share * empty)
 
 
 def multiply_accumulates(size: int, filters: int) -> float:
@@ -209,17 +227,29 @@ def measure(network: Network, check: Callable[[], None] = lambda: None, timeout:
     ------
     CovsegError : the process failed, such as for want of memory, or took too long
     """
-    question = {"prepare": network.prepare, "model": network.model, "train": network.train}
+    question = {"prepare": network.prepare, "model": network.model, "train": network.train, "slices": network.slices}
     try:
         found = json.loads(_step_time(to_json(question), check, timeout).splitlines()[-1])
+        scaled = found.get("batch", network.train.batch) != network.train.batch
         measurement = Measurement(
-            host(), network.key, network.macs, found["device"], found["seconds_per_slice"], found["startup"]
+            host(),
+            network.key,
+            network.macs,
+            found["device"],
+            found["seconds_per_slice"],
+            found["startup"],
+            *((found["batch"], found["learning_rate"]) if scaled else ()),
         )
     except (ValueError, KeyError, IndexError, TypeError):
         raise CovsegError("time of a training step", "no result", "one line of JSON") from None
-    kept = [one for one in measurements() if (one.key, one.device) != (measurement.key, measurement.device)]
+    kept = [one for one in measurements() if _what(one) != _what(measurement)]
     write_json(_calibration_json(), Calibration(tuple([*kept, measurement][-KEPT:])))
     return measurement
+
+
+def _what(measurement: Measurement) -> tuple[object, ...]:
+    """A newer measurement replaces the older one of the same."""
+    return measurement.key, measurement.device, measurement.batch
 
 
 def _step_time(question: bytes, check: Callable[[], None], timeout: float) -> str:
@@ -263,6 +293,8 @@ class _Trained:
     device: str
     seconds_per_slice: float
     queued: float
+    batch: int
+    chosen: str
 
 
 def _runs_here() -> list[_Trained]:
@@ -276,17 +308,19 @@ def _trained(run: Run) -> _Trained | None:
     if status is None or status.host != host() or not status.device or not status.epoch:
         return None
     try:
-        config, rows = run.config, run.history()
+        config, rows, pace = run.config, run.history(), read_pace(run)
         validation = sum(len(chosen) for chosen in run.split.validation.values())
     except (CovsegError, ValueError):
         return None
     # the first epoch of a session holds tracing; but one epoch alone is better than nothing
     seconds = [row["seconds"] for row in rows[1:] or rows]
-    slices = status.steps * config.train.batch + FORWARD * validation
+    slices = status.steps * pace.batch + FORWARD * validation
     if not seconds or not slices:
         return None
     network = Network(config.prepare, config.model, config.train)
-    return _Trained(network.key, network.macs, status.device, statistics.median(seconds) / slices, status.queued)
+    seconds_per_slice, chosen = statistics.median(seconds) / slices, pace.words(config.train)
+    batch = pace.batch if chosen else 0
+    return _Trained(network.key, network.macs, status.device, seconds_per_slice, status.queued, batch, chosen)
 
 
 def _calibration_json() -> Path:

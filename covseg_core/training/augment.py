@@ -1,4 +1,8 @@
-"""Random changes to a training slice and its mask, in NumPy and OpenCV, so that every Keras backend sees the same."""
+"""Random changes to a training slice and its mask, in NumPy and OpenCV, while the CPU trains on the slices before.
+
+For slices that are fed; those that stay on the device are changed by `covseg_core.training.device_augment`, which does
+the same, and would do it more slowly on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,13 @@ def augment(
         image = surround(image, rng)
     if config.flip or config.shift or config.scale or config.rotate:
         matrix = _affine(image.shape[0], config, rng)
-        image = cv2.warpAffine(image, matrix, mask.shape[::-1], flags=cv2.INTER_LINEAR)
+        # one channel at a time: OpenCV moves four at most
+        planes = image.reshape(*mask.shape, -1)
+        moved = [
+            cv2.warpAffine(planes[..., channel], matrix, mask.shape[::-1], flags=cv2.INTER_LINEAR)
+            for channel in range(planes.shape[-1])
+        ]
+        image = np.stack(moved, axis=-1).reshape(image.shape)
         mask = cv2.warpAffine(mask, matrix, mask.shape[::-1], flags=cv2.INTER_NEAREST)
     if config.blur:
         image = _blurred(image, rng.uniform(0, config.blur))

@@ -46,8 +46,12 @@ class TrainingBatches(keras.utils.PyDataset):
         self.epoch = epoch
         self._order = self._shuffled()
 
+    @property
+    def slices_an_epoch(self) -> int:
+        return len(self._order)
+
     def __len__(self) -> int:
-        return -(-len(self._order) // self.config.batch)
+        return -(-self.slices_an_epoch // self.config.batch)
 
     def __getitem__(self, index: int) -> Batch:
         chosen = self._order[index * self.config.batch : (index + 1) * self.config.batch]

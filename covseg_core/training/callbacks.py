@@ -53,11 +53,17 @@ class Session:
 
 
 class Follow(keras.callbacks.Callback):
-    """Slices and learning rate of the epoch, progress within it, stop on request."""
+    """Slices and learning rate of the epoch, progress within it, stop on request.
 
-    def __init__(self, session: Session, batches: TrainingBatches) -> None:
+    Parameters
+    ----------
+    ahead : a step may be sent to the device before the last one has ended; a stop is then noticed some steps later
+    """
+
+    def __init__(self, session: Session, batches: TrainingBatches, ahead: bool = False) -> None:
         super().__init__()
         self.session, self.batches = session, batches
+        self.async_safe = ahead  # Keras asks for it
         self._looked = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which devices train, in which precision; the one module that speaks to a backend directly.
+"""Which devices train, in which precision, and what lies on them; the one module that speaks to a backend directly.
 
 TensorFlow shares a batch over several GPUs with `tf.distribute.MirroredStrategy`, JAX with the Keras distribution API.
 PyTorch uses one.
@@ -6,11 +6,16 @@ PyTorch uses one.
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
+import numpy as np
+import psutil
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,10 @@ class Device:
     multiple: int = 1
     """What a batch's length must be divisible by."""
     strategy: Any = field(default=None, repr=False)
+    memory: int | None = None
+    """Bytes that are free on it; None where that cannot be found out."""
+    holds: bool = False
+    """Whether slices can stay on it for the whole training: on a single device, with TensorFlow or JAX."""
 
     def scope(self) -> AbstractContextManager[Any]:
         """Build and compile the model inside."""
@@ -51,7 +60,56 @@ def set_up(precision: Literal["auto", "float32", "mixed"] = "auto") -> Device:
         names = names[:1]
     kinds = ", ".join(sorted({label for _, label in names}))
     description = f"{len(names)} {'GPU' if gpu else 'CPU'} ({kinds}), {backend}, {policy}"
-    return Device(description, len(names), gpu, multiple, strategy)
+    holds = len(names) == 1 and backend in ("tensorflow", "jax")
+    return Device(description, len(names), gpu, multiple, strategy, _free_memory(backend, gpu), holds)
+
+
+def place(array: np.ndarray) -> Any:
+    """A copy of the array on the device, for as long as somebody refers to it.
+
+    Raises
+    ------
+    MemoryError : there is no room for it
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        try:
+            return jax.block_until_ready(jax.device_put(array, jax.devices()[0]))
+        except jax.errors.JaxRuntimeError as error:
+            raise MemoryError(str(error).splitlines()[0]) from error
+    import tensorflow as tf
+
+    gpu = tf.config.list_logical_devices("GPU")
+    try:
+        with tf.device(gpu[0].name if gpu else "CPU:0"):
+            return tf.constant(array)
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(str(error).splitlines()[0]) from error
+
+
+def captured() -> bool:
+    """Whether a compiled step shares the arrays that it refers to, instead of having a copy of them inside."""
+    return keras.backend.backend() == "tensorflow"
+
+
+def _free_memory(backend: str, gpu: bool) -> int | None:
+    if not gpu:
+        return int(psutil.virtual_memory().available)
+    if backend == "jax":
+        import jax
+
+        # what JAX has taken for itself when it started, without what it has given away
+        known = jax.devices()[0].memory_stats() or {}
+        return known["bytes_limit"] - known["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= known.keys() else None
+    if shutil.which("nvidia-smi") is None:
+        return None
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    asked = ["nvidia-smi", "-i", first, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        return int(subprocess.run(asked, capture_output=True, text=True, timeout=20).stdout) * 2**20
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
 
 
 Names = tuple[list[tuple[str, str]], bool]
@@ -112,7 +170,5 @@ def _has_bfloat16(backend: str, gpu: bool) -> bool:
 
 def cpu_label() -> str:
     """`2 cores`: what decides the speed of a CPU, as far as this process may use it."""
-    import os
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{cores} core{'s' if cores > 1 else ''}"

@@ -1,8 +1,8 @@
 """Time a few real training steps: `python -m covseg_core.training.step_time QUESTION`.
 
 A process of its own, since Keras must not be imported by who asks; `runs.time_estimate.measure` starts it. QUESTION is
-JSON of `prepare`, `model` and `train`. Prints one line of JSON: device, seconds per training slice, seconds from the
-start of the process to the end of its first step.
+JSON of `prepare`, `model`, `train` and `slices`. Prints one line of JSON: device, seconds per training slice, seconds
+from the start of the process to the end of its first step, and the batch and learning rate that the device gets.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import psutil
 from covseg_core.config import ModelConfig, PrepareConfig, RunConfig, TrainConfig
 from covseg_core.data.slices.slice_set import SliceSet
 from covseg_core.runs import Standardisation
-from covseg_core.training.batches import TrainingBatches
+from covseg_core.runs.pace import choose_pace
 from covseg_core.training.device import set_up
-from covseg_core.training.train import compiled
+from covseg_core.training.train import batches_of, compiled
 
 SECONDS = 3.0
 """Steps are timed for so long."""
@@ -38,6 +38,8 @@ class Question:
     prepare: PrepareConfig
     model: ModelConfig
     train: TrainConfig
+    slices: int = 0
+    """Training slices of an epoch, if they are known."""
 
 
 def main() -> None:
@@ -51,14 +53,19 @@ def step_time(question: Question) -> dict[str, object]:
 
     Returns
     -------
-    dict : `device` as a run's status names it, `seconds_per_slice`, and `startup` in seconds
+    dict : `device` as a run's status names it, `seconds_per_slice`, `startup` in seconds, `batch`, `learning_rate`
     """
     parent = os.getppid()
-    train = question.train
-    device = set_up(train.precision)
+    device = set_up(question.train.precision)
+    pace = choose_pace(
+        question.train, question.prepare, question.model, question.slices or 10**6, device.gpu, device.memory
+    )
+    train = pace.of(question.train)
     config = RunConfig("", "", "", "", "dice", "", "", prepare=question.prepare, model=question.model, train=train)
     model = compiled(config, Standardisation(128.0, 64.0), 0.05, device)
-    batches = TrainingBatches(_noise(4 * train.batch, question.prepare), train, device.multiple)
+    slices = _noise(4 * train.batch, question.prepare)
+    on_device = device.gpu and not train.augment.surround
+    batches, _ = batches_of(model, slices, slices, train, device, on_device)
 
     def step(number: int) -> float:
         if os.getppid() != parent:
@@ -78,6 +85,8 @@ def step_time(question: Question) -> dict[str, object]:
         "device": device.description,
         "seconds_per_slice": statistics.median(seconds) / train.batch,
         "startup": startup,
+        "batch": train.batch,
+        "learning_rate": train.learning_rate,
     }
 
 

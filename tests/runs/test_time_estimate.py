@@ -11,12 +11,12 @@ import time
 import pytest
 
 from covseg_core import runs
-from covseg_core.config import PRESETS, RunConfig, SplitConfig, changed
+from covseg_core.config import PRESETS, RunConfig, SplitConfig, changed, with_batch
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.splitting.split import Split, make_split
 from covseg_core.errors import CovsegError
 from covseg_core.files import write_json
-from covseg_core.runs import Status, host, time_estimate
+from covseg_core.runs import Status, host, pace, time_estimate
 from covseg_core.runs.time_estimate import FORWARD, STARTUP, Calibration, Measurement, Network
 
 CPU = "1 CPU (2 cores), tensorflow, float32"
@@ -147,6 +147,42 @@ def test_a_new_device_is_not_mixed_with_the_old(split: Split) -> None:
     assert "GPU" in speed.device
     assert speed.runs == 1
     assert speed.startup == STARTUP
+
+
+GPU = "1 GPU (NVIDIA H100), tensorflow, mixed_bfloat16"
+
+
+def test_a_gpu_that_takes_larger_batches_says_so_and_counts_their_slices(dataset: Dataset, split: Split) -> None:
+    """With the batch of the settings, a step of 32 slices would look four times as slow."""
+    run = trained("a", network(), split, [9.0, 5.0], device=GPU)
+    write_json(run.folder / pace.FILE, pace.Pace(32, 4e-3, True))
+    found = time_estimate.estimate(network(), split, dataset, [1])
+    assert found is not None
+    validation = FORWARD * sum(map(len, split.validation.values()))
+    assert found.speed.seconds_per_slice == pytest.approx(5.0 / (10 * 32 + validation))
+    assert found.speed.chosen == "batch 32 and learning rate 0.004 on this GPU, in place of 8 and 0.002"
+    own = time_estimate.find_speed(Network(network().prepare, network().model, with_batch(network().train, 8)))
+    assert own is not None
+    assert (own.basis, own.chosen) == ("scaled", ""), "whoever asks for 8 is not told the time of 32"
+
+
+def test_a_measured_batch_is_kept_beside_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Network(network().prepare, network().model, with_batch(network().train, 8))
+    for of, batch, rate, seconds in ((network(), 32, 4e-3, 0.1), (own, 8, 2e-3, 0.3)):
+        answer = {"device": GPU, "seconds_per_slice": seconds, "startup": 3.0, "batch": batch, "learning_rate": rate}
+        with monkeypatch.context() as patch:
+            answer_with(patch, f"print({json.dumps(answer)!r})")
+            time_estimate.measure(of)
+    found = time_estimate.find_speed(own)
+    assert found is not None
+    assert (found.seconds_per_slice, found.chosen) == (0.3, "")
+    assert [one.batch for one in time_estimate.measurements()] == [32, 0]
+
+
+def test_epoch_slices_are_what_an_epoch_holds(dataset: Dataset, split: Split) -> None:
+    whole = sum(map(len, split.train.values()))
+    assert time_estimate.epoch_slices(split, dataset, 1.0) == whole
+    assert 0 < time_estimate.epoch_slices(split, dataset, 0.0) < whole
 
 
 def test_broken_runs_and_a_broken_calibration_cost_nothing_but_themselves(split: Split) -> None:

@@ -66,6 +66,20 @@ def test_grey_values_change_and_the_mask_does_not(change):
     assert np.array_equal(mask, _slice()[1])
 
 
+@pytest.mark.parametrize("channels", [3, 11])
+def test_neighbours_are_changed_with_their_slice(channels):
+    """Without it no training with `prepare.context` would get past its first step."""
+    image, mask = _slice()
+    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.0, 0.3, 1.0)
+    for seed in range(4):
+        alone, alone_mask = augment(image, mask, config, np.random.default_rng(seed))
+        stack = np.repeat(image[..., None], channels, axis=-1)
+        together, together_mask = augment(stack, mask, config, np.random.default_rng(seed))
+        assert together.shape == stack.shape
+        assert all(np.array_equal(together[..., channel], alone) for channel in range(channels))
+        assert np.array_equal(together_mask, alone_mask)
+
+
 def test_the_same_seed_gives_the_same_slice():
     config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05, 0.3, 1.0, 0.5)
     first, second = (augment(*_slice(), config, np.random.default_rng(5)) for _ in range(2))

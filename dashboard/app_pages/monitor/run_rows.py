@@ -46,7 +46,7 @@ def show_run(seen: Snapshot, name: str) -> None:
     left.markdown(f"**{name}** {badge}", help=f"Run {seen.id}")
     middle.progress(min(1.0, done / status.epochs) if status.epochs else 0.0, text=progress_text(seen))
     if status.device:
-        middle.caption(status.device)
+        middle.caption(status.trains_on)
     with right.container(horizontal=True, horizontal_alignment="right", gap="small"):
         show_buttons(seen)
     if status.state in ("failed", "lost"):

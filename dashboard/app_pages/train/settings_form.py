@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import streamlit as st
@@ -18,11 +18,13 @@ from covseg_core.config import (
     SplitKind,
     Target,
     changed,
+    with_batch,
 )
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
 from covseg_core.runs import jobs
+from covseg_core.runs import time_estimate as core
 from covseg_core.runs.time_estimate import Network
 from dashboard import navigation
 from dashboard.app_pages.train import time_estimate
@@ -67,7 +69,7 @@ class TrainingChoice:
     def network(self) -> Network:
         """Raises `SettingError`."""
         base = PRESETS[self.preset]
-        train = changed(base.train, batch=self.batch, ema=self.ema)
+        train = changed(with_batch(base.train, self.batch), ema=self.ema)
         prepare = changed(base.prepare, size=self.size, region=self.region, context=self.context)
         return Network(prepare, changed(base.model, filters=self.filters), train)
 
@@ -90,6 +92,8 @@ def show(dataset: Dataset) -> None:
         network = settings.network
         splits = make_splits(dataset, settings.splits, settings.target)
         reports = [split_report(split, dataset, settings.target) for split in splits]
+        slices = core.epoch_slices(splits[0], dataset, network.train.empty_share, settings.target)
+        network = replace(network, slices=slices)
         show_split(reports[0], settings.target) if len(reports) == 1 else show_folds(reports, settings)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
@@ -133,14 +137,15 @@ def choose(targets: list[Target]) -> TrainingChoice:
             "Learn to outline", targets, default=targets[0], required=True, format_func=str.capitalize
         )
 
-        def number(label: str, low: int, high: int, usual: int, step: int = 1) -> int | None:
+        def number(label: str, low: int, high: int, usual: int, step: int = 1, help: str | None = None) -> int | None:
             """Empty stands for the preset's value, which it shows."""
             key = f"train-{label}"
-            return st.number_input(label, low, high, None, step, placeholder=str(usual), key=key, width=210)
+            return st.number_input(label, low, high, None, step, placeholder=str(usual), key=key, width=210, help=help)
 
         size = number("Side of the slices (pixels)", 16, 1024, base.prepare.size, 16)
         filters = number("Filters of the first block", 1, 256, base.model.filters)
-        batch = number("Slices a batch", 1, 4096, base.train.batch)
+        help = "A GPU takes up to four times the preset's, with a higher learning rate. What you enter here is kept."
+        batch = number("Slices a batch", 1, 4096, base.train.batch, help=help)
         region = st.segmented_control(
             "Part of a slice",
             list(_REGIONS),

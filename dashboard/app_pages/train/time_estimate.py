@@ -27,7 +27,8 @@ def show(network: Network, split: Split, dataset: Dataset, epochs: Sequence[int]
         id = _measure(network)
     ended = task_progress.show(running[0].id if running else id)  # that of another network helps this one, too
     if found is not None:
-        st.markdown(f"**Device:** {found.speed.device}  \n**Time:** {_words(found, epochs, network)}")
+        device = ", ".join(filter(None, [found.speed.device, found.speed.chosen]))
+        st.markdown(f"**Device:** {device}  \n**Time:** {_words(found, epochs, network)}")
     if ended is not None and ended.state == "failed":
         st.warning(ended.error, icon=":material/timer_off:")
     if ahead:
