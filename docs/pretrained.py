@@ -32,7 +32,9 @@ from covseg_core.data.splitting.split import make_split
 from covseg_core.evaluation.evaluate import evaluate_run
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.scores import ScanScore
+from covseg_core.evaluation.stored_predictions.bfloat16_check import compare
 from covseg_core.files import sha256_file, write_bytes, write_json
+from covseg_core.prediction.engines import has_bfloat16
 from covseg_core.prediction.predict import predict
 from covseg_core.runs import RESUMABLE, Run, Status, create_run, jobs
 from covseg_core.runs.training_data import write_training_data
@@ -215,6 +217,8 @@ def publish(model: Model, data: Path) -> None:
     for name in ("split.json", "standardise.json", "training_data.json", "history.csv", "model.onnx"):
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder / name)
+    if has_bfloat16():
+        compare(Run(folder), load_dataset(CROPPED_DATASET), run.split.validation)
     write_bytes(folder / "README.md", card(model, Run(folder), evaluation, elsewhere(run, data)).encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{model.name}: {size:.1f} MB, Dice {dice_line(evaluation)}")

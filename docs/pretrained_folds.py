@@ -26,10 +26,12 @@ from covseg_core.data.reading.volumes import load_mask
 from covseg_core.data.slices.cache import prepare_dataset
 from covseg_core.data.splitting.split import Split
 from covseg_core.evaluation.results import Evaluation
+from covseg_core.evaluation.stored_predictions.bfloat16_check import compare
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS
 from covseg_core.files import read_json, sha256_file, write_bytes, write_json
 from covseg_core.prediction.ask import ask
 from covseg_core.prediction.case_lungs import shipped_lungs
+from covseg_core.prediction.engines import has_bfloat16
 from covseg_core.prediction.predict import predict
 from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import Spool
@@ -102,6 +104,12 @@ def publish(members: Sequence[Run], data: Path) -> None:
     tested = [_tested(by_case[case], data, source, case) for source, case in cases if case in by_case]
     point = _point(run, tested)
     write_json(folder / POINT, point)
+    if has_bfloat16():
+        validated: dict[str, set[int]] = {}
+        for member in members:
+            for case, zs in member.split.validation.items():
+                validated.setdefault(case, set()).update(zs)
+        compare(run, dataset, {case: tuple(sorted(zs)) for case, zs in validated.items()})
     _failures(tested, folder, STEPS.index(point.threshold))
     write_bytes(folder / "README.md", _card(run, members, tested, point, difference, data).encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import nibabel as nib
 import numpy as np
 import pytest
@@ -15,19 +16,22 @@ from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.evaluation.measures import count, overlap
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.files import read_json, sha256_file
+from covseg_core.prediction.predict import predict
 from covseg_core.runs import Run
+from covseg_core.runs.operating_point import read_point
 from covseg_core.runs.training_data import read_training_data
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "checkpoints" / "pretrained"
-NAMES = ("infection-accuracy", "infection-dice", "infection-iou", "lung")
+SINGLE = ("infection-accuracy", "infection-dice", "infection-iou", "lung")
+NAMES = ("infection", *SINGLE)
 
 
 def test_all_that_the_readme_promises_is_there():
     assert tuple(sorted(folder.name for folder in SHIPPED.iterdir())) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_shipped_model_is_whole_small_and_holds_no_data(name: str):
     """Its settings, split, curves and scores are what makes it more than a file of weights."""
     run = Run(SHIPPED / name)
@@ -45,6 +49,40 @@ def test_a_shipped_model_is_whole_small_and_holds_no_data(name: str):
         assert needed in card
     assert sum(file.stat().st_size for file in run.folder.iterdir()) < 10e6
     assert not {file.suffix for file in run.folder.iterdir()} & {".npy", ".npz", ".png", ".gz"}, "shows patients' data"
+
+
+def test_the_recommended_model_is_whole_small_and_holds_no_data() -> None:
+    """It is several networks in one file, so that it has a curve for each, and a threshold that was picked for it."""
+    run = Run(SHIPPED / "infection")
+    config, point, data = run.config, read_point(run), read_training_data(run)
+    assert (run.id, config.id, config.target, config.prepare.region) == ("infection", "infection", "infection", "lungs")
+    assert run.status.state == "finished"
+    curves = sorted(run.folder.glob("history_fold*.csv"))
+    assert len(curves) >= 3
+    assert point is not None, "a threshold of these very weights"
+    assert data is not None
+    assert len(data.scan_sha256) > 20, "of each scan with its full field of view, cropped, and put together"
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    digest = sha256_file(run.onnx)
+    for needed in ("not for diagnosis", "non-commercial", "Where it fails", "False alarms", "noncovid", digest):
+        assert needed in card
+    assert sum(file.stat().st_size for file in run.folder.iterdir()) < 15e6
+    pictures = {file.name for file in run.folder.iterdir() if file.suffix in {".npy", ".npz", ".png", ".gz"}}
+    assert pictures == {"failure1.png", "failure2.png", "failure3.png"}
+    for name in pictures:
+        colours = np.unique(cv2.imread(str(run.folder / name)).reshape(-1, 3), axis=0)
+        assert len(colours) <= 3, "outlines on white, no pixel of a patient"
+
+
+def test_the_recommended_model_marks_nothing_beyond_the_lungs(tmp_path: Path) -> None:
+    """What it made up before lay in shoulders, under the diaphragm and in the chest wall."""
+    [case] = write_sample(tmp_path / "new", scans=1, size=96, seed=7)
+    prediction = predict(case / "ct.nii.gz", Run(SHIPPED / "infection"), lungs=Run(SHIPPED / "lung"))
+    assert prediction.lungs is not None
+    near = cv2.dilate((prediction.lungs.max(axis=0) > 0).astype(np.uint8), np.ones((9, 9), np.uint8))
+    assert prediction.mask.any()
+    assert not prediction.mask.max(axis=0)[near == 0].any()
+    assert prediction.report.threshold == read_point(Run(SHIPPED / "infection")).threshold  # type: ignore[union-attr]
 
 
 def test_a_fresh_clone_predicts_wherever_runs_are_kept(tmp_path: Path):

@@ -8,6 +8,8 @@ from covseg_core.config import METRICS, Target
 from covseg_core.files import cached_sha256
 from dashboard.services.model_catalog import ListedRun, finished_runs, newest, shipped_runs
 
+RECOMMENDED = "infection"
+"""Of the shipped models."""
 TARGETS: dict[Target, str] = {"infection": "Infection", "lung": "Lungs"}
 
 
@@ -21,12 +23,14 @@ def preselected(models: Sequence[ListedRun]) -> list[str]:
     of several seeds all seeds, of folds and seeds the folds of one seed.
 
     One by patient comes before one by slice, whose scores say less about a new patient. The shipped models count as one
-    experiment.
+    experiment, of which the recommended one is chosen.
     """
     own = [one for one in models if not one.shipped]
     chosen = newest([one for one in own if one.config.split.kind == "patient"] or own) or list(models)
     if not chosen:
         return []
+    if not own and any(one.id == RECOMMENDED for one in chosen):
+        return [RECOMMENDED]
     metrics = [one.config.metric for one in chosen]
     metric = "dice" if "dice" in metrics else metrics[0]
     of_metric = [one for one in chosen if one.config.metric == metric]
