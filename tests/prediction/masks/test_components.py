@@ -109,7 +109,7 @@ def test_parts_are_numbered_from_below_and_listed_from_the_largest() -> None:
     assert large_parts(mask, 3)[1].tolist() == [3]
     assert large_parts(mask, 4)[1].size == 0 and not large_parts(mask, 4)[0].any()
     assert large_parts(mask, 1)[0] is mask
-    np.testing.assert_array_equal(only_parts(mask, parts, np.array([False, True, False])), mask * (parts_of(mask) == 2))
+    np.testing.assert_array_equal(only_parts(parts, np.array([False, True, False])), mask * (parts_of(mask) == 2))
 
 
 def parts_of(mask: np.ndarray) -> np.ndarray:
