@@ -346,8 +346,9 @@ def test_a_crash_of_the_decoder_costs_the_file_and_not_the_dashboard(
         with pytest.raises(ScanError, match="damaged"):
             load_series(one(tmp_path))
     load_series(one(tmp_path))
-    decoding._process.kill()  # between two files
-    decoding._process.wait()
+    for decoder in decoding._idle:  # between two files
+        decoder.process.kill()
+        decoder.process.wait()
     load_series(one(tmp_path))
 
 
