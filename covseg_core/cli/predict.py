@@ -21,7 +21,7 @@ NO_LUNGS = "none"
 @click.command()
 @click.argument("scan", type=click.Path(path_type=Path))
 @click.argument("more_runs", nargs=-1, metavar="")
-@click.option("--run", "runs", metavar="RUN...", multiple=True, required=True, help="The model; several of them vote.")
+@click.option("--run", "runs", metavar="RUN...", multiple=True, required=True, help="The model, or several.")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
 @click.option(
     "--threshold",
@@ -36,6 +36,18 @@ NO_LUNGS = "none"
     metavar="MM3",
     type=float,
     help="Leave out parts of a mask below this size.",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["mean", "vote"]),
+    default="mean",
+    show_default=True,
+    help="How several models become one mask: by the mean of their probabilities, or by the vote of their masks.",
+)
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="Show each slice mirrored left to right, too, and average the answers. Takes twice the time.",
 )
 @click.option("--keep-beyond", is_flag=True, help="Keep what lies beyond the chest, as the lung model sees it.")
 @click.option(
@@ -58,10 +70,11 @@ def predict(
     SCAN is a .nii or .nii.gz file, a folder, zip or file of DICOM slices, or a PNG or JPG of one slice. Where a folder
     has several series, an error lists them with the keys for --series.
 
-    With several runs (--run A --run B, or --run A B) a voxel is in the mask when more than half of the models say so;
-    each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to DIR/disagreement.nii.gz. A run with
-    an operating point (`covseg operating-point`) is used at that, unless --threshold or --min-size set all models
-    alike.
+    With several runs (--run A --run B, or --run A B) a voxel is in the mask where the mean of the models'
+    probabilities, each stretched so that the model's threshold comes to 0.5, reaches 0.5; with --combine vote, where
+    more than half of the models say so. Each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to
+    DIR/disagreement.nii.gz. A run with an operating point (`covseg operating-point`) is used at that, unless
+    --threshold or --min-size set all models alike.
 
     DIR/report.html is a page to print; report.csv and report.json have the same figures, settings and versions. A
     lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.
@@ -120,7 +133,10 @@ def _print(prediction: Prediction) -> None:
     if report.operating:
         click.echo(report.operating)
     if len(report.models) > 1:
-        click.echo(f"vote: {report.vote}" + (f"; {report.tied_voxels:,} voxels tied" if report.tied_voxels else ""))
+        tied = f"; {report.tied_voxels:,} voxels tied" if report.tied_voxels else ""
+        click.echo(f"combined by {report.combined}{tied}")
+    if report.mirror:
+        click.echo("each slice was shown mirrored, too, and the two answers averaged")
     if prediction.replaced:
         click.echo(f"replaced the earlier {', '.join(prediction.replaced)}")
     click.echo(f"written to {prediction.output}")

@@ -22,13 +22,16 @@ from covseg_core.prediction.threshold import reaching
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
 
+Key = tuple[str, bool]
+"""Of an answer that is known: the run's id, and whether mirror images were asked, too."""
+
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """What models say about one scan, before any threshold."""
 
     models: tuple[Probabilities, ...]
-    """Of one target; they vote."""
+    """Of one target, to be combined."""
     lungs: Probabilities | None = None
     """Of a lung model, beside those of models of infection."""
 
@@ -57,9 +60,39 @@ class Answers:
         return tuple(answer.model.run for answer in self.all)
 
     @property
+    def mirror(self) -> bool:
+        """Whether the models, without the lung model, were asked about mirror images, too."""
+        return any(answer.mirror for answer in self.models)
+
+    @property
     def seconds(self) -> float:
         """What it took to compute them."""
         return sum(answer.seconds for answer in self.all)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one model is asked about a scan."""
+
+    run: Run
+    mirror: bool = False
+    """About each slice mirrored left to right, too."""
+    within: str = ""
+    """As `Probabilities.within`."""
+
+    @property
+    def key(self) -> Key:
+        return self.run.id, self.mirror
+
+    @property
+    def twin(self) -> tuple[object, ...]:
+        """Equal for questions with the same answer."""
+        return model_info(self.run).twin, self.mirror, self.within
+
+    @property
+    def views(self) -> int:
+        """How often each slice is shown."""
+        return 2 if self.mirror else 1
 
 
 def ask(
@@ -67,9 +100,10 @@ def ask(
     runs: Sequence[Run],
     spool: Spool,
     lungs: Run | None = None,
-    known: MutableMapping[str, Probabilities] | None = None,
+    known: MutableMapping[Key, Probabilities] | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    mirror: bool = False,
 ) -> Answers:
     """Ask every model about every slice of a scan, one model after another.
 
@@ -80,9 +114,12 @@ def ask(
     runs : the models, at least one
     spool : keeps the answers for as long as they are used
     lungs : a lung model, asked first: others may look at the lungs alone
-    known : answers of this scan by run id that are there already; those that come are added, one by one
-    progress : called with the slices done, over all models that were not known, and those there are
+    known : answers of this scan that are there already; those that come are added, one by one
+    progress : called with the slices done, over all models that were not known, and those there are; a mirror image is
+        a slice of its own
     cancel : looked at before each batch
+    mirror : ask about each slice mirrored left to right, too, which takes twice the time; the answer is the mean of
+        both. The lung model is never asked so: models that look at the lungs alone have learned with its plain answer
 
     Raises
     ------
@@ -92,44 +129,47 @@ def ask(
     Cancelled : `cancel` was set
     """
     check_lungs(runs, lungs)
-    asked = [lungs, *runs] if lungs else list(runs)
     answers = {} if known is None else known
-    waiting = [run for run in asked if not _known(run, lungs, answers)]
-    advance = counter(progress, cancel, len(scan.volume.voxels) * len(waiting))
-    sides: np.ndarray | None = None
-    for run in waiting:
-        if lungs and run is not lungs:
-            sides = answers[lungs.id].sides
-        within = lungs.id if lungs and run.config.prepare.region == "lungs" else ""
+    asked = _questions(runs, lungs, mirror)
+    waiting = [question for question in asked if not _known(question, lungs, answers)]
+    advance = counter(progress, cancel, len(scan.volume.voxels) * sum(question.views for question in waiting))
+    for question in waiting:
+        run, within, beside = question.run, question.within, question.run is lungs
+        sides = answers[lungs.id, False].sides if lungs and not beside else None
         started = time.perf_counter()
-        if (values := _twin(run, within, answers)) is not None:
-            advance(len(values))
+        if (values := _twin(question, answers)) is not None:
+            advance(len(values) * question.views)
         else:
-            values = _values(scan, run, spool, advance, cancel, sides)
-        answers[run.id] = answered(scan, run, values, time.perf_counter() - started, sides, within)
-        if run is lungs:
-            found = spool.keep_array(lung_sides(scan, answers[run.id]))
-            answers[run.id] = dataclasses.replace(answers[run.id], sides=found)
-    return Answers(tuple(answers[run.id] for run in runs), answers[lungs.id] if lungs else None)
+            values = _values(scan, question, spool, advance, cancel, sides)
+        seconds = time.perf_counter() - started
+        answers[question.key] = answered(scan, run, values, seconds, sides, within, question.mirror)
+        if beside:
+            found = spool.keep_array(lung_sides(scan, answers[question.key]))
+            answers[question.key] = dataclasses.replace(answers[question.key], sides=found)
+    models = tuple(answers[run.id, mirror] for run in runs)
+    return Answers(models, answers[lungs.id, False] if lungs else None)
 
 
 def check_lungs(runs: Sequence[Run], lungs: Run | None) -> None:
     """Raise `RunError` if one of the models looks at the lungs alone, and there is no lung model to find them."""
-    for run in runs:
-        if lungs is None and run.config.prepare.region == "lungs":
-            raise RunError(run.id, "looks at the lungs alone, and no lung model was given", "a lung model beside it")
+    for run in lacking_lungs(runs, lungs):
+        raise RunError(run.id, "looks at the lungs alone, and no lung model was given", "a lung model beside it")
 
 
-def unanswered(runs: Sequence[Run], known: Mapping[str, Probabilities]) -> list[Run]:
-    """The runs whose models have to be asked: without those that are known, and one of each that are the same."""
-    seen = {answer.model.twin for answer in known.values()}
-    waiting = []
-    for run in runs:
-        twin = model_info(run).twin
-        if run.id not in known and twin not in seen:
-            seen.add(twin)
-            waiting.append(run)
-    return waiting
+def lacking_lungs(runs: Sequence[Run], lungs: Run | None) -> list[Run]:
+    """The models that look at the lungs alone, where there is no lung model to find them."""
+    return [] if lungs else [run for run in runs if run.config.prepare.region == "lungs"]
+
+
+def unanswered(
+    runs: Sequence[Run], lungs: Run | None, mirror: bool, known: Mapping[Key, Probabilities]
+) -> list[Question]:
+    """What `ask` would have to ask: nothing that is known, and once what has the same answer."""
+    waiting: dict[tuple[object, ...], Question] = {}
+    for question in _questions(runs, lungs, mirror):
+        if not _known(question, lungs, known) and _twin(question, known) is None:
+            waiting.setdefault(question.twin, question)
+    return list(waiting.values())
 
 
 def lung_sides(scan: Scan, lung: Probabilities) -> np.ndarray:
@@ -138,27 +178,34 @@ def lung_sides(scan: Scan, lung: Probabilities) -> np.ndarray:
     return split_lungs(mask, body_middle(scan.volume.voxels, scan.scale, mask))
 
 
-def _known(run: Run, lungs: Run | None, answers: Mapping[str, Probabilities]) -> bool:
+def _questions(runs: Sequence[Run], lungs: Run | None, mirror: bool) -> list[Question]:
+    """In the order in which they are asked."""
+    if lungs is None:
+        return [Question(run, mirror) for run in runs]
+    cut = [lungs.id if run.config.prepare.region == "lungs" else "" for run in runs]
+    return [Question(lungs), *(Question(run, mirror, within) for run, within in zip(runs, cut, strict=True))]
+
+
+def _known(question: Question, lungs: Run | None, answers: Mapping[Key, Probabilities]) -> bool:
     """Whether an answer is there, from the same lungs if the model looks at them alone."""
-    answer = answers.get(run.id)
-    if answer is None or (run is lungs and answer.sides is None):
+    answer = answers.get(question.key)
+    if answer is None or (question.run is lungs and answer.sides is None):
         return False
-    return not answer.within or (lungs is not None and answer.within == lungs.id)
+    return answer.within == question.within
 
 
-def _twin(run: Run, within: str, answers: Mapping[str, Probabilities]) -> np.ndarray | OnDisk | None:
+def _twin(question: Question, answers: Mapping[Key, Probabilities]) -> np.ndarray | OnDisk | None:
     """The answer of a model with the same weights about the same slices, taken over."""
-    twin = model_info(run).twin
     for other in answers.values():
-        if other.model.twin == twin and other.within == within:
+        if (other.model.twin, other.mirror, other.within) == question.twin:
             return other.values
     return None
 
 
 def _values(
-    scan: Scan, run: Run, spool: Spool, advance: Advance, cancel: Cancel | None, sides: np.ndarray | None
+    scan: Scan, question: Question, spool: Spool, advance: Advance, cancel: Cancel | None, sides: np.ndarray | None
 ) -> np.ndarray | OnDisk:
     """(Z, S, S) float32: what a model says."""
-    segmenter = Segmenter(run)  # of this function only, since a session keeps the memory of its largest batch
+    segmenter = Segmenter(question.run)  # of this function only, since a session keeps the memory of its largest batch
     shape = (len(scan.volume.voxels), segmenter.prepare.size, segmenter.prepare.size)
-    return spool.keep(segment(scan, segmenter, advance, cancel, sides), shape)
+    return spool.keep(segment(scan, segmenter, advance, cancel, sides, question.mirror), shape)

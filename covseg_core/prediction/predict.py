@@ -12,6 +12,7 @@ from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import SettingError
 from covseg_core.prediction.ask import Answers, ask, check_lungs
 from covseg_core.prediction.case_lungs import shipped_lungs
+from covseg_core.prediction.combination import Combine, check_combine
 from covseg_core.prediction.decide import Prediction, decide
 from covseg_core.prediction.inference import Cancel, check_model
 from covseg_core.prediction.output.files import check_files
@@ -37,6 +38,8 @@ def predict(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     keep_beyond: bool = False,
+    combine: Combine = "mean",
+    mirror: bool = False,
 ) -> Prediction:
     """Predict the mask of a scan, and write it if an output folder is given.
 
@@ -47,22 +50,27 @@ def predict(
     Parameters
     ----------
     scan : what `data.reading.opening` reads: NIfTI, DICOM as folder, file or zip, or a picture
-    runs : a model, or several of one target that vote; each has its own way to prepare slices
+    runs : a model, or several of one target to be combined; each has its own way to prepare slices
     threshold : probability from which a voxel is in a mask, above 0 and below 1
     scale : of the scan's values; None to detect it
     series : key of the DICOM series, where several can be used
-    minimum_mm3 : connected parts of a mask that are smaller are left out, of the vote's and of each model's. Without it
-        and `threshold`, the runs' operating points are used; with one of them, the other is 0.5 or 0
+    minimum_mm3 : connected parts of a mask that are smaller are left out, of the combined mask and of each model's.
+        Without it and `threshold`, the runs' operating points are used; with one of them, the other is 0.5 or 0
     lungs : a lung model, beside models of infection, to report shares of each lung, and to leave out what lies beyond
         the chest; by default the one that comes with covseg
-    progress : called with the slices done, over all models, and those there are
+    progress : called with the slices done, over all models, and those there are; a mirror image is a slice of its own
     cancel : looked at before each batch
     keep_beyond : leave nothing out
+    combine : how several models become one mask. `mean`: a voxel is in it where the mean of their probabilities, each
+        stretched so that the model's threshold comes to 0.5, reaches 0.5. `vote`: where more than half of their masks
+        have it
+    mirror : ask the models about each slice mirrored left to right, too, and take the mean of both answers. Takes twice
+        the time
 
     Raises
     ------
     SettingError : no run, one twice, several targets, a threshold out of range, an output folder that cannot be used, a
-        smallest size where the voxel size is not known
+        smallest size where the voxel size is not known, no such way to combine
     RunError : a run without `model.onnx`, or with one that cannot be used
     ScanError : the scan is not readable, is a mask, or not of a chest; `SeriesChoice` if a series has to be chosen
     CovsegError : writing failed
@@ -71,6 +79,7 @@ def predict(
     runs = [runs] if isinstance(runs, Run) else list(runs)
     if lungs == "shipped":
         lungs = None if any(run.config.target == "lung" for run in runs) else shipped_lungs()
+    check_combine(combine)
     given = Thresholds(DEFAULT if threshold is None else threshold, minimum_mm3 or 0.0)
     _check_request([*map(_named, runs)], given, _named(lungs) if lungs else None)
     check_files([run.id for run in runs], output, lungs is not None)
@@ -83,8 +92,8 @@ def predict(
     _check_size(read, thresholds)
     check_files([run.id for run in runs], output, lungs is not None, read.kind)
     with Spool() as spool:
-        answers = ask(read, runs, spool, lungs, progress=progress, cancel=cancel)
-        return predict_at(read, answers, thresholds, output, keep_beyond, cancel)
+        answers = ask(read, runs, spool, lungs, progress=progress, cancel=cancel, mirror=mirror)
+        return predict_at(read, answers, thresholds, output, keep_beyond, cancel, combine)
 
 
 def predict_at(
@@ -94,6 +103,7 @@ def predict_at(
     output: str | os.PathLike[str] | None = None,
     keep_beyond: bool = False,
     cancel: Cancel | None = None,
+    combine: Combine = "mean",
 ) -> Prediction:
     """The prediction that `predict` makes, from answers that are there already.
 
@@ -102,26 +112,28 @@ def predict_at(
     scan : the one that the models were asked about
     answers : what `ask` returned
     thresholds : threshold and smallest size, of all models or of each in their order
-    output, keep_beyond : as for `predict`
+    output, keep_beyond, combine : as for `predict`
 
     Raises
     ------
-    SettingError : as for `predict`
+    SettingError : as for `predict`; some of the models were asked about mirror images, and others not
     CovsegError : writing failed
     Cancelled : `cancel` was set; nothing is written
     """
+    check_combine(combine)
+    _check_mirror(answers)
     lungs = answers.lungs
     models = [(answer.model.run, answer.target) for answer in answers.models]
     _check_request(models, thresholds, (lungs.model.run, lungs.target) if lungs else None)
     _check_size(scan, thresholds)
     files = check_files(answers.runs, output, lungs is not None, scan.kind)
-    return decide(scan, answers, thresholds, files, keep_beyond, cancel)
+    return decide(scan, answers, thresholds, files, keep_beyond, cancel, combine)
 
 
 def _check_request(
     models: Sequence[tuple[str, Target]], thresholds: Thresholds, lungs: tuple[str, Target] | None
 ) -> None:
-    """Make sure that models, given by id and target, can vote, and that these thresholds can be theirs."""
+    """Make sure that models, given by id and target, can be combined, and that these thresholds can be theirs."""
     for at in (Threshold(thresholds.threshold, thresholds.minimum_mm3), *thresholds.each):
         if not 0 < at.threshold < 1:
             raise SettingError("threshold", f"{at.threshold:g}", "above 0 and below 1")
@@ -133,7 +145,7 @@ def _check_request(
     if not 1 <= len(ids) <= MAX_MODELS:
         raise SettingError("runs", f"{len(ids)} of them", f"1 to {MAX_MODELS}")
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
-        raise SettingError("runs", f"{twice[0]} more than once", "each run once: it has one vote")
+        raise SettingError("runs", f"{twice[0]} more than once", "each run once")
     targets = {target: id for id, target in models}
     if len(targets) > 1:
         found = " and ".join(f"{target} ({id})" for target, id in sorted(targets.items()))
@@ -145,6 +157,13 @@ def _check_request(
         raise SettingError("lungs", f"{id} is a model of the infection", "a model of the lungs")
     if "lung" in targets:
         raise SettingError("lungs", f"{id} beside models of the lungs themselves", "none")
+
+
+def _check_mirror(answers: Answers) -> None:
+    """Make sure that one report can say of all models whether they were asked about mirror images."""
+    asked = {answer.mirror: answer.model.run for answer in answers.models}
+    if len(asked) > 1:
+        raise SettingError("mirror", f"asked of {asked[True]}, not of {asked[False]}", "all models asked alike")
 
 
 def _named(run: Run) -> tuple[str, Target]:

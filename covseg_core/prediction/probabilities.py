@@ -5,7 +5,7 @@ Kept as they are, probabilities let a threshold be chosen while one looks at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,16 +51,27 @@ class Probabilities:
     """Of a lung model that is asked beside others: (Z, Y, X) uint8, which lung each voxel is in."""
     within: str = ""
     """The lung model whose lungs the slices were cut to; empty where all of a slice was looked at."""
+    mirror: bool = False
+    """Whether mirror images were asked, too."""
 
     def plane(self, z: int) -> np.ndarray:
         """(Y, X) float32, RAS+: one plane on the scan's own grid."""
         return to_native(self.values[z : z + 1], self.grid)[0]
 
+    def block(self, part: slice) -> np.ndarray:
+        """(n, Y, X) float32, RAS+: some planes on the scan's own grid."""
+        return to_native(self.values[part], self.grid)
+
     def planes(self) -> Iterator[tuple[slice, np.ndarray]]:
         """All planes on the scan's own grid, a few at a time: where they belong, and (n, Y, X) float32, RAS+."""
-        for start in range(0, len(self.values), _PLANES):
-            part = slice(start, min(start + _PLANES, len(self.values)))
-            yield part, to_native(self.values[part], self.grid)
+        for part in parts(len(self.values)):
+            yield part, self.block(part)
+
+
+def parts(planes: int) -> Iterator[slice]:
+    """So many planes, a few at a time."""
+    for start in range(0, planes, _PLANES):
+        yield slice(start, min(start + _PLANES, planes))
 
 
 def answered(
@@ -70,12 +81,15 @@ def answered(
     seconds: float,
     lungs: np.ndarray | None = None,
     within: str = "",
+    mirror: bool = False,
 ) -> Probabilities:
     """The answer (Z, S, S) float32 of a run's model, with what has to be said about it; `lungs` as for `segment`."""
     config, warnings = run.config, tuple(training_warning(run, scan.sha256))
     odd = tuple(unusual(scan.passport, run))
     grid = grid_of(scan, config.prepare, lungs)
-    return Probabilities(model_info(run), config.target, grid, values, warnings, seconds, odd, within=within)
+    return Probabilities(
+        model_info(run), config.target, grid, values, warnings, seconds, odd, within=within, mirror=mirror
+    )
 
 
 def segment(
@@ -84,12 +98,15 @@ def segment(
     advance: Advance,
     cancel: Cancel | None = None,
     lungs: np.ndarray | None = None,
+    mirror: bool = False,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """A model's answer, a few slices at a time: where they belong, and (n, S, S) float32.
 
     Parameters
     ----------
+    advance : called with the number of slices just asked about; with mirror images each counts twice
     lungs : (Z, Y, X), above 0 in the lungs; needed where the model's region is the lungs
+    mirror : ask about each slice mirrored left to right, too; the answer is the mean of both
 
     Raises
     ------
@@ -99,17 +116,30 @@ def segment(
     grid = grid_of(scan, prepare, lungs)
     slice_mm = None if scan.voxel_ml is None else scan.volume.spacing[0]
     reach = prepare.context * neighbour_step(slice_mm)
-    for start in range(0, len(voxels), _PLANES):
-        part = slice(start, min(start + _PLANES, len(voxels)))
+    for part in parts(len(voxels)):
         near = None if grid.box is None or lungs is None else near_lungs(lungs[part], grid)
+        count = part.stop - part.start
         if near is None or near.any():
-            first, last = max(0, start - reach), part.stop + reach
+            first, last = max(0, part.start - reach), part.stop + reach
             images = to_images(to_uint8(voxels[first:last], scan.scale, prepare.window), grid)
-            shown = with_context(images, slice(start - first, part.stop - first), prepare, slice_mm)
-            yield part, segmenter.probabilities(shown, cancel=cancel, near=near)
+            shown = with_context(images, slice(part.start - first, part.stop - first), prepare, slice_mm)
+            answer = segmenter.probabilities(shown, cancel=cancel, near=near)
+            if mirror:
+                advance(count)
+                flipped = None if near is None else _mirrored(near)
+                other = segmenter.probabilities(_mirrored(shown), cancel=cancel, near=flipped)
+                answer = (answer + _mirrored(other)) / np.float32(2)
+            yield part, answer
         else:
             yield part, np.zeros(near.shape, np.float32)
-        advance(part.stop - start)
+            if mirror:
+                advance(count)
+        advance(count)
+
+
+def _mirrored(slices: np.ndarray) -> np.ndarray:
+    """(N, S, S) or (N, S, S, C), left to right."""
+    return slices[:, :, ::-1]
 
 
 def grid_of(scan: Scan, prepare: PrepareConfig, lungs: np.ndarray | None = None) -> Grid:
@@ -150,6 +180,28 @@ def centred(values: np.ndarray, threshold: float) -> np.ndarray:
     middle = np.float32(threshold)
     above = np.float32(0.5) + np.float32(0.5) * ((values - middle) / (np.float32(1) - middle))
     return np.where(values < middle, np.float32(0.5) * (values / middle), above)
+
+
+def mean(answers: Iterable[np.ndarray]) -> np.ndarray:
+    """The mean of the models' answers, pixel by pixel.
+
+    Parameters
+    ----------
+    answers : of each model, all of one shape, float32; taken one at a time
+
+    Returns
+    -------
+    float32 of the same shape. Summed in float64, so that the order of the models changes nothing
+
+    >>> mean([np.float32([0.1, 0.9]), np.float32([0.4, 0.6])])
+    array([0.25, 0.75], dtype=float32)
+    """
+    given = iter(answers)
+    total, count = next(given).astype(np.float64), 1
+    for answer in given:
+        total += answer
+        count += 1
+    return (total / count).astype(np.float32)
 
 
 def consensus(answers: Sequence[np.ndarray]) -> np.ndarray:

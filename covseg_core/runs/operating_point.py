@@ -75,19 +75,19 @@ class Thresholds:
     """Where it comes from, to be shown; empty without any operating point."""
     each: tuple[Threshold, ...] = ()
     """Of each model, in their order, where they differ. Then `threshold` is that of no model, and `minimum_mm3` holds
-    for the vote."""
+    for the combined mask."""
 
     @property
     def words(self) -> str:
         """`threshold 0.35, parts from 20 mm³: the operating point of the run`."""
         if not self.each:
             return f"{words(self.threshold, self.minimum_mm3)}: {self.why}"
-        return f"each model at its own{f', {self.words_of_vote}' if self.minimum_mm3 else ''}: {self.why}"
+        return f"each model at its own{f', {self.words_of_combined}' if self.minimum_mm3 else ''}: {self.why}"
 
     @property
-    def words_of_vote(self) -> str:
-        """`parts of the vote from 20 mm³ (the median)`: what `minimum_mm3` is where each model has its own."""
-        return f"parts of the vote from {self.minimum_mm3:g} mm³ (the median)"
+    def words_of_combined(self) -> str:
+        """`parts of the combined mask from 20 mm³ (the median)`: `minimum_mm3` where each model has its own."""
+        return f"parts of the combined mask from {self.minimum_mm3:g} mm³ (the median)"
 
 
 def words(threshold: float, minimum: float, unit: Unit = "mm3") -> str:
@@ -114,11 +114,11 @@ def read_point(run: Run) -> OperatingPoint | None:
 def thresholds_of(runs: Sequence[Run], spacing_known: bool = True) -> Thresholds:
     """What several models are used at: each at its operating point, one without at threshold 0.5 with all parts.
 
-    The vote leaves out parts below the median of the models' smallest sizes, which stands for the majority.
+    The mask of all leaves out parts below the median of the models' smallest sizes, which stands for the majority.
 
     Parameters
     ----------
-    runs : that vote, or the only one
+    runs : to be combined, or the only one
     spacing_known : whether parts of the scan can be measured in mm3
     """
     points = [read_point(run) for run in runs]

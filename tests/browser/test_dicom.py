@@ -53,7 +53,7 @@ def test_a_dicom_series_comes_back_as_masks_that_lie_on_it(
     expect(user.panels).to_have_count(1)
     user.click("Predict")
     user.sees("3. Mask")
-    expect(user.panels).to_have_count(6)  # CT, vote, three models, disagreement
+    expect(user.panels).to_have_count(6)  # CT, all models, each of three, disagreement
     user.settles()
     mask = nib.load(user.download("Download mask", tmp_path))
     np.testing.assert_allclose(mask.affine, opened.volume.geometry.affine, atol=1e-4)

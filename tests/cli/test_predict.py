@@ -26,6 +26,7 @@ from covseg_core.cli.predict import predict
 from covseg_core.config import PrepareConfig, RunConfig
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.files import sha256_file, write_json
+from covseg_core.prediction.combination import Combine
 from covseg_core.runs import Run
 from covseg_core.runs.operating_point import FILE, OperatingPoint
 
@@ -103,12 +104,12 @@ def test_it_writes_mask_and_report_and_says_how_much_it_found(covseg: Command, s
 
 
 @pytest.mark.parametrize("runs_given", [["--run", "a", "b", "c"], ["--run", "a", "--run", "b", "--run", "c"]])
-def test_several_models_vote_however_they_are_given(
+def test_several_models_are_combined_however_they_are_given(
     covseg: Command, scan: Path, tmp_path: Path, runs_given: list[str]
 ) -> None:
     result = covseg("predict", scan, *runs_given, "--output", tmp_path / "out")
     assert result.returncode == 0
-    assert "more than half of the models" in result.stdout
+    assert "combined by the mean of the models' probabilities" in result.stdout
     names = {"mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz", "mask_c.nii.gz", "disagreement.nii.gz"}
     names |= {"report.json", "report.csv", "report.html"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
@@ -116,10 +117,31 @@ def test_several_models_vote_however_they_are_given(
 
 
 def test_a_tie_is_said(covseg: Command, scan: Path, tmp_path: Path) -> None:
-    """Two models that disagree give the smaller mask: the user must hear of the rest."""
-    result = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "out")
+    """Two models that disagree give the smaller mask in a vote: the user must hear of the rest."""
+    arguments = ("predict", scan, "--run", "a", "b", "--output", tmp_path / "out")
+    assert "tied" not in covseg(*arguments).stdout, "a mean has no ties"
+    result = covseg(*arguments, "--combine", "vote")
+    assert "combined by vote: more than half of the models" in result.stdout
     marked = np.asarray(nib.load(tmp_path / "out" / "mask_b.nii.gz").dataobj).sum()
     assert f"{marked - 200:,} voxels tied" in result.stdout
+
+
+def test_mirror_images_are_asked_and_told(covseg: Command, scan: Path, tmp_path: Path) -> None:
+    arguments = ("predict", scan, "--run", "a", "--output", tmp_path / "out")
+    assert "mirrored" not in covseg(*arguments).stdout
+    result = covseg(*arguments, "--mirror")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "each slice was shown mirrored, too, and the two answers averaged" in result.stdout
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["mirror"] is True
+
+
+def test_another_way_to_combine_is_refused(covseg: Command, scan: Path, tmp_path: Path) -> None:
+    result = covseg("predict", scan, "--run", "a", "b", "--output", tmp_path / "out", "--combine", "median")
+    assert result.returncode == 2
+    assert "'median' is not one of 'mean', 'vote'" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+    assert tuple(next(p for p in predict.params if p.name == "combine").type.choices) == get_args(Combine)
 
 
 def test_json_is_the_report_and_nothing_else(covseg: Command, scan: Path, tmp_path: Path) -> None:
@@ -182,7 +204,7 @@ def test_small_parts_can_be_left_out(covseg: Command, scan: Path, tmp_path: Path
 def test_models_are_used_each_at_its_own_point_and_the_user_hears_which(
     covseg: Command, scan: Path, tmp_path: Path, checkpoints_folder: Path
 ) -> None:
-    """`a` has no vote for the lesion, which is too small for it; `c` has no point."""
+    """In the mask of `a` the lesion is too small; `c` has no point."""
     for id, threshold, minimum in (("a", 0.35, 641), ("b", 0.7, 20)):
         run = Run(checkpoints_folder / id)
         rest = ("mm3", 0.8, 0.7, threshold, 0.75, 2, 20)
@@ -196,7 +218,7 @@ def test_models_are_used_each_at_its_own_point_and_the_user_hears_which(
         "0.35, parts from 641 mm³", "0.7, parts from 20 mm³", "0.5, parts of any size",
     ]  # fmt: skip
     assert (
-        "each model at its own, parts of the vote from 20 mm³ (the median): "
+        "each model at its own, parts of the combined mask from 20 mm³ (the median): "
         "the operating points of the runs, 0.5 for c, which has none" in lines
     )
     assert "0 lesions" in lines[1] and "1 lesion" in lines[3] and "1 lesion" in lines[0]

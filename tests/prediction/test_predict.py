@@ -30,7 +30,6 @@ from covseg_core.prediction.ask import ask
 from covseg_core.prediction.output import files as writing
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.predict import predict, predict_at
-from covseg_core.prediction.probabilities import consensus
 from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import OnDisk, Spool
 from covseg_core.runs import Run
@@ -150,7 +149,7 @@ def test_more_than_half_of_the_models_decide(tmp_path: Path, runs: Callable[...,
     limits = {"a": 150, "b": -50, "c": 50, "d": 100, "e": 0}
     models = [runs(id, grey(limit)) for id, limit in itertools.islice(limits.items(), count)]
 
-    prediction = predict(tmp_path / "ct.nii.gz", models, tmp_path / "out")
+    prediction = predict(tmp_path / "ct.nii.gz", models, tmp_path / "out", combine="vote")
 
     votes = sum((voxels > limit).astype(int) for limit in itertools.islice(limits.values(), count))
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), votes > count / 2)
@@ -447,18 +446,6 @@ def test_a_threshold_chosen_later_gives_what_a_prediction_with_it_gives(
     assert 0 < now.mask.sum() < predict_at(checked, answers, Thresholds(0.05)).mask.sum(), (
         "the thresholds must make a difference"
     )
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_a_plane_of_the_vote_is_the_votes_mask(noisy: Path, runs: Callable[..., Run], count: int) -> None:
-    """What the viewer shows on a slice must be what is downloaded."""
-    models = [runs(id, 20 * number, slope=1 / 200) for number, id in enumerate("abcde"[:count])]
-    checked = read_scan(noisy)
-    answers = ask(checked, models, Spool())
-    prediction = predict_at(checked, answers, Thresholds(0.4))
-    for z in range(SLICES):
-        plane = consensus([answer.plane(z) for answer in answers.models])
-        np.testing.assert_array_equal(plane >= np.float32(0.4), prediction.mask[z])
 
 
 def test_probabilities_can_be_kept_on_disk(tmp_path: Path, noisy: Path, runs: Callable[..., Run]) -> None:

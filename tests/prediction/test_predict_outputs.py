@@ -18,7 +18,7 @@ import pytest
 from chests import BRIGHT, LESION, LUNG, SLICES, chest, grey, make_run, save_scan, stored
 
 from covseg_core.errors import Cancelled, CovsegError, RunError, SettingError
-from covseg_core.files import read_json, sha256_file
+from covseg_core.files import read_json, sha256_file, write_json
 from covseg_core.prediction.ask import Answers, ask, lung_sides
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.output.report_html import MAX_LINES, choose_slices, make_sheet
@@ -284,7 +284,8 @@ def test_the_page_says_what_the_report_says(tmp_path: Path, scan: Path, runs: Ca
         "Infection on a chest CT",
         f"{report.mask.voxels * VOXEL_ML:.1f} mL infected",
         f"{low:.1f} to {high:.1f} mL range over 3 models",
-        "Vote of 3",
+        "Mean of 3",
+        f"Combined by {report.combined}.",
         "Right lung",
         "Left lung",
         f"48 \u00d7 48, {SLICES} slices",
@@ -313,6 +314,33 @@ def test_the_page_needs_nothing_from_elsewhere(
     raw = (tmp_path / "page" / "report.html").read_text()
     assert "http" not in raw
     assert "@page { size: A4" in raw
+
+
+def test_a_vote_is_called_a_vote_in_all_files(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
+    """Of two models that differ the vote has less than the mean: a reader has to know which of them it was."""
+    models = [runs("unsure", 0, slope=1 / 1000), runs("sure", grey(20))]
+    sizes = {}
+    for combine in ("mean", "vote"):
+        page, report = page_of(tmp_path, scan, models, combine=combine)
+        assert f"{combine.capitalize()} of 2" in page.text
+        assert f"Combined by {report.combined}." in page.text
+        assert read_json(tmp_path / "page" / "report.json", Report).combine == combine
+        assert [row["part"] for row in rows(tmp_path / "page" / "report.csv")] == [combine, "model", "model"]
+        assert report.algorithm == f"covseg, {combine} of 2 models"
+        sizes[combine] = report.mask.voxels
+    assert sizes["mean"] > sizes["vote"] == 0
+
+
+def test_a_report_of_an_earlier_version_is_read(tmp_path: Path, scan: Path, runs: Callable[..., Run]) -> None:
+    """As covseg 0.1 wrote it: with the words of its vote, and nothing of means and mirrors."""
+    predict(scan, [runs("a"), runs("b")], tmp_path / "out")
+    path = tmp_path / "out" / "report.json"
+    earlier = read_json(path, dict)
+    for name in ("combine", "combined", "mirror"):
+        del earlier[name]
+    write_json(path, earlier | {"vote": "more than half of the models; a tie is left out"})
+    report = read_json(path, Report)
+    assert (report.combine, report.combined, report.mirror) == (None, "", False)
 
 
 def test_a_page_without_spacing_has_voxels_and_no_millimetres(tmp_path: Path, runs: Callable[..., Run]) -> None:
@@ -344,7 +372,7 @@ def test_markup_in_a_warning_or_a_name_is_text(scan: Path, runs: Callable[..., R
     prediction = predict(scan, [runs()])
     markup = "<script>alert(1)</script>"
     models = tuple(dataclasses.replace(model, run=markup) for model in prediction.report.models)
-    report = dataclasses.replace(prediction.report, warnings=(markup,), models=models, vote=markup, notice=markup)
+    report = dataclasses.replace(prediction.report, warnings=(markup,), models=models, combined=markup, notice=markup)
     page = make_sheet(report, prediction.scan.voxels, prediction.mask, None)
     assert b"<script" not in page
     assert Text(page).text.count("<script>alert(1)</script>") == 4  # in the table, the warnings, the origin, the footer

@@ -71,7 +71,7 @@ def write_files(
 
     Parameters
     ----------
-    mask : (Z, Y, X) uint8 0/1: the vote's
+    mask : (Z, Y, X) uint8 0/1: of all models together, or of the only one
     mask_of : the mask of one model, by run id
     """
     geometry, sides = scan.volume.geometry, answers.sides
@@ -116,7 +116,5 @@ def _with_seg(report: Report, scan: Scan, mask: np.ndarray, path: Path) -> Repor
 
     if problem := seg_problem(scan):
         return dataclasses.replace(report, warnings=(*report.warnings, f"no DICOM SEG: {problem}"))
-    runs = [model.run for model in report.models]
-    algorithm = runs[0] if len(runs) == 1 else f"covseg, vote of {len(runs)} models"
-    save_dicom_seg(mask, scan, path, report.target, algorithm[:64], __version__)
+    save_dicom_seg(mask, scan, path, report.target, report.algorithm, __version__)
     return report

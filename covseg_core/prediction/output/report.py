@@ -12,6 +12,7 @@ import numpy as np
 from covseg_core.config import Target
 from covseg_core.data.reading.volumes import Volume
 from covseg_core.data.slices.intensity import Scale
+from covseg_core.prediction.combination import Combine
 from covseg_core.prediction.masks.lung_sides import LungReport
 from covseg_core.prediction.model_info import ModelInfo
 from covseg_core.prediction.passport import Passport
@@ -82,10 +83,8 @@ class Report:
     target: Target
     threshold: float | None
     """Probability, on the scan's own grid, from which a voxel is in a model's mask; None where each has its own."""
-    vote: str
-    """How the masks of several models became one."""
     tied_voxels: int
-    """Voxels with as many models for as against: not in the mask."""
+    """Voxels with as many models for as against, which a vote leaves out; 0 where nothing was voted."""
     scan: ScanReport
     mask: MaskReport
     models: tuple[ModelReport, ...]
@@ -100,6 +99,20 @@ class Report:
     passport: Passport | None = None
     operating: str = ""
     """Thresholds and sizes in words, and that they are the runs' operating points; empty if they were given."""
+    combine: Combine | None = None
+    """How several models became one mask. None for one model, and in reports of covseg 0.1, where all models voted."""
+    combined: str = ""
+    """The same in words."""
+    mirror: bool = False
+    """Whether each slice was shown to the models mirrored, too."""
+
+    @property
+    def algorithm(self) -> str:
+        """What made the mask, in the 64 characters of a DICOM file: the run, or how many models, combined how."""
+        several = len(self.models) > 1
+        name = f"covseg, {self.combine} of {len(self.models)} models" if several else self.models[0].run
+        mirrored = ", mirror images too" if self.mirror else ""
+        return name[: 64 - len(mirrored)] + mirrored
 
     @property
     def range_voxels(self) -> tuple[int, int]:

@@ -11,15 +11,16 @@ from covseg_core.prediction.output.report import MaskReport, Report
 
 COLUMNS = (
     "part", "run", "voxels", "volume_ml", "infection_voxels", "infection_ml", "lung_share_percent", "lesions",
-    "largest_lesion_ml", "slices", "scan_sha256", "threshold", "minimum_mm3",
+    "largest_lesion_ml", "slices", "scan_sha256", "threshold", "minimum_mm3", "mirror",
 )  # fmt: skip
 
 
 def make_table(report: Report) -> bytes:
     """The figures of a report as CSV in UTF-8: empty where something is not known or does not apply."""
-    common = {"scan_sha256": report.scan.sha256, **_cut(report.threshold, report.minimum_mm3)}
+    cut, mirror = _cut(report.threshold, report.minimum_mm3), "yes" if report.mirror else "no"
+    common = {"scan_sha256": report.scan.sha256, "mirror": mirror, **cut}
     several = len(report.models) > 1
-    rows = [_mask(report, "vote" if several else "mask", "" if several else report.models[0].run, report.mask)]
+    rows = [_mask(report, report.combine or "mask", "" if several else report.models[0].run, report.mask)]
     if several:
         for model in report.models:
             own = _cut(model.threshold, model.minimum_mm3)

@@ -17,8 +17,7 @@ def offered() -> list[ListedRun]:
 
 
 def preselected(models: Sequence[ListedRun]) -> list[str]:
-    """Of the newest experiment that is finished, the models that differ, if their number is odd, so that no vote is
-    tied; else one. Of a cross-validation all folds of one metric, of an even number one less.
+    """Of the newest experiment that is finished, the models that differ; of a cross-validation all folds of one metric.
 
     One by patient comes before one by slice, whose scores say less about a new patient. The shipped models count as one
     experiment.
@@ -27,13 +26,12 @@ def preselected(models: Sequence[ListedRun]) -> list[str]:
     chosen = newest([one for one in own if one.config.split.kind == "patient"] or own) or list(models)
     if not chosen:
         return []
-    metrics = [one.config.metric for one in chosen]
-    metric = "dice" if "dice" in metrics else metrics[0]
-    alike = [one.id for one in chosen if one.config.metric == metric]
     if chosen[0].config.split.folds:
-        return alike[: len(alike) - 1 + len(alike) % 2]
+        metrics = [one.config.metric for one in chosen]
+        metric = "dice" if "dice" in metrics else metrics[0]
+        return [one.id for one in chosen if one.config.metric == metric]
     different = {cached_sha256(one.run.onnx): one.id for one in chosen}
-    return [one.id for one in chosen if one.id in different.values()] if len(different) % 2 else alike[:1]
+    return [one.id for one in chosen if one.id in different.values()]
 
 
 def same_models(models: Sequence[ListedRun]) -> str:

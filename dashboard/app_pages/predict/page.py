@@ -26,7 +26,7 @@ def main() -> None:
         chosen = step2_models.show_models(models, space)
         go = step2_models.ask_to_go(space, chosen)
     if space and go:
-        prediction_task.start(space, chosen.runs, chosen.lungs.run if chosen.lungs else None)
+        prediction_task.start(space, chosen.runs, chosen.lungs.run if chosen.lungs else None, chosen.mirror)
         st.rerun()  # so that the button knows
     if space:
         show_prediction(space)

@@ -17,16 +17,17 @@ _ONE_AT_A_TIME = threading.Lock()
 """Several predictions at once would take as long, and the memory of all of them."""
 
 
-def start(space: Workspace, chosen: Sequence[Run], lungs: Run | None) -> None:
+def start(space: Workspace, chosen: Sequence[Run], lungs: Run | None, mirror: bool) -> None:
     """Ask the models that were not asked yet, in a task; then the workspace has the answers of exactly these."""
     label = f"Predicting with {len(chosen)} models" if len(chosen) > 1 else "Predicting"
-    space.task = tasks.start("predict", label, partial(_work, space, list(chosen), lungs, label))
+    space.task = tasks.start("predict", label, partial(_work, space, list(chosen), lungs, mirror, label))
 
 
 def _work(
     space: Workspace,
     chosen: list[Run],
     lungs: Run | None,
+    mirror: bool,
     label: str,
     progress: tasks.TaskProgress,
     cancelled: threading.Event,
@@ -38,8 +39,9 @@ def _work(
         if scan is None:
             raise CovsegError(space.name, "not read yet")
         progress.phase(label, "slices")
-        waiting = unanswered([*chosen, lungs] if lungs else chosen, space.known)
-        uploads.check_room(sum(4 * len(scan.volume.voxels) * run.config.prepare.size**2 for run in waiting))
+        waiting = unanswered(chosen, lungs, mirror, space.known)
+        sizes = [question.run.config.prepare.size for question in waiting]
+        uploads.check_room(sum(4 * len(scan.volume.voxels) * size**2 for size in sizes))
 
         def count(done: int, total: int) -> None:
             space.touch()
@@ -47,7 +49,7 @@ def _work(
             if done == total:
                 progress.phase("Measuring")
 
-        answers = ask(scan, chosen, space.spool, lungs, space.known, count, cancelled)
+        answers = ask(scan, chosen, space.spool, lungs, space.known, count, cancelled, mirror)
         problem = _seg_problem(scan)
         progress.check()  # another series may have been chosen meanwhile
         space.answers, space.seg_problem = answers, problem

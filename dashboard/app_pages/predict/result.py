@@ -12,10 +12,11 @@ from covseg_core.data.library.datasets import load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.files import sha256_file
 from covseg_core.prediction.ask import Answers
-from covseg_core.prediction.decide import VOTE, Prediction
+from covseg_core.prediction.combination import MIDDLE, Combine, together
+from covseg_core.prediction.decide import COMBINED, Prediction
 from covseg_core.prediction.masks.disagreement import disagreement
 from covseg_core.prediction.predict import predict_at
-from covseg_core.prediction.probabilities import Probabilities, centred, consensus
+from covseg_core.prediction.probabilities import Probabilities, centred
 from covseg_core.prediction.scan import Scan
 from covseg_core.runs.operating_point import Threshold, Thresholds
 from dashboard.app_pages.predict.result_figures import names
@@ -24,12 +25,13 @@ from dashboard.components import slice_viewer
 from dashboard.services import cache
 
 
-def decided(space: Workspace, thresholds: Thresholds) -> Prediction:
+def decided(space: Workspace, thresholds: Thresholds, combine: Combine = "mean") -> Prediction:
     """Masks and figures, made anew only where something has changed."""
     scan, answers = _there(space)
     last = space.decided
-    if last is None or last.answers is not answers or last.thresholds != thresholds:
-        space.decided = last = Decided(answers, thresholds, predict_at(scan, answers, thresholds))
+    if last is None or last.answers is not answers or (last.thresholds, last.combine) != (thresholds, combine):
+        prediction = predict_at(scan, answers, thresholds, combine=combine)
+        space.decided = last = Decided(answers, thresholds, combine, prediction)
     return last.prediction
 
 
@@ -38,25 +40,26 @@ def largest_slice(prediction: Prediction) -> int:
     report = prediction.report
     middle = report.scan.shape[0] // 2
     return max(
-        report.mask.positive_slices, key=lambda z: np.count_nonzero(prediction.plane_of(VOTE, z)), default=middle
+        report.mask.positive_slices, key=lambda z: np.count_nonzero(prediction.plane_of(COMBINED, z)), default=middle
     )
 
 
 def scene(space: Workspace, prediction: Prediction, thresholds: Thresholds) -> slice_viewer.Scene:
-    """Slices with the vote's mask and each model's; beside the true mask, if the scan is of a dataset that has it."""
+    """Slices with the mask of all models and each model's; beside the true mask, if the scan's dataset has it."""
     scan, answers = _there(space)
     voxels = scan.volume.voxels
 
-    each = thresholds.each or (None,) * len(answers.models)
+    each = thresholds.each or (Threshold(thresholds.threshold),) * len(answers.models)
     planes = [_own_plane(one, at) for one, at in zip(answers.models, each, strict=True)]
 
     def layer(name: str, key: str, planes: Sequence[slice_viewer.Plane]) -> slice_viewer.Layer:
-        return slice_viewer.Layer(name, functools.partial(_plane, prediction, thresholds.threshold, key, planes))
+        return slice_viewer.Layer(name, functools.partial(_plane, prediction, key, planes))
 
     layers = [layer(name, run, [plane]) for name, run, plane in zip(names(answers), answers.runs, planes, strict=True)]
     heat = None
     if len(layers) > 1:
-        layers.insert(0, layer(f"Vote of {len(layers)}", VOTE, planes))
+        how = (prediction.report.combine or "mean").capitalize()
+        layers.insert(0, layer(f"{how} of {len(layers)}", COMBINED, planes))
 
         def heat(z: int) -> np.ndarray:
             return disagreement([answer.plane(z) for answer in answers.models])[::-1, ::-1]
@@ -70,7 +73,7 @@ def scene(space: Workspace, prediction: Prediction, thresholds: Thresholds) -> s
         ct=lambda z: voxels[z][::-1, ::-1],
         truth=_truth(space, answers.target),
         layers=layers,
-        threshold=thresholds.threshold,
+        threshold=float(MIDDLE),
         threshold_fixed=True,
         outline=None if sides is None else lambda z: sides[z][::-1, ::-1],
         heat=heat,
@@ -88,7 +91,7 @@ def preview(space: Workspace) -> slice_viewer.Scene:
     )
 
 
-def download(space: Workspace, thresholds: Thresholds, name: str) -> bytes:
+def download(space: Workspace, thresholds: Thresholds, name: str, combine: Combine = "mean") -> bytes:
     """A file of the prediction, as docs/reference/prediction.md lists them.
 
     All of them are made by the first download, in the scan's own geometry; masks are read back and compared when they
@@ -100,9 +103,9 @@ def download(space: Workspace, thresholds: Thresholds, name: str) -> bytes:
     """
     scan, answers = _there(space)
     with space.writing:
-        wanted = decided(space, thresholds)
+        wanted = decided(space, thresholds, combine)
         if space.written is None or space.written[0] is not wanted:
-            made = predict_at(scan, answers, thresholds, space.output)
+            made = predict_at(scan, answers, thresholds, space.output, combine=combine)
             space.written = (wanted, made.report.files)
         path, digests = space.output / name, space.written[1]
         if name in digests and sha256_file(path) != digests[name]:
@@ -116,17 +119,15 @@ def _there(space: Workspace) -> tuple[Scan, Answers]:
     return space.scan, space.answers
 
 
-def _own_plane(answer: Probabilities, at: Threshold | None) -> slice_viewer.Plane:
-    """(Y, X) float32, RAS+: probabilities of a slice; those of a model with a threshold of its own with that at 0.5."""
-    return answer.plane if at is None else lambda z: centred(answer.plane(z), at.threshold)
+def _own_plane(answer: Probabilities, at: Threshold) -> slice_viewer.Plane:
+    """(Y, X) float32, RAS+: a model's probabilities on a slice, stretched so that its threshold comes to 0.5."""
+    return lambda z: centred(answer.plane(z), at.threshold)
 
 
-def _plane(
-    prediction: Prediction, threshold: float, key: str, planes: Sequence[slice_viewer.Plane], z: int
-) -> np.ndarray:
+def _plane(prediction: Prediction, key: str, planes: Sequence[slice_viewer.Plane], z: int) -> np.ndarray:
     """Probabilities, for smooth edges when enlarged, without those that were left out of the mask."""
-    values = consensus([plane(z) for plane in planes])
-    left_out = (values >= np.float32(threshold)) & ~prediction.plane_of(key, z)
+    values = together([plane(z) for plane in planes], prediction.report.combine or "mean")
+    left_out = (values >= MIDDLE) & ~prediction.plane_of(key, z)
     return np.where(left_out, np.float32(0), values)[::-1, ::-1]
 
 

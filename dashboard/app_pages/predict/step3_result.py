@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from covseg_core.prediction.ask import Answers
+from covseg_core.prediction.combination import Combine
 from covseg_core.prediction.masks.lung_sides import TOLERANCE_VOXELS
 from covseg_core.prediction.output.files import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
 from covseg_core.prediction.output.folder import REPORT
@@ -18,9 +19,16 @@ from dashboard.app_pages.predict import result, result_figures
 from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.components import slice_viewer
 from dashboard.formatting import plain, sentence
-from dashboard.services import operating_points
+from dashboard.services import operating_points, url_state
 
-VOTE = "A voxel is in the mask if more than half of the models mark it; a tie is left out."
+WAYS: dict[Combine, str] = {"mean": "Mean of probabilities", "vote": "Majority vote"}
+RULES: dict[Combine, str] = {
+    "mean": "A voxel is in the mask where the mean of the models' probabilities, each stretched so that the model's "
+    "threshold comes to 0.5, reaches 0.5.",
+    "vote": "A voxel is in the mask if more than half of the models mark it; a tie is left out.",
+}
+COMBINE = "predict-combine"
+"""In the session: how several models are combined."""
 MOST_MM3 = 500
 MOST_POINTS = 5
 """Models whose points stand beside the toggle; those of more are only in the table of models."""
@@ -39,9 +47,10 @@ def show(space: Workspace) -> None:
     st.subheader("3. Mask")
     figures, settings = st.columns([5, 2], gap="medium")
     with settings:
+        combine = _combine(answers)
         thresholds = _thresholds(space, answers)
     with st.spinner("Measuring"):
-        prediction = result.decided(space, thresholds)
+        prediction = result.decided(space, thresholds, combine)
     if not space.opened:
         slice_viewer.go_to("predict", result.largest_slice(prediction))
         space.opened = True
@@ -54,11 +63,25 @@ def show(space: Workspace) -> None:
         own = [warning for answer in answers.models for warning in answer.warnings]
         for warning in dict.fromkeys([*own, *lungs]):
             st.warning(sentence(warning), icon=":material/warning:")
-    _downloads(space, answers, thresholds)
+    _downloads(space, answers, thresholds, combine)
     slice_viewer.show(result.scene(space, prediction, thresholds), "predict")
     if len(answers.models) > 1:
         st.caption(slice_viewer.HEAT)
+    if report.mirror:
+        st.caption("Each slice was shown to the models mirrored, too, and the two answers averaged.")
     _details(answers, report)
+
+
+def _combine(answers: Answers) -> Combine:
+    """How several models become one mask."""
+    if len(answers.models) < 2:
+        return "mean"
+    if COMBINE not in st.session_state:
+        st.session_state[COMBINE] = url_state.read("combine", "mean", WAYS)
+    words = " ".join(RULES.values())
+    combine = st.radio("Combine by", list(WAYS), format_func=WAYS.__getitem__, key=COMBINE, help=words)
+    url_state.write(combine=combine if combine != "mean" else None)
+    return combine
 
 
 def _thresholds(space: Workspace, answers: Answers) -> Thresholds:
@@ -97,7 +120,7 @@ def _points(answers: Answers, start: Thresholds) -> str:
         named = zip(result_figures.names(answers), start.each, strict=True)
         lines = [f"{plain(name)}: {words(at.threshold, at.minimum_mm3)}" for name, at in named]
     if start.minimum_mm3:
-        lines.append(sentence(start.words_of_vote))
+        lines.append(sentence(start.words_of_combined))
     return "  \n".join([*lines, plain(f"From {start.why}.")])
 
 
@@ -119,13 +142,13 @@ def _stand(thresholds: Thresholds) -> tuple[float, int]:
     return thresholds.threshold, int(thresholds.minimum_mm3)
 
 
-def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds) -> None:
+def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds, combine: Combine) -> None:
     """Each file as it is asked for."""
 
     def button(
         place: DeltaGenerator, label: str, name: str, kind: Literal["primary", "secondary"] = "secondary"
     ) -> None:
-        make = partial(result.download, space, thresholds, name)
+        make = partial(result.download, space, thresholds, name, combine)
         place.download_button(
             label, make, name, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
         )
@@ -161,8 +184,9 @@ def _details(answers: Answers, report: Report) -> None:
             table = result_figures.models_table(report, result_figures.names(answers))
             columns = {"Volume [mL]": rounded, "Share of lungs [%]": rounded}
             st.dataframe(table, hide_index=True, column_config=columns)
-            tied = f" Voxels with a tie: {report.tied_voxels:,}." if len(answers.models) % 2 == 0 else ""
-            st.caption(VOTE + tied)
+            voted = report.combine == "vote" and len(answers.models) % 2 == 0
+            tied = f" Voxels with a tie: {report.tied_voxels:,}." if voted else ""
+            st.caption(RULES[report.combine or "mean"] + tied)
         if lungs := report.lungs:
             st.dataframe(result_figures.lungs_table(report), hide_index=True)
             ml = report.scan.voxel_ml

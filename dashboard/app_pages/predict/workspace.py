@@ -26,7 +26,8 @@ from covseg_core.data.reading.opening import SeriesChoice
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError
 from covseg_core.paths import data_root
-from covseg_core.prediction.ask import Answers
+from covseg_core.prediction.ask import Answers, Key
+from covseg_core.prediction.combination import Combine
 from covseg_core.prediction.decide import Prediction
 from covseg_core.prediction.probabilities import Probabilities
 from covseg_core.prediction.scan import Scan, read_scan
@@ -46,6 +47,7 @@ class Decided:
 
     answers: Answers
     thresholds: Thresholds
+    combine: Combine
     prediction: Prediction
 
 
@@ -69,8 +71,8 @@ class Workspace:
     """None until it was read."""
     problem: str = ""
     """What is in the way of reading it, in a sentence: its scale is unknown."""
-    known: dict[str, Probabilities] = field(default_factory=dict)
-    """By run id, of all models that were ever asked."""
+    known: dict[Key, Probabilities] = field(default_factory=dict)
+    """Of all models that were ever asked, with and without mirror images."""
     answers: Answers | None = None
     """Of the models that were asked last."""
     seg_problem: str = ""

@@ -32,6 +32,7 @@ from covseg_core.runs import Run, create_run, open_run
 from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Thresholds
 from dashboard.app_pages.predict import offered_models, result, workspace
 from dashboard.app_pages.predict.step3_result import OWN
+from dashboard.formatting import plain
 from dashboard.services import tasks, uploads
 
 SIDE, SLICES = 48, 40
@@ -195,12 +196,12 @@ def test_a_newcomer_sees_two_steps_and_what_is_missing(make: Callable[..., Run])
 # --- which models
 
 
-def test_an_odd_number_of_differing_models_is_chosen_from_the_newest_experiment(make: Callable[..., Run]) -> None:
-    """A copy would count twice, and of two models a tie is no mask: a newcomer must not run into either."""
+def test_the_models_that_differ_are_chosen_from_the_newest_experiment(make: Callable[..., Run]) -> None:
+    """A copy would count twice: a newcomer must not run into that."""
     make("dice", experiment="old", created="2025-01-02T03:04:05+00:00")
     for metric, zero in (("accuracy", -900), ("iou", -900), ("dice", -1000)):
         make(metric, zero, "twins")
-    assert offered_models.preselected(offered_models.offered()) == ["twins-dice"]
+    assert offered_models.preselected(offered_models.offered()) == ["twins-iou", "twins-dice"]
     for metric, zero in (("accuracy", -900), ("iou", -950), ("dice", -1000)):
         make(metric, zero, "three", created="2026-02-02T03:04:05+00:00")
     assert offered_models.preselected(offered_models.offered()) == ["three-accuracy", "three-iou", "three-dice"]
@@ -208,13 +209,15 @@ def test_an_odd_number_of_differing_models_is_chosen_from_the_newest_experiment(
 
 
 def test_a_cross_validation_predicts_with_all_its_folds(make: Callable[..., Run]) -> None:
-    """One fold alone has learned from fewer patients than there are; an even number of votes can be tied."""
+    """One fold alone has learned from fewer patients than there are."""
     for fold in range(1, 5):
         for metric in ("iou", "dice"):
             run = make(metric, -900 - fold, f"fold{fold}")
             split = SplitConfig(folds=4, fold=fold)
             write_json(run.folder / "config.json", dataclasses.replace(run.config, experiment="folds", split=split))
-    assert offered_models.preselected(offered_models.offered()) == ["fold1-dice", "fold2-dice", "fold3-dice"]
+    assert offered_models.preselected(offered_models.offered()) == [
+        "fold1-dice", "fold2-dice", "fold3-dice", "fold4-dice",
+    ]  # fmt: skip
 
 
 def test_what_is_unfinished_or_split_by_slice_is_not_chosen_before_the_user_does(make: Callable[..., Run]) -> None:
@@ -236,7 +239,7 @@ def test_models_that_are_one_and_the_same_are_told(make: Callable[..., Run]) -> 
 
 
 def test_models_of_the_lung_are_offered_apart(make: Callable[..., Run]) -> None:
-    """They outline something else, so they cannot vote with the others."""
+    """They outline something else, so they cannot be combined with the others."""
     make()
     make(experiment="lungs", target="lung")
     app = send(open_page(), chest())
@@ -431,7 +434,7 @@ def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
     well(app.slider(key="minimum").set_value(100).run())
     delete = the_workspace(app).known.pop
     for run in runs.values():  # so that they are asked once more
-        delete(run.id)
+        delete((run.id, False))
     assert ask("iou") == (0.8, 100), "what the user has set stays"
     assert ask("dice") == (0.8, 100)
 
@@ -457,7 +460,7 @@ def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_
     assert np.count_nonzero(np.asarray(saved.dataobj)) == expected.report.mask.voxels
     scene = result.scene(space, space.decided.prediction, space.decided.thresholds)
     masks = [expected.mask, *(expected.mask_of(run.id) for run in runs)]
-    assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
+    assert [layer.name for layer in scene.layers] == ["Mean of 3", "Accuracy", "IoU", "Dice"]
     for layer, mask in zip(scene.layers, masks, strict=True):
         shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
         np.testing.assert_array_equal(shown, mask)
@@ -485,7 +488,7 @@ def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], t
         "Accuracy: threshold 0.75, parts from 500 mm³",
         "IoU: threshold 0.7, parts from 50 mm³",
         "Dice: threshold 0.5, parts of any size",
-        r"Parts of the vote from 50 mm³ \(the median\).",
+        r"Parts of the combined mask from 50 mm³ \(the median\).",
         "0.5 for first-dice, which has none",
     ):
         assert words in text(app), words
@@ -498,7 +501,7 @@ def test_own_sizes_too_are_used_shown_and_downloaded(make: Callable[..., Run], t
     for layer, mask in zip(scene.layers, masks, strict=True):
         shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
         np.testing.assert_array_equal(shown, mask, layer.name)
-    assert [mask[20, 14, 34] for mask in masks] == [0, 0, 0, 1], "a speck is too small for two of three"
+    assert [mask[20, 14, 34] for mask in masks] == [0, 0, 0, 1], "a speck is too small for the median of three"
     for name in ("mask.nii.gz", *(f"mask_{run.id}.nii.gz" for run in runs), "disagreement.nii.gz"):
         image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(space, own.thresholds, name)))
         np.testing.assert_array_equal(image.dataobj, nib.load(tmp_path / "by hand" / name).dataobj)
@@ -585,6 +588,114 @@ def test_figures_and_downloads_follow_the_threshold(make: Callable[..., Run], tm
     assert "Doe" not in json.dumps(report)
 
 
+def combine_control(app: AppTest):
+    return [radio for radio in app.radio if radio.label == "Combine by"]
+
+
+@pytest.mark.parametrize("points", [False, True])
+def test_masks_figures_files_and_slices_follow_the_way_to_combine(
+    make: Callable[..., Run], tmp_path: Path, points: bool
+) -> None:
+    """What is shown live must be the mask that is written, whichever way it was made of the models'."""
+    runs = [make("accuracy", -900), make("iou", 60), make("dice", -1000)]
+    for run, threshold in zip(runs, (0.3, 0.2, 0.9), strict=True):
+        if points:
+            with_point(run, threshold, 20)
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(chest()))
+    app = predict(send(open_page(), scan.read_bytes()))
+    [control] = combine_control(app)
+    assert control.value == "mean" and control.options == ["Mean of probabilities", "Majority vote"]
+    if not points:
+        app = well(app.slider(key="threshold").set_value(0.9).run())
+    space, sizes = the_workspace(app), {}
+    for combine, rule in (("mean", "the mean of the models"), ("vote", "more than half of the models")):
+        well(combine_control(app)[0].set_value(combine).run())
+        assert rule in text(app)
+        assert app.query_params.get("combine") == ("vote" if combine == "vote" else None)
+        out = tmp_path / combine
+        by_hand = predict_scan(scan, runs, out, None if points else 0.9, combine=combine)
+        prediction, thresholds = space.decided.prediction, space.decided.thresholds
+        assert prediction.report.combine == combine
+        np.testing.assert_array_equal(prediction.mask, by_hand.mask)
+        assert float(metrics(app)["Infection [mL]"]) == pytest.approx(by_hand.report.mask.volume_ml, abs=0.05)
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(space, thresholds, "mask.nii.gz", combine)))
+        np.testing.assert_array_equal(image.dataobj, nib.load(out / "mask.nii.gz").dataobj)
+        assert json.loads(result.download(space, thresholds, "report.json", combine))["combine"] == combine
+        scene = result.scene(space, prediction, thresholds)
+        assert scene.layers[0].name == f"{combine.capitalize()} of 3"
+        for layer, mask in zip(scene.layers, [by_hand.mask, *(by_hand.mask_of(run.id) for run in runs)], strict=True):
+            shown = np.stack([layer.plane(z)[::-1, ::-1] >= np.float32(scene.threshold) for z in scene.zs])
+            np.testing.assert_array_equal(shown, mask, layer.name)
+        sizes[combine] = by_hand.report.mask.voxels
+    assert sizes["mean"] != sizes["vote"], "both would give the same: the test shows nothing"
+
+
+def test_a_link_keeps_the_way_to_combine(make: Callable[..., Run], phantoms: str) -> None:
+    for metric, zero in (("accuracy", -900), ("iou", -950), ("dice", -1000)):
+        make(metric, zero)
+    case = load_dataset(phantoms).cases[1].id
+    app = predict(open_page(dataset=phantoms, case=case, combine="vote"))
+    assert combine_control(app)[0].value == "vote"
+    assert the_workspace(app).decided.prediction.report.combine == "vote"
+    well(app.multiselect[0].set_value(["first-iou"]).run())
+    app = predict(app)
+    assert not combine_control(app), "one model has nothing to combine"
+    well(app.multiselect[0].set_value(["first-iou", "first-dice"]).run())
+    assert combine_control(predict(app))[0].value == "vote", "what the user has set stays"
+
+
+def test_mirror_images_are_asked_once_the_user_wants_them(
+    make: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Turned on after a prediction, the page must not show the plain answers for the mirrored ones, nor the reverse."""
+    run, shown = make(), []
+    answer = Segmenter._answer
+    monkeypatch.setattr(Segmenter, "_answer", lambda self, images: (shown.append(len(images)), answer(self, images))[1])
+    scan = tmp_path / "ct.nii"
+    scan.write_bytes(content(chest()))
+    app = predict(send(open_page(), scan.read_bytes()))
+    space = the_workspace(app)
+    assert (space.answers.mirror, sum(shown)) == (False, SLICES)
+    [mirror] = [toggle for toggle in app.toggle if toggle.label == "Mirror images too"]
+    well(mirror.set_value(True).run())
+    assert app.query_params["mirror"] == "yes"
+    assert not button(app, "Predict").disabled
+    app = predict(app)
+    assert (space.answers.mirror, sum(shown)) == (True, 3 * SLICES)
+    assert "Each slice was shown to the models mirrored, too" in text(app)
+    report = json.loads(result.download(space, Thresholds(), "report.json"))
+    by_hand = predict_scan(scan, run, mirror=True)
+    shown.clear()
+    assert (report["mirror"], report["mask"]["voxels"]) == (True, by_hand.report.mask.voxels)
+    assert button(app, "Predict").disabled
+    [mirror] = [toggle for toggle in app.toggle if toggle.label == "Mirror images too"]
+    well(mirror.set_value(False).run())
+    app = predict(app)
+    assert (space.answers.mirror, sum(shown)) == (False, 0), "nothing has to be asked again"
+    assert "mirrored, too" not in text(app)
+
+
+def test_that_a_model_needs_a_lung_model_is_said_before_it_is_asked(make: Callable[..., Run]) -> None:
+    """Else the user waits for the scan to be read, presses Predict, and gets an error."""
+    run = make()
+    cut = dataclasses.replace(run.config, prepare=PrepareConfig(size=SIDE, region="lungs"))
+    write_json(run.folder / "config.json", cut)
+    make("iou", experiment="other", created="2025-01-02T03:04:05+00:00")
+    lungs = make(experiment="lungs", target="lung", created="2024-01-02T03:04:05+00:00")
+    app = send(open_page(), chest())
+    assert app.selectbox[0].value is None
+    [said] = [warning.value for warning in app.warning]
+    assert plain(offered_models.offered()[0].label) in said and said.endswith("needs a lung model.")
+    assert button(app, "Predict").disabled
+    assert "Choose a lung model first." in text(app)
+    well(app.selectbox[0].set_value(lungs.id).run())
+    assert not app.warning and not button(app, "Predict").disabled
+    well(app.selectbox[0].set_value(None).run())
+    well(app.multiselect[0].set_value(["other-iou"]).run())
+    assert not app.warning and not button(app, "Predict").disabled
+
+
 def test_one_model_has_no_range_and_one_mask(make: Callable[..., Run]) -> None:
     make()
     app = predict(send(open_page(), chest()))
@@ -601,7 +712,7 @@ def test_the_viewer_shows_the_mask_that_is_downloaded(make: Callable[..., Run]) 
         make(metric, zero)
     space = the_workspace(predict(send(open_page(), chest())))
     scene = result.scene(space, result.decided(space, Thresholds()), Thresholds())
-    assert [layer.name for layer in scene.layers] == ["Vote of 3", "Accuracy", "IoU", "Dice"]
+    assert [layer.name for layer in scene.layers] == ["Mean of 3", "Accuracy", "IoU", "Dice"]
     image = nib.Nifti1Image.from_bytes(gzip.decompress(result.download(space, Thresholds(), "mask.nii.gz")))
     ras = np.asarray(nib.as_closest_canonical(image).dataobj)
     for z in (0, 6, 7):
@@ -625,7 +736,7 @@ def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: p
     asked: list[str] = []
     init = Segmenter.__init__
     monkeypatch.setattr(Segmenter, "__init__", lambda self, run: (asked.append(run.id), init(self, run))[1])
-    app = predict(send(open_page(), chest()))
+    app = predict(send(open_page(runs="first-dice"), chest()))
     assert asked == ["first-dice"]
     well(app.multiselect[0].set_value(["first-accuracy", "first-iou", "first-dice"]).run())
     app = predict(app)

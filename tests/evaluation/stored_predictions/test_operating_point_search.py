@@ -334,7 +334,7 @@ def test_several_models_are_used_each_at_its_own_point(make_run: Callable[..., R
     assert thresholds_of(runs) == Thresholds(
         0.5, 20.0, "the operating points of the runs, 0.5 for c, which has none", own
     )
-    assert thresholds_of(runs[1:]).minimum_mm3 == 10, "the vote takes the median of the sizes"
+    assert thresholds_of(runs[1:]).minimum_mm3 == 10, "the combined mask takes the median of the sizes"
     point(runs[2], threshold=0.4, minimum=50.0)
     assert thresholds_of(runs) == Thresholds(
         0.5, 20.0, "the operating points of the runs", (*own[:2], Threshold(0.4, 50.0))
@@ -371,18 +371,18 @@ def test_each_model_votes_at_its_own_threshold(make_run: Callable[..., Run], dat
     for run, threshold in zip(runs, (0.2, 0.7, 0.9), strict=True):
         point(run, threshold=threshold)
     scan = dataset.path(dataset.cases[1], "scan")
-    used = predict(scan, runs, threshold=None)
+    used = predict(scan, runs, threshold=None, combine="vote")
     alone = [predict(scan, [run], threshold=None) for run in runs]
     for run, one in zip(runs, alone, strict=True):
         np.testing.assert_array_equal(used.mask_of(run.id), one.mask)
     np.testing.assert_array_equal(used.mask, sum(one.mask for one in alone) >= 2)
     np.testing.assert_array_equal(used.mask, alone[1].mask)
-    assert (used.mask != predict(scan, runs, threshold=0.5).mask).any(), (
+    assert (used.mask != predict(scan, runs, threshold=0.5, combine="vote").mask).any(), (
         "0.5 would give the same: the test shows nothing"
     )
     checked = read_scan(scan)
     answers = ask(checked, runs, Spool())
-    later = predict_at(checked, answers, thresholds_of(runs))
+    later = predict_at(checked, answers, thresholds_of(runs), combine="vote")
     assert (later.report.mask, later.report.operating) == (used.report.mask, used.report.operating)
 
 

@@ -63,7 +63,7 @@ def test_an_error_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseEx
 
 
 def test_an_earlier_result_is_replaced_as_a_whole_and_other_files_stay(tmp_path: Path) -> None:
-    """A mask of a model that no longer votes would lie beside a report that does not know it."""
+    """A mask of a model that is no longer asked would lie beside a report that does not know it."""
     put(tmp_path / "out", "old", ("mask.nii.gz", "mask_a.nii.gz", "mask_b.nii.gz"))
     (tmp_path / "out" / "notes.txt").write_text("mine")
     (tmp_path / "out" / "mask_expert.nii.gz").write_text("mine")
