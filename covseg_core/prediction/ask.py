@@ -18,6 +18,7 @@ from covseg_core.prediction.model_info import model_info
 from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, segment
 from covseg_core.prediction.scan import Scan
 from covseg_core.prediction.spool import OnDisk, Spool
+from covseg_core.prediction.thin_slices import segment_some, stride
 from covseg_core.prediction.threshold import reaching
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
@@ -79,6 +80,8 @@ class Question:
     """About each slice mirrored left to right, too."""
     within: str = ""
     """As `Probabilities.within`."""
+    beside: bool = False
+    """Of a lung model for the lungs of the scan, while others are asked about infection."""
 
     @property
     def key(self) -> Key:
@@ -87,7 +90,7 @@ class Question:
     @property
     def twin(self) -> tuple[object, ...]:
         """Equal for questions with the same answer."""
-        return model_info(self.run).twin, self.mirror, self.within
+        return model_info(self.run).twin, self.mirror, self.within, self.beside
 
     @property
     def views(self) -> int:
@@ -113,7 +116,8 @@ def ask(
     ----------
     runs : the models, at least one
     spool : keeps the answers for as long as they are used
-    lungs : a lung model, asked first: others may look at the lungs alone
+    lungs : a lung model, asked first: others may look at the lungs alone. Where slices are thin, it is asked about some
+        of them only; see `thin_slices`
     known : answers of this scan that are there already; those that come are added, one by one
     progress : called with the slices done, over all models that were not known, and those there are; a mirror image is
         a slice of its own
@@ -131,21 +135,22 @@ def ask(
     check_lungs(runs, lungs)
     answers = {} if known is None else known
     asked = _questions(runs, lungs, mirror)
-    waiting = [question for question in asked if not _known(question, lungs, answers)]
+    waiting = [question for question in asked if not _known(question, answers)]
     advance = counter(progress, cancel, len(scan.volume.voxels) * sum(question.views for question in waiting))
     for question in waiting:
-        run, within, beside = question.run, question.within, question.run is lungs
-        sides = answers[lungs.id, False].sides if lungs and not beside else None
+        run, within = question.run, question.within
+        sides = answers[lungs.id, False].sides if lungs and not question.beside else None
         started = time.perf_counter()
         if (values := _twin(question, answers)) is not None:
             advance(len(values) * question.views)
         else:
             values = _values(scan, question, spool, advance, cancel, sides)
         seconds = time.perf_counter() - started
-        answers[question.key] = answered(scan, run, values, seconds, sides, within, question.mirror)
-        if beside:
-            found = spool.keep_array(lung_sides(scan, answers[question.key]))
-            answers[question.key] = dataclasses.replace(answers[question.key], sides=found)
+        answer = answered(scan, run, values, seconds, sides, within, question.mirror)
+        if question.beside:
+            found = spool.keep_array(lung_sides(scan, answer))
+            answer = dataclasses.replace(answer, sides=found)
+        answers[question.key] = answer
     models = tuple(answers[run.id, mirror] for run in runs)
     return Answers(models, answers[lungs.id, False] if lungs else None)
 
@@ -167,7 +172,7 @@ def unanswered(
     """What `ask` would have to ask: nothing that is known, and once what has the same answer."""
     waiting: dict[tuple[object, ...], Question] = {}
     for question in _questions(runs, lungs, mirror):
-        if not _known(question, lungs, known) and _twin(question, known) is None:
+        if not _known(question, known) and _twin(question, known) is None:
             waiting.setdefault(question.twin, question)
     return list(waiting.values())
 
@@ -183,21 +188,22 @@ def _questions(runs: Sequence[Run], lungs: Run | None, mirror: bool) -> list[Que
     if lungs is None:
         return [Question(run, mirror) for run in runs]
     cut = [lungs.id if run.config.prepare.region == "lungs" else "" for run in runs]
-    return [Question(lungs), *(Question(run, mirror, within) for run, within in zip(runs, cut, strict=True))]
+    return [
+        Question(lungs, beside=True),
+        *(Question(run, mirror, within) for run, within in zip(runs, cut, strict=True)),
+    ]
 
 
-def _known(question: Question, lungs: Run | None, answers: Mapping[Key, Probabilities]) -> bool:
+def _known(question: Question, answers: Mapping[Key, Probabilities]) -> bool:
     """Whether an answer is there, from the same lungs if the model looks at them alone."""
     answer = answers.get(question.key)
-    if answer is None or (question.run is lungs and answer.sides is None):
-        return False
-    return answer.within == question.within
+    return answer is not None and (answer.within, answer.beside) == (question.within, question.beside)
 
 
 def _twin(question: Question, answers: Mapping[Key, Probabilities]) -> np.ndarray | OnDisk | None:
     """The answer of a model with the same weights about the same slices, taken over."""
     for other in answers.values():
-        if (other.model.twin, other.mirror, other.within) == question.twin:
+        if (other.model.twin, other.mirror, other.within, other.beside) == question.twin:
             return other.values
     return None
 
@@ -208,4 +214,7 @@ def _values(
     """(Z, S, S) float32: what a model says."""
     segmenter = Segmenter(question.run)  # of this function only, since a session keeps the memory of its largest batch
     shape = (len(scan.volume.voxels), segmenter.prepare.size, segmenter.prepare.size)
+    every = stride(scan, segmenter.prepare) if question.beside else 1
+    if every > 1:
+        return spool.keep(segment_some(scan, segmenter, every, advance, cancel), shape)
     return spool.keep(segment(scan, segmenter, advance, cancel, sides, question.mirror), shape)
