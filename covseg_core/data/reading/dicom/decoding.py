@@ -1,7 +1,7 @@
 """Compressed pixels are unpacked in processes of their own, since GDCM can crash on damaged ones.
 
 A crash there costs the file; here it would cost the dashboard, with everybody's work. The processes are started with
-the first such files, one for each thread that asks, serve all that follow, and end with this one.
+the first such files, one for each thread that asks. One serves all that follow, and ends with this process.
 
     python -m covseg_core.data.reading.dicom.decoding    paths in, a line each; a line of JSON out, then pixels
 """
@@ -47,6 +47,13 @@ def unpacked(files: Sequence[Path]) -> list[Stored]:
     with _lock:
         _idle.append(decoder)
     return found
+
+
+def start() -> None:
+    """Start a process, unless there is one: it takes half a second until it can answer, in which headers are read."""
+    with _lock:
+        if not _idle:
+            _idle.append(_Decoder())
 
 
 class _Decoder:
@@ -123,11 +130,16 @@ def _take() -> _Decoder:
         decoder.end()
 
 
+def rest() -> None:
+    """Let all processes that nobody uses end but one, which answers the next series without a start."""
+    _end(but=1)
+
+
 @atexit.register
-def _end() -> None:
+def _end(but: int = 0) -> None:
     """Let the processes end, or collect those that have."""
     with _lock:
-        ending, _idle[:] = list(_idle), []
+        ending, _idle[:] = _idle[but:], _idle[:but]
     for decoder in ending:
         decoder.close()
 

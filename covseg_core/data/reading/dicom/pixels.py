@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 from pydicom.pixels import get_decoder
 
-from covseg_core.data.reading.dicom.decoding import TOGETHER, unpacked
+from covseg_core.data.reading.dicom.decoding import TOGETHER, rest, unpacked
 from covseg_core.data.reading.dicom.headers import Header
 from covseg_core.data.reading.dicom.stored import Stored, is_packed, read_stored
 from covseg_core.data.reading.quiet import quiet
@@ -80,6 +80,7 @@ def read_hu(headers: Sequence[Header], path: Path) -> Iterator[np.ndarray]:
             yield from waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+        rest()
 
 
 def _stored(part: Sequence[Header], path: Path) -> list[Stored]:
