@@ -401,12 +401,16 @@ def test_a_real_scan(real_data: Path, tmp_path: Path, runs: Callable[..., Run]) 
         runs("coarse", grey(-500), prepare=PrepareConfig(128)),
         runs("exact", grey(-500), prepare=PrepareConfig(256)),
     ]
-    prediction = predict(ct, models, tmp_path / "out")
+    prediction = predict(ct, models, tmp_path / "out", combine="vote")
     truth = stored(ct) > -500
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask_exact.nii.gz"), truth)
     coarse = stored(tmp_path / "out" / "mask_coarse.nii.gz") > 0
     assert 2 * np.sum(coarse & truth) / (coarse.sum() + truth.sum()) > 0.9
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), coarse & truth)
+    predict(ct, models, tmp_path / "mean")
+    mean = stored(tmp_path / "mean" / "mask.nii.gz") > 0
+    assert mean[truth].all(), "one of two that is sure is enough for the mean, and the exact one always is"
+    assert not mean[~truth & ~coarse].any()
     np.testing.assert_array_equal(nib.load(tmp_path / "out" / "mask.nii.gz").affine, nib.load(ct).affine)
     assert prediction.report.mask.volume_ml is None
 
