@@ -20,6 +20,7 @@ from covseg_core.prediction.model_info import model_info
 from covseg_core.prediction.probabilities import Advance, Probabilities, answered, counter, segment
 from covseg_core.prediction.scan import Scan
 from covseg_core.prediction.spool import OnDisk, Spool
+from covseg_core.prediction.thin_slices import segment_some, stride
 from covseg_core.prediction.threshold import reaching
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
@@ -88,6 +89,8 @@ class Question:
     within: str = ""
     """As `Probabilities.within`."""
     precision: Precision = "float32"
+    beside: bool = False
+    """Of a lung model for the lungs of the scan, while others are asked about infection."""
 
     @property
     def key(self) -> Key:
@@ -96,7 +99,7 @@ class Question:
     @property
     def twin(self) -> tuple[object, ...]:
         """Equal for questions with the same answer."""
-        return model_info(self.run).twin, self.mirror, self.within, self.precision
+        return model_info(self.run).twin, self.mirror, self.within, self.precision, self.beside
 
     @property
     def views(self) -> int:
@@ -123,7 +126,8 @@ def ask(
     ----------
     runs : the models, at least one
     spool : keeps the answers for as long as they are used
-    lungs : a lung model, asked first: others may look at the lungs alone
+    lungs : a lung model, asked first: others may look at the lungs alone. Where slices are thin, it is asked about some
+        of them only; see `thin_slices`
     known : answers of this scan that are there already; those that come are added, one by one
     progress : called with the slices done, over all models that were not known, and those there are; a mirror image is
         a slice of its own
@@ -143,11 +147,11 @@ def ask(
     check_precision(runs, precision)
     answers = {} if known is None else known
     asked = _questions(runs, lungs, mirror, precision)
-    waiting = [question for question in asked if not _known(question, lungs, answers)]
+    waiting = [question for question in asked if not _known(question, answers)]
     advance = counter(progress, cancel, len(scan.volume.voxels) * sum(question.views for question in waiting))
     for question in waiting:
-        run, within, beside = question.run, question.within, question.run is lungs
-        sides = answers[asked[0].key].sides if lungs and not beside else None
+        run, within = question.run, question.within
+        sides = answers[asked[0].key].sides if lungs and not question.beside else None
         started = time.perf_counter()
         if (values := _twin(question, answers)) is not None:
             advance(len(values) * question.views)
@@ -155,10 +159,11 @@ def ask(
             values = _values(scan, question, spool, advance, cancel, sides)
         seconds = time.perf_counter() - started
         answer = answered(scan, run, values, seconds, sides, within, question.mirror)
-        answers[question.key] = dataclasses.replace(answer, precision=question.precision)
-        if beside:
-            found = spool.keep_array(lung_sides(scan, answers[question.key]))
-            answers[question.key] = dataclasses.replace(answers[question.key], sides=found)
+        answer = dataclasses.replace(answer, precision=question.precision)
+        if question.beside:
+            found = spool.keep_array(lung_sides(scan, answer))
+            answer = dataclasses.replace(answer, sides=found)
+        answers[question.key] = answer
     given = tuple(answers[question.key] for question in asked)
     return Answers(given[1:], given[0]) if lungs else Answers(given)
 
@@ -193,7 +198,7 @@ def unanswered(
     """What `ask` would have to ask: nothing that is known, and once what has the same answer."""
     waiting: dict[tuple[object, ...], Question] = {}
     for question in _questions(runs, lungs, mirror, precision):
-        if not _known(question, lungs, known) and _twin(question, known) is None:
+        if not _known(question, known) and _twin(question, known) is None:
             waiting.setdefault(question.twin, question)
     return list(waiting.values())
 
@@ -211,21 +216,19 @@ def _questions(runs: Sequence[Run], lungs: Run | None, mirror: bool, precision: 
     cut = [lungs.id if run.config.prepare.region == "lungs" else "" for run in runs]
     models = [Question(run, mirror, within, precision) for run, within in zip(runs, cut, strict=True)]
     check = read_check(lungs) if precision == "bfloat16" else None
-    return [Question(lungs, precision="bfloat16" if check and check.passed else "float32"), *models]
+    return [Question(lungs, precision="bfloat16" if check and check.passed else "float32", beside=True), *models]
 
 
-def _known(question: Question, lungs: Run | None, answers: Mapping[Key, Probabilities]) -> bool:
+def _known(question: Question, answers: Mapping[Key, Probabilities]) -> bool:
     """Whether an answer is there, from the same lungs if the model looks at them alone."""
     answer = answers.get(question.key)
-    if answer is None or (question.run is lungs and answer.sides is None):
-        return False
-    return answer.within == question.within
+    return answer is not None and (answer.within, answer.beside) == (question.within, question.beside)
 
 
 def _twin(question: Question, answers: Mapping[Key, Probabilities]) -> np.ndarray | OnDisk | None:
     """The answer of a model with the same weights about the same slices, taken over."""
     for other in answers.values():
-        if (other.model.twin, other.mirror, other.within, other.precision) == question.twin:
+        if (other.model.twin, other.mirror, other.within, other.precision, other.beside) == question.twin:
             return other.values
     return None
 
@@ -237,4 +240,7 @@ def _values(
     # of this function only, since a session keeps the memory of its largest batch
     segmenter = Segmenter(question.run, precision=question.precision)
     shape = (len(scan.volume.voxels), segmenter.prepare.size, segmenter.prepare.size)
+    every = stride(scan, segmenter.prepare) if question.beside else 1
+    if every > 1:
+        return spool.keep(segment_some(scan, segmenter, every, advance, cancel), shape)
     return spool.keep(segment(scan, segmenter, advance, cancel, sides, question.mirror), shape)

@@ -57,6 +57,11 @@ class Probabilities:
     precision: Precision = "float32"
     """In which it was computed."""
 
+    @property
+    def beside(self) -> bool:
+        """Whether it is of a lung model that was asked beside others."""
+        return self.sides is not None
+
     def plane(self, z: int) -> np.ndarray:
         """(Y, X) float32, RAS+: one plane on the scan's own grid."""
         return to_native(self.values[z : z + 1], self.grid)[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 from nibabel import orientations
 
 from covseg_core.data.reading.nifti import affine_of, read_header, read_nifti, scaled
@@ -26,6 +27,8 @@ PLACEHOLDER_SPACING = (1.0, 1.0, 1.0)
 """What writers put where they do not know the spacing."""
 MAX_LABELS = 16
 """Most labels a mask can have before one must say which of them count; a scan given as a mask has hundreds."""
+_COMPRESSION = 1
+"""Level of ISA-L: 0 to 3, of which 3 takes longer and makes larger files of masks."""
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
@@ -212,13 +215,22 @@ def save_mask(mask: np.ndarray, geometry: Geometry, path: str | Path) -> None:
     image = _image(stored, geometry)
     try:
         with atomic_path(path) as temporary:
-            nib.save(image, temporary)
+            _save(image, temporary)
             header, again = read_nifti(temporary)
             same = all(map(np.array_equal, again.T, stored.T))  # by planes: all at once takes a third copy
             if again.shape != stored.shape or not same or _moved(affine_of(header, path), geometry.affine):
                 raise ScanError(path, "reads back differently from what was written", "a disk without errors")
     except OSError as error:
         raise ScanError(path, f"cannot be written ({error.strerror or error})") from None
+
+
+def _save(image: nib.Nifti1Image, path: Path) -> None:
+    """Write an image, packed by ISA-L if its name ends in `.gz`: a tenth of zlib's time, and smaller for masks."""
+    if path.suffix != ".gz":
+        nib.save(image, path)
+        return
+    with open(path, "wb") as handle, igzip.IGzipFile("", "wb", _COMPRESSION, handle, mtime=0) as packed:
+        image.to_file_map({"image": nib.FileHolder(fileobj=packed)})
 
 
 def _load(path: Path, like: Geometry | None = None) -> tuple[np.ndarray, Geometry]:

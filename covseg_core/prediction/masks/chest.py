@@ -31,22 +31,28 @@ def leave_out_beyond(
     mask : a new array, or the given one if nothing is left out: nothing lies beyond, or there are no lungs
     voxels : how many were left out
     """
-    there = lungs.any(axis=(1, 2))
+    there = np.array([plane.any() for plane in lungs])
     if not there.any():
         return mask, 0
     reach, rim = _sizes(mask.shape, spacing)
+    ends = _RowEnds(lungs)
     kept, out = mask, 0
-    for z in np.flatnonzero(mask.any(axis=(1, 2))):
-        hull = _hull(lungs[max(0, z - reach) : z + reach + 1])
-        if not np.any(mask[z] > hull):  # as most: the rim, which takes the longest, changes nothing
+    for z, plane in enumerate(mask):
+        if not plane.any():
             continue
-        inside = _widened(hull, rim)
-        beyond = int(np.count_nonzero(mask[z] > inside))
-        if beyond:
+        hull = ends.hull(max(0, z - reach), z + reach + 1)
+        outside = plane > hull
+        if not outside.any():  # as most: the rim, which takes the longest, changes nothing
+            continue
+        # the rim is only wanted around what lies outside
+        part, around = _around(outside, rim)
+        beyond = outside[part] & (_widened(hull[around], rim)[_within(part, around)] == 0)
+        count = int(np.count_nonzero(beyond))
+        if count:
             if kept is mask:
                 kept = mask.copy()
-            kept[z] &= inside
-            out += beyond
+            kept[z][part][beyond] = 0
+            out += count
     return kept, out
 
 
@@ -59,19 +65,55 @@ def _sizes(shape: tuple[int, ...], spacing: tuple[float, float, float] | None) -
     return int(REACH_MM / z), (max(1, round(RIM_MM / x)), max(1, round(RIM_MM / y)))
 
 
-def _hull(lungs: np.ndarray) -> np.ndarray:
-    """(Y, X) uint8: hull of the lungs in some slices; empty where they show none."""
-    there = np.asarray((lungs > 0).any(axis=0))
-    hull = np.zeros(there.shape, np.uint8)
-    rows = np.flatnonzero(there.any(axis=1))
-    if not rows.size:
+class _RowEnds:
+    """First and last column of the lungs in each row, of planes (Z, Y, X) that are asked for.
+
+    A hull is that of the ends of all rows, and the ends of several planes are the outermost of each plane's: no voxel
+    is looked at twice.
+    """
+
+    def __init__(self, lungs: np.ndarray) -> None:
+        self._lungs = lungs
+        self._known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def hull(self, start: int, stop: int) -> np.ndarray:
+        """(Y, X) uint8: hull of the lungs in some slices; empty where they show none."""
+        planes = [self._plane(z) for z in range(start, min(stop, len(self._lungs)))]
+        first = np.min([begin for begin, _ in planes], axis=0)
+        last = np.max([end for _, end in planes], axis=0)
+        hull = np.zeros(self._lungs.shape[1:], np.uint8)
+        rows = np.flatnonzero(first <= last)
+        if rows.size:
+            columns = np.concatenate([first[rows], last[rows]])
+            ends = np.stack([columns, np.concatenate([rows, rows])], axis=1).astype(np.int32)
+            cv2.fillConvexPoly(hull, cv2.convexHull(ends), 1)
         return hull
-    # a hull is that of the ends of all rows; with every pixel it would take most of the time of a prediction
-    first = there[rows].argmax(axis=1)
-    last = there.shape[1] - 1 - there[rows, ::-1].argmax(axis=1)
-    ends = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1).astype(np.int32)
-    cv2.fillConvexPoly(hull, cv2.convexHull(ends), 1)
-    return hull
+
+    def _plane(self, z: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both (Y,) int64; of a row without lung, the end comes before the beginning."""
+        if z not in self._known:
+            there = self._lungs[z] > 0
+            width, rows = there.shape[1], there.any(axis=1)
+            first = np.where(rows, there.argmax(axis=1), width)
+            self._known[z] = first, np.where(rows, width - 1 - there[:, ::-1].argmax(axis=1), -1)
+        return self._known[z]
+
+
+def _around(there: np.ndarray, rim: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The box of what is there in a plane (Y, X) bool, and the same widened by the rim (x, y)."""
+    part, around = [], []
+    for axis, extra in ((1, rim[1]), (0, rim[0])):
+        hits = np.flatnonzero(there.any(axis=axis))
+        start, stop = int(hits[0]), int(hits[-1]) + 1
+        part.append(slice(start, stop))
+        around.append(slice(max(0, start - extra), stop + extra))
+    return (part[0], part[1]), (around[0], around[1])
+
+
+def _within(part: tuple[slice, slice], around: tuple[slice, slice]) -> tuple[slice, slice]:
+    """A box as it lies in the box around it."""
+    rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, around, strict=True))
+    return rows, columns
 
 
 def _widened(hull: np.ndarray, rim: tuple[int, int]) -> np.ndarray:

@@ -6,6 +6,7 @@ sides is two lungs that touch: in every slice it is cut from front to back, wher
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -36,6 +37,8 @@ _SOLID = 0.5
 """Share of a part's rows that a cut passes lung in, from which there was nothing to cut: one lung across the middle."""
 _TISSUE = 150
 """Grey value above which a voxel is body: -368 HU."""
+_TOGETHER = 32
+"""Slices that are cut at a time."""
 _LOOKED_AT = 32
 """Slices from which the body's middle is taken."""
 
@@ -105,7 +108,7 @@ def clean_lungs(mask: np.ndarray) -> np.ndarray:
     """A lung mask (Z, Y, X) uint8 0/1 without parts of less than 1 % of it."""
     parts = Components(mask)
     kept = parts.sizes >= _SPECK * parts.sizes.sum()
-    return mask if kept.all() else only_parts(mask, parts, kept)
+    return mask if kept.all() else only_parts(parts, kept)
 
 
 def body_middle(voxels: np.ndarray, scale: Scale, lungs: np.ndarray) -> float:
@@ -138,21 +141,11 @@ def split_lungs(mask: np.ndarray, middle: float) -> np.ndarray:
     sides : (Z, Y, X) uint8: 0 no lung, `RIGHT`, `LEFT`
     """
     parts = Components(mask)
-    columns = np.zeros((len(parts.sizes) + 1, mask.shape[2]), np.int64)
-    slices = np.flatnonzero(mask.any(axis=(1, 2)))
-    for z in slices:
-        places = parts.plane(z) * mask.shape[2] + np.arange(mask.shape[2])
-        columns += np.bincount(places.ravel(), minlength=columns.size).reshape(columns.shape)
-    columns[0] = 0
-    right = columns[:, np.arange(mask.shape[2]) > middle].sum(axis=1) / np.maximum(columns.sum(axis=1), 1)
-    side = np.where(right >= 0.5, RIGHT, LEFT).astype(np.uint8)
-    side[0] = 0
-    sides = np.zeros_like(mask)
-    for z in slices:
-        sides[z] = side[parts.plane(z)]
+    columns = parts.columns()
+    right = columns[:, np.arange(mask.shape[2]) > middle].sum(axis=1) / columns.sum(axis=1)
+    sides = parts.painted(np.where(right >= 0.5, RIGHT, LEFT).astype(np.uint8))
     for part in np.flatnonzero((right > 1 - _ONE_SIDED) & (right < _ONE_SIDED)):
-        if part:
-            _cut(sides, parts, int(part), columns[part], middle)
+        _cut(sides, parts, int(part) + 1, columns[part], middle)
     return sides
 
 
@@ -179,7 +172,8 @@ def measure_lungs(
     infected = np.zeros(3, np.int64)
     outside = 0
     for z, plane in enumerate(infection):
-        lung += np.bincount(sides[z].ravel(), minlength=3)
+        lung[RIGHT] += np.count_nonzero(sides[z] == RIGHT)
+        lung[LEFT] += np.count_nonzero(sides[z] == LEFT)
         if plane.any():
             infected += np.bincount(sides[z][plane > 0], minlength=3)
             outside += _outside(sides, plane, z, spacing)
@@ -219,13 +213,20 @@ def _ml(voxels: int, voxel_ml: float | None) -> float | None:
 
 def _outside(sides: np.ndarray, infection: np.ndarray, z: int, spacing: tuple[float, float, float] | None) -> int:
     """Infected voxels of slice z with no lung within the tolerance: that far up and down, and around in the slice."""
-    if not (infection > sides[z]).any():
+    beside = infection > sides[z]
+    if not beside.any():
         return 0
     up, *radii = (0.0, TOLERANCE_VOXELS, TOLERANCE_VOXELS) if spacing is None else (TOLERANCE_MM / mm for mm in spacing)
-    near = np.asarray(sides[max(0, z - int(up)) : z + int(up) + 1].any(axis=0), np.uint8)
+    # lungs farther away than that from all of it are not looked at
+    box = []
+    for axis, radius in zip((1, 0), radii, strict=True):
+        hits = np.flatnonzero(beside.any(axis=axis))
+        box.append(slice(max(0, int(hits[0]) - int(radius)), int(hits[-1]) + 1 + int(radius)))
+    rows, columns = box
+    near = np.asarray(sides[max(0, z - int(up)) : z + int(up) + 1, rows, columns].any(axis=0), np.uint8)
     y, x = (np.arange(-int(radius), int(radius) + 1) / radius for radius in radii)
     disk = (y[:, None] ** 2 + x**2 <= 1).astype(np.uint8)
-    return int(np.count_nonzero(infection > cv2.dilate(near, disk)))
+    return int(np.count_nonzero(beside[rows, columns] > cv2.dilate(near, disk)))
 
 
 def _cut(sides: np.ndarray, parts: Components, part: int, columns: np.ndarray, middle: float) -> None:
@@ -238,39 +239,58 @@ def _cut(sides: np.ndarray, parts: Components, part: int, columns: np.ndarray, m
         return
     x = np.arange(low, high + 1)
     away = _STRAY * ((x - middle) / half) ** 2
-    cuts, passed, height = {}, 0, 0
+    lungs = {}
     for z in range(len(sides)):
-        lung = parts.plane(z) == part if sides[z].any() else np.zeros(0, bool)
-        if not lung.any():
-            continue
-        rows = np.flatnonzero(lung.any(axis=1))
-        top, bottom = rows[0], rows[-1] + 1
-        seam = low + _seam(lung[top:bottom, low : high + 1] + away)
-        cuts[z] = (top, seam)
-        passed += int(lung[np.arange(top, bottom), seam].sum())
-        height += bottom - top
+        if sides[z].any() and (lung := parts.plane(z) == part).any():
+            rows = np.flatnonzero(lung.any(axis=1))
+            lungs[z] = int(rows[0]), lung[rows[0] : rows[-1] + 1]
+    cuts, passed, height = {}, 0, 0
+    seams = _seams([lung[:, low : high + 1] + away for _, lung in lungs.values()])
+    for (z, (_, lung)), found in zip(lungs.items(), seams, strict=True):
+        cuts[z] = low + found
+        passed += int(lung[np.arange(len(lung)), cuts[z]].sum())
+        height += len(lung)
     if passed > _SOLID * height:
         return
-    for z, (top, seam) in cuts.items():
-        block = sides[z, top : top + len(seam)]
-        lung = parts.plane(z)[top : top + len(seam)] == part
-        block[lung] = np.where(np.arange(block.shape[1]) > seam[:, None], RIGHT, LEFT)[lung]
+    for z, (top, lung) in lungs.items():
+        block = sides[z, top : top + len(lung)]
+        block[lung] = np.where(np.arange(block.shape[1]) > cuts[z][:, None], RIGHT, LEFT)[lung]
 
 
-def _seam(cost: np.ndarray) -> np.ndarray:
-    """(n,) int: the column of each row on the cheapest way through (n, m) costs, at most 2 columns aside a row."""
-    rows, width = cost.shape
-    steps = np.zeros((rows, width), np.int64)
-    total = cost[0].astype(np.float64)
-    for row in range(1, rows):
-        padded = np.pad(total, 2, constant_values=np.inf)
-        # straight on comes first, so that it wins among equals
-        ways = np.stack([padded[2 + step : 2 + step + width] for step in (0, -1, 1, -2, 2)])
+def _seams(costs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The column of each row, (n,) int, on the cheapest way through (n, m) costs, at most 2 columns aside a row.
+
+    All of one width m; a few slices at a time, row by row together.
+    """
+    seams: list[np.ndarray] = []
+    for start in range(0, len(costs), _TOGETHER):
+        some = costs[start : start + _TOGETHER]
+        rows = np.array([len(cost) for cost in some])
+        stacked = np.zeros((rows.max(), len(some), some[0].shape[1]))
+        for k, cost in enumerate(some):
+            stacked[: len(cost), k] = cost
+        seams += _ways(stacked, rows)
+    return seams
+
+
+def _ways(cost: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """As `_seams`, of costs (n, k, m) and the rows (k,) that each of the k slices has."""
+    _, number, width = cost.shape
+    aside = np.array([0, -1, 1, -2, 2], np.int8)  # straight on comes first, so that it wins among equals
+    steps = np.zeros(cost.shape, np.int8)
+    totals = np.empty_like(cost)
+    totals[0] = cost[0]
+    for row in range(1, len(cost)):
+        padded = np.pad(totals[row - 1], ((0, 0), (2, 2)), constant_values=np.inf)
+        ways = np.stack([padded[:, 2 + step : 2 + step + width] for step in aside])
         best = ways.argmin(axis=0)
-        steps[row] = np.array([0, -1, 1, -2, 2])[best]
-        total = ways[best, np.arange(width)] + cost[row]
-    seam = np.empty(rows, np.int64)
-    seam[-1] = total.argmin()
-    for row in range(rows - 1, 0, -1):
-        seam[row - 1] = seam[row] + steps[row, seam[row]]
-    return seam
+        steps[row] = aside[best]
+        totals[row] = np.take_along_axis(ways, best[np.newaxis], axis=0)[0] + cost[row]
+    seams = []
+    for k in range(number):
+        seam = np.empty(rows[k], np.int64)
+        seam[-1] = totals[rows[k] - 1, k].argmin()
+        for row in range(rows[k] - 1, 0, -1):
+            seam[row - 1] = seam[row] + steps[row, k, seam[row]]
+        seams.append(seam)
+    return seams

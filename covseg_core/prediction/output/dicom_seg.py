@@ -103,7 +103,8 @@ def _as_stored(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
 def _sources(series: Series, indices: list[int], person: dict[str, str]) -> list[Dataset]:
     """What highdicom needs to know of the slices."""
     first = series.headers[0]
-    shared = {
+    shared = Dataset()
+    tags = {
         **person,
         "Modality": "CT",
         "SeriesInstanceUID": first.series_uid or generate_uid(),
@@ -115,13 +116,13 @@ def _sources(series: Series, indices: list[int], person: dict[str, str]) -> list
         "PixelSpacing": [_decimal(size) for size in first.spacing or ()],
         "ImageOrientationPatient": [_decimal(cosine) for cosine in first.orientation or ()],
     }
+    for name, value in tags.items():
+        setattr(shared, name, value)
     return [_source(series.headers[index], shared) for index in indices]
 
 
-def _source(header: Header, shared: dict[str, object]) -> Dataset:
-    dataset = Dataset()
-    for name, value in shared.items():
-        setattr(dataset, name, value)
+def _source(header: Header, shared: Dataset) -> Dataset:
+    dataset = Dataset({element.tag: element for element in shared})
     dataset.SOPClassUID = header.sop_class or CTImageStorage
     dataset.SOPInstanceUID = header.instance_uid
     dataset.ImagePositionPatient = [_decimal(part) for part in header.position or ()]
@@ -188,19 +189,33 @@ def _segmentation(
 
 
 def _verify(file: Path, frames: np.ndarray, sources: list[Dataset], path: Path) -> None:
-    """Make sure that a SEG holds the frames that were meant, each at its slice's position."""
-    import highdicom as hd
+    """Make sure that a SEG holds the frames that were meant, each at its slice's position.
 
+    Read by pydicom alone, so that what highdicom wrote is not taken on its own word.
+    """
     expected = {source.SOPInstanceUID: index for index, source in enumerate(sources)}
-    found = np.zeros_like(frames)
-    segmentation = hd.seg.segread(file)
-    pixels = np.atleast_3d(segmentation.pixel_array.T).T.astype(np.uint8)
-    moved = 0.0
-    for group, frame in zip(segmentation.PerFrameFunctionalGroupsSequence, pixels, strict=True):
+    segmentation = pydicom.dcmread(file)
+    groups = segmentation.PerFrameFunctionalGroupsSequence
+    shape = (len(groups), *frames.shape[1:])
+    same = (segmentation.NumberOfFrames, segmentation.Rows, segmentation.Columns, segmentation.BitsAllocated) == (
+        *shape,
+        1,
+    )
+    bits = np.frombuffer(segmentation.PixelData, np.uint8)
+    same = same and len(bits) >= -(-int(np.prod(shape)) // 8)
+    left, moved, area = set(expected.values()), 0.0, shape[1] * shape[2]
+    for number, group in enumerate(groups if same else ()):
         source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
         position = group.PlanePositionSequence[0].ImagePositionPatient
-        index = expected[source]
-        found[index] = frame
-        moved = max(moved, float(np.abs(np.subtract(position, sources[index].ImagePositionPatient, dtype=float)).max()))
-    if not np.array_equal(found, frames) or moved > 1e-3:
+        index = expected.get(source, -1)
+        if index not in left:  # of no slice, or of one that has a frame already
+            same = False
+            break
+        left.remove(index)
+        first, behind = divmod(number * area, 8)
+        frame = np.unpackbits(bits[first : first + area // 8 + 2], bitorder="little")[behind : behind + area]
+        same = same and np.array_equal(frame.reshape(shape[1:]), frames[index])
+        wanted = sources[index].ImagePositionPatient
+        moved = max(moved, *(abs(float(a) - float(b)) for a, b in zip(position, wanted, strict=True)))
+    if not same or any(frames[index].any() for index in left) or not moved <= 1e-3:
         raise ScanError(path, "reads back differently from what was written", "a disk without errors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,27 +75,43 @@ def write_files(
     mask : (Z, Y, X) uint8 0/1: of all models together, or of the only one
     mask_of : the mask of one model, by run id
     """
-    geometry, sides = scan.volume.geometry, answers.sides
-    with whole_folder(files.folder) as staging:
-        save_mask(mask, geometry, staging / MASK)
-        for run, name in files.models.items():
-            stop_if(cancel)
-            save_mask(mask_of(run), geometry, staging / name)
-        if sides is not None:
-            save_mask((sides > 0).view(np.uint8), geometry, staging / LUNG_MASK)
-        if len(answers.models) > 1:
-            stop_if(cancel)
-            save_mask(_disagreement(answers.models, mask.shape), geometry, staging / DISAGREEMENT)
+    with whole_folder(files.folder) as staging, ThreadPoolExecutor(1) as beside:
+        # packing needs no interpreter, and a DICOM SEG little else
+        masks = beside.submit(_write_masks, files, staging, scan, mask, mask_of, answers, cancel)
         if scan.kind == "dicom":
             report = _with_seg(report, scan, mask, staging / DICOM_SEG)
+        masks.result()
         stop_if(cancel)
         report = dataclasses.replace(report, files=_hashes(staging))
         write_bytes(staging / TABLE, make_table(report))
-        write_bytes(staging / SHEET, make_sheet(report, scan.volume.voxels, mask, sides))
+        write_bytes(staging / SHEET, make_sheet(report, scan.volume.voxels, mask, answers.sides))
         report = dataclasses.replace(report, files=_hashes(staging))
         write_json(staging / REPORT, report)
         stop_if(cancel)
     return report
+
+
+def _write_masks(
+    files: Files,
+    folder: Path,
+    scan: Scan,
+    mask: np.ndarray,
+    mask_of: Callable[[str], np.ndarray],
+    answers: Answers,
+    cancel: Cancel | None,
+) -> None:
+    """All that is NIfTI."""
+    geometry, sides = scan.volume.geometry, answers.sides
+    save_mask(mask, geometry, folder / MASK)
+    for run, name in files.models.items():
+        stop_if(cancel)
+        save_mask(mask_of(run), geometry, folder / name)
+    if sides is not None:
+        stop_if(cancel)
+        save_mask((sides > 0).view(np.uint8), geometry, folder / LUNG_MASK)
+    if len(answers.models) > 1:
+        stop_if(cancel)
+        save_mask(_disagreement(answers.models, mask.shape), geometry, folder / DISAGREEMENT)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from skimage.transform import resize as skimage_resize
 
 from covseg_core.config import Resize
-from covseg_core.data.slices.slices import Grid, to_images, to_masks, to_native
+from covseg_core.data.slices.slices import Grid, native_reaching, to_images, to_masks, to_native
 
 GRIDS = [
     Grid((512, 512), (0.7, 0.7), 128, "area"),
@@ -197,3 +197,20 @@ def test_prepared_slices_can_be_read_only_and_not_contiguous() -> None:
     assert np.array_equal(to_images(planes[::2], grid), to_images(planes, grid)[::2])
     half = np.random.default_rng(0).random((2, 32, 32)).astype(np.float16)
     assert np.allclose(to_native(half[::-1], grid), to_native(half.astype(np.float32), grid)[::-1])
+
+
+@every_grid
+@pytest.mark.parametrize("sharpness", [1, 6, 40])
+def test_what_reaches_a_threshold_is_what_resampling_everything_gives(grid: Grid, sharpness: int) -> None:
+    """Only boxes of slices are resampled; a voxel that is lost at the rim of one is a lesion that shrinks."""
+    random = np.random.default_rng(sharpness)
+    probabilities = random.random((5, grid.size, grid.size), np.float32) ** sharpness
+    probabilities[1:3] *= random.random((2, 1, 1), np.float32)
+    probabilities[3] = 0
+    native, found = to_native(probabilities, grid), 0
+    for threshold in (0.05, 0.5, 0.9, float(probabilities.max()), float(native.max())):
+        reached = np.zeros(native.shape, np.uint8)
+        native_reaching(probabilities, grid, threshold, reached)
+        np.testing.assert_array_equal(reached, native >= threshold)
+        found += int(reached.sum())
+    assert found

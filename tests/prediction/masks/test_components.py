@@ -52,6 +52,26 @@ def test_the_parts_are_those_of_scipy(seed: int, share: float) -> None:
     np.testing.assert_array_equal(large_parts(mask, 4)[0], kept & (mask > 0))
 
 
+@pytest.mark.parametrize("planes", [15, 16, 17, 33, 50])
+@pytest.mark.parametrize("share", [0.03, 0.1])
+def test_parts_go_on_from_one_group_of_planes_to_the_next(planes: int, share: float) -> None:
+    """Planes are compared a few at a time; a vessel through all of them is one part."""
+    mask = (np.random.default_rng(planes).random((planes, 9, 13)) < share).astype(np.uint8)
+    mask[:, 4, 6] = 1
+    mask[planes // 2, :, :3] = 0
+    expected, number = ndimage.label(mask, ALL_26)
+    parts = Components(mask)
+    found = np.stack([parts.plane(z) for z in range(planes)])
+    assert len(parts.sizes) == number
+    pairs = {(int(one), int(other)) for one, other in zip(expected.ravel(), found.ravel(), strict=True)}
+    assert len(pairs) == number + (not mask.all())
+    np.testing.assert_array_equal(parts.sizes, np.bincount(found.ravel())[1:])
+    for part, columns in enumerate(parts.columns(), start=1):
+        np.testing.assert_array_equal(columns, (found == part).sum(axis=(0, 1)))
+    values = np.random.default_rng(0).integers(1, 200, number).astype(np.uint8)
+    np.testing.assert_array_equal(parts.painted(values), np.concatenate([[0], values])[found])
+
+
 def test_parts_lie_where_the_mask_has_them() -> None:
     """Only the box around the mask is numbered."""
     mask = np.zeros((7, 9, 11), np.uint8)
@@ -108,7 +128,7 @@ def test_parts_are_numbered_from_below_and_listed_from_the_largest() -> None:
     assert large_parts(mask, 3)[1].tolist() == [3]
     assert large_parts(mask, 4)[1].size == 0 and not large_parts(mask, 4)[0].any()
     assert large_parts(mask, 1)[0] is mask
-    np.testing.assert_array_equal(only_parts(mask, parts, np.array([False, True, False])), mask * (parts_of(mask) == 2))
+    np.testing.assert_array_equal(only_parts(parts, np.array([False, True, False])), mask * (parts_of(mask) == 2))
 
 
 def parts_of(mask: np.ndarray) -> np.ndarray:

@@ -11,7 +11,15 @@ import pytest
 from covseg_core.data.reading.volumes import load_mask, load_scan
 from covseg_core.data.slices.intensity import detect_scale
 from covseg_core.prediction.masks.components import Components
-from covseg_core.prediction.masks.lung_sides import LEFT, RIGHT, body_middle, clean_lungs, measure_lungs, split_lungs
+from covseg_core.prediction.masks.lung_sides import (
+    LEFT,
+    RIGHT,
+    _seams,
+    body_middle,
+    clean_lungs,
+    measure_lungs,
+    split_lungs,
+)
 
 SHAPE = (6, 40, 80)
 RIGHT_LUNG, LEFT_LUNG = np.s_[:, 5:35, 44:75], np.s_[:, 5:35, 5:36]
@@ -185,3 +193,18 @@ def test_the_lobes_of_a_real_scan_lie_on_their_sides(real_data: Path) -> None:
     found = split_lungs(both, (np.flatnonzero(both.any(axis=(0, 1)))[[0, -1]]).mean())
     assert np.mean(found[right > 0] == RIGHT) > 0.99
     assert np.mean(found[left > 0] == LEFT) > 0.99
+
+
+def test_a_seam_is_the_cheapest_way() -> None:
+    """Slices of different heights are cut together; each has to be cut as if it were alone."""
+    random = np.random.default_rng(0)
+    costs = [random.integers(0, 4, (rows, 7)).astype(float) for rows in (1, 2, 5, 9, 5, *range(1, 40))]
+    for cost, seam in zip(costs, _seams(costs), strict=True):
+        assert len(seam) == len(cost)
+        assert np.abs(np.diff(seam)).max(initial=0) <= 2
+        least = cost[0]
+        for row in cost[1:]:
+            near = np.abs(np.arange(7)[:, None] - np.arange(7)) <= 2
+            least = np.where(near, least, np.inf).min(axis=1) + row
+        assert cost[np.arange(len(cost)), seam].sum() == least.min()
+    assert _seams([]) == []

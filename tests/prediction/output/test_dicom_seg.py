@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import highdicom as hd
@@ -186,19 +187,71 @@ def test_what_can_have_no_seg(tmp_path: Path) -> None:
     assert not (tmp_path / "mask.dcm").exists()
 
 
-def test_a_file_that_reads_back_differently_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def flip(seg: pydicom.Dataset) -> None:
+    seg.PixelData = bytes(255 - byte for byte in seg.PixelData)
+
+
+def flip_last_voxel(seg: pydicom.Dataset) -> None:
+    bits = seg.NumberOfFrames * seg.Rows * seg.Columns - 1
+    content = bytearray(seg.PixelData)
+    content[bits // 8] ^= 1 << bits % 8
+    seg.PixelData = bytes(content)
+
+
+def displace(seg: pydicom.Dataset) -> None:
+    seg.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0].ImagePositionPatient[0] += 0.01
+
+
+def _referenced(group: pydicom.Dataset) -> pydicom.Dataset:
+    return group.DerivationImageSequence[0].SourceImageSequence[0]
+
+
+def exchange(seg: pydicom.Dataset) -> None:
+    one, other = (_referenced(group) for group in seg.PerFrameFunctionalGroupsSequence[:2])
+    one.ReferencedSOPInstanceUID, other.ReferencedSOPInstanceUID = (
+        other.ReferencedSOPInstanceUID,
+        one.ReferencedSOPInstanceUID,
+    )
+
+
+def repeat(seg: pydicom.Dataset) -> None:
+    one, other = (_referenced(group) for group in seg.PerFrameFunctionalGroupsSequence[:2])
+    other.ReferencedSOPInstanceUID = one.ReferencedSOPInstanceUID
+
+
+def stranger(seg: pydicom.Dataset) -> None:
+    _referenced(seg.PerFrameFunctionalGroupsSequence[0]).ReferencedSOPInstanceUID = "1.2.3"
+
+
+def one_frame_fewer(seg: pydicom.Dataset) -> None:
+    seg.NumberOfFrames -= 1
+    seg.PerFrameFunctionalGroupsSequence = seg.PerFrameFunctionalGroupsSequence[:-1]
+
+
+def cut_short(seg: pydicom.Dataset) -> None:
+    seg.PixelData = seg.PixelData[: len(seg.PixelData) // 2 // 2 * 2]
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, flip_last_voxel, displace, exchange, repeat, stranger, one_frame_fewer, cut_short]
+)
+def test_a_file_that_reads_back_differently_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[pydicom.Dataset], None]
+) -> None:
+    """A mask on the wrong slice, or with a voxel more, would be looked at as if it were the model's."""
     write(tmp_path / "scan", make_stack())
     scan = checked(tmp_path / "scan")
-    real = hd.seg.segread
+    real = hd.seg.Segmentation.save_as
 
-    def flipped(path: Path) -> hd.seg.Segmentation:
-        seg = real(path)
-        seg.PixelData = bytes(255 - byte for byte in seg.PixelData)
-        return seg
+    def damaged(seg: hd.seg.Segmentation, path: Path) -> None:
+        damage(seg)
+        real(seg, path)
 
-    monkeypatch.setattr(hd.seg, "segread", flipped)
+    monkeypatch.setattr(hd.seg.Segmentation, "save_as", damaged)
+    mask = blob(scan)
+    mask[:, -1, -1] = 1
     with pytest.raises(ScanError, match="reads back differently"):
-        save(blob(scan), scan, tmp_path / "out" / "mask.dcm")
+        save(mask, scan, tmp_path / "out" / "mask.dcm")
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -21,6 +21,8 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
+from covseg_core.data.reading.dicom import decoding
+from covseg_core.data.reading.dicom.stored import is_packed
 from covseg_core.data.reading.quiet import quiet
 from covseg_core.errors import ScanError
 
@@ -123,6 +125,8 @@ def read_headers(path: Path) -> Files:
             others += 1
         else:
             headers.append(header)
+            if len(headers) == 1 and is_packed(header.syntax):
+                decoding.start()
     return Files(tuple(headers), others, damaged)
 
 

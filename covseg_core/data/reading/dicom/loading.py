@@ -44,15 +44,12 @@ def load_series(series: Series, path: Path | None = None) -> Volume:
 
 def _read(series: Series, grid: Grid, geometry: Geometry, path: Path) -> np.ndarray:
     """(Z, Y, X) C order: every slice goes straight to its place, so that there is never a second copy."""
-    shape = (series.rows, series.columns)
     voxels, stack = _empty(geometry, np.int16)
     places = {plane.below: k for k, plane in enumerate(grid.planes) if plane.real}
     kept: dict[int, np.ndarray] = {}
     needed = {index for plane in grid.planes if not plane.real for index in (plane.below, plane.above)}
-    for index, file in enumerate(series.files):
-        if index not in places and index not in needed:
-            continue
-        values = read_hu(file, shape, path)
+    wanted = [index for index in range(len(series.headers)) if index in places or index in needed]
+    for index, values in zip(wanted, read_hu([series.headers[index] for index in wanted], path), strict=True):
         if not _fits(values) and stack.dtype != np.float32:
             voxels, stack = _widened(geometry, stack)
         if index in places:

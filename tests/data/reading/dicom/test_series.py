@@ -16,7 +16,7 @@ from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import RLELossless
 
-from covseg_core.data.reading.dicom import Series, decoding, find_series, load_series, search
+from covseg_core.data.reading.dicom import Series, decoding, find_series, load_series, pixels, search
 from covseg_core.data.reading.dicom import headers as headers_module
 from covseg_core.errors import ScanError
 
@@ -329,6 +329,18 @@ def test_truncated_pixels(tmp_path: Path, syntax: str, keep: float, capfd: pytes
     assert SECRET not in "".join(capfd.readouterr())
 
 
+def test_slices_unpacked_by_several_processes_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those of a series that are not packed lie between them. One process stays for the next series."""
+    monkeypatch.setattr(pixels, "_ENOUGH", 8)
+    monkeypatch.setattr(pixels, "_DECODERS", 3)
+    stack = make_stack((45, 12, 10))
+    for number, path in enumerate(write(tmp_path, stack)):
+        if number % 5:
+            compress(path, "JPEGLosslessProcess14_1")
+    np.testing.assert_array_equal(load_series(one(tmp_path)).voxels, stack.values[:, ::-1, ::-1])
+    assert len(decoding._idle) == 1
+
+
 def test_a_crash_of_the_decoder_costs_the_file_and_not_the_dashboard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,8 +358,9 @@ def test_a_crash_of_the_decoder_costs_the_file_and_not_the_dashboard(
         with pytest.raises(ScanError, match="damaged"):
             load_series(one(tmp_path))
     load_series(one(tmp_path))
-    decoding._process.kill()  # between two files
-    decoding._process.wait()
+    for decoder in decoding._idle:  # between two files
+        decoder.process.kill()
+        decoder.process.wait()
     load_series(one(tmp_path))
 
 
