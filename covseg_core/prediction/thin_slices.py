@@ -4,7 +4,7 @@ The lung model is asked about slices at most `FARTHEST_MM` apart. Where the lung
 `SAME`, as near the diaphragm, it is asked about the slice in the middle, and so on. The probabilities of all others are
 those of the asked slices below and above, in proportion to the distance.
 
-Measured against asking about every slice, on six scans, five of them with farther slices that were taken for thin ones:
+Measured against asking about every slice, on six scans, five of them of larger or unknown spacing and taken for thin:
 Dice of the lungs 0.997 to 1.000. Of slices 0.8 mm apart it took a quarter, of those that change more up to all.
 """
 
