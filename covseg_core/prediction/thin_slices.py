@@ -2,8 +2,10 @@
 
 The lung model is asked about slices at most `FARTHEST_MM` apart. Where the lungs on two of them differ by more than
 `SAME`, as near the diaphragm, it is asked about the slice in the middle, and so on. The probabilities of all others are
-those of the asked slices below and above, in proportion to the distance. Measured against asking about every slice, on
-six scans with slices 0.8 mm apart and more: Dice 0.997 to 1.000 of the lungs, by a quarter to a half of the slices.
+those of the asked slices below and above, in proportion to the distance.
+
+Measured against asking about every slice, on six scans, five of them of larger or unknown spacing and taken for thin:
+Dice of the lungs 0.997 to 1.000. Of slices 0.8 mm apart it took a quarter, of those that change more up to all.
 """
 
 from __future__ import annotations
