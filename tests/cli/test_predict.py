@@ -281,14 +281,18 @@ def test_a_disk_that_takes_no_more_bytes_leaves_the_folder_as_it_was(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_leaves_nothing_behind(scan: Path, tmp_path: Path) -> None:
-    """Pressed while the files are written, the last moment at which something could be left."""
+@pytest.mark.parametrize(("writer", "seconds"), [("save_mask", 3), ("make_sheet", 60)])
+def test_ctrl_c_leaves_nothing_behind(scan: Path, tmp_path: Path, writer: str, seconds: int) -> None:
+    """Pressed while the files are written, the last moment at which something could be left.
+
+    Masks are written in a thread, which cannot be interrupted: the mask at hand is waited for.
+    """
     hang = (
         "import pathlib, signal, time\n"
         "from covseg_core.prediction.output import files\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests run in the background ignore it
-        "def hang(*_): pathlib.Path('writing').touch(); time.sleep(60)\n"
-        "files.save_mask = hang"
+        f"def hang(*_): pathlib.Path('writing').touch(); time.sleep({seconds})\n"
+        f"files.{writer} = hang"
     )
     process = fresh("predict", scan, "--run", "a", "--output", "results/out", before=hang, folder=tmp_path)
     deadline = time.monotonic() + 60
