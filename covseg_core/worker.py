@@ -128,8 +128,15 @@ def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[S
     from covseg_core.prediction.case_lungs import find_lungs
     from covseg_core.training.train import load_unchanged, train
 
+    def looking(done: int, total: int) -> None:
+        heart.note(reason=f"looking for lungs: {done} of {total} scans")
+        if stop.is_set() or run.stop_file.exists():
+            raise StopRequested("stopped while it looked for lungs")
+
     try:
-        find_lungs(load_unchanged(run.config), run.config.prepare)
+        if run.config.prepare.region == "lungs":
+            heart.write(state="running", reason="looking for lungs")
+            find_lungs(load_unchanged(run.config), run.config.prepare, progress=looking)
         train(run, heart, stop)
     except StopRequested as request:
         # what was learned until now can be compared and used

@@ -105,7 +105,7 @@ def test_a_fresh_clone_predicts_wherever_runs_are_kept(tmp_path: Path):
     assert (tmp_path / "out" / "lung_mask.nii.gz").exists(), "the shipped lung model is used without being asked for"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "lung"])
+@pytest.mark.parametrize("name", [name for name in SINGLE if name != "lung"])
 def test_on_a_patient_it_has_not_seen_it_does_what_its_card_says(name: str, real_data: Path, tmp_path: Path):
     from covseg_core.prediction.predict import predict
 

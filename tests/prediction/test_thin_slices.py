@@ -120,7 +120,7 @@ def test_a_lung_model_asked_for_itself_is_asked_about_every_slice(checkpoints_fo
     with Spool() as spool:
         known: dict[Any, Any] = {}
         ask(thin, [lesions], spool, lung, known)
-        assert known[lung.id, False].beside
+        assert known[lung.id, False, "float32"].beside
         assert unanswered([lesions], lung, False, known) == []
         assert [question.run.id for question in unanswered([lung], None, False, known)] == ["lung"]
         alone = ask(thin, [lung], spool, None, known).models[0]

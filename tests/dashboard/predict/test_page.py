@@ -410,7 +410,7 @@ def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
     well(app.slider(key="minimum").set_value(100).run())
     delete = the_workspace(app).known.pop
     for run in runs.values():  # so that they are asked once more
-        delete((run.id, False))
+        delete((run.id, False, "float32"))
     assert ask("iou") == (0.8, 100), "what the user has set stays"
     assert ask("dice") == (0.8, 100)
 
@@ -741,7 +741,12 @@ def test_a_further_model_is_asked_alone(make: Callable[..., Run], monkeypatch: p
         make(metric, zero)
     asked: list[str] = []
     init = Segmenter.__init__
-    monkeypatch.setattr(Segmenter, "__init__", lambda self, run: (asked.append(run.id), init(self, run))[1])
+
+    def watched(self: Segmenter, run: Run, **how: object) -> None:
+        asked.append(run.id)
+        init(self, run, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Segmenter, "__init__", watched)
     app = predict(send(open_page(runs="first-dice"), chest()))
     assert asked == ["first-dice"]
     well(app.multiselect[0].set_value(["first-accuracy", "first-iou", "first-dice"]).run())
