@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from covseg_core.data.slices.boxes import bounding_box
 from covseg_core.errors import SettingError
 
 EmptyPolicy = Literal["nan", "one"]
@@ -218,15 +219,6 @@ def _surface_points(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     box = bounding_box(mask)
     start = [side.start for side in box]
     return (np.argwhere(surface(mask[box])) + start) * np.asarray(spacing, float)
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the foreground of a mask that has some."""
-    box = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
 
 
 def _masks(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

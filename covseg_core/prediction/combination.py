@@ -18,6 +18,7 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 
+from covseg_core.data.slices.boxes import bounding_box
 from covseg_core.errors import SettingError
 from covseg_core.prediction.masks.kept import Kept, Rules
 from covseg_core.prediction.probabilities import Probabilities, centred, consensus, mean, parts
@@ -88,7 +89,7 @@ class Mean:
             there = self._any[part]
             if not there.any():
                 continue
-            box = (slice(None), *_box(np.asarray(there.any(axis=0))))
+            box = (slice(None), *bounding_box(np.asarray(there.any(axis=0))))
             # one model after another, so that never more than one has its probabilities on the scan's grid
             said = (centred(answer.block(part)[box], threshold) for answer, threshold in self._answers)
             there[box] = mean(said) >= MIDDLE
@@ -125,9 +126,3 @@ class Vote:
     def tied(self) -> int:
         """As `Combination.tied`."""
         return sum(int(np.count_nonzero(plane == self._models / 2)) for plane in self._votes)
-
-
-def _box(there: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns around what is there, (Y, X) bool with anything in it."""
-    rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

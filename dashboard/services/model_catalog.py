@@ -108,15 +108,16 @@ def _state(run: Run) -> str:
 
 def _folds(model: Model) -> str:
     split = model.config.split
-    if model.folds:
-        done = len(model.folds)
-        return f"{split.folds} folds" if done == split.folds else f"{done} of {split.folds} folds"
-    return f"fold {split.fold} of {split.folds}" if split.folds else ""
+    return _counted("fold", len(model.folds), split.fold, split.folds)
 
 
 def _seeds(model: Model) -> str:
     train = model.config.train
-    if model.seeds:
-        done = len(model.seeds)
-        return f"{train.seeds} seeds" if done == train.seeds else f"{done} of {train.seeds} seeds"
-    return f"seed {train.seed_number} of {train.seeds}" if train.seeds else ""
+    return _counted("seed", len(model.seeds), train.seed_number, train.seeds)
+
+
+def _counted(word: str, together: int, number: int, all: int) -> str:
+    """`5 folds`, `4 of 5 folds` for a model of several runs; `fold 2 of 5` for one of them; else empty."""
+    if together:
+        return f"{all} {word}s" if together == all else f"{together} of {all} {word}s"
+    return f"{word} {number} of {all}" if all else ""

@@ -20,7 +20,6 @@ from covseg_core.evaluation.measures import (
     MEASURES,
     TOLERANCE,
     Counts,
-    bounding_box,
     count,
     diagonal,
     overlap,
@@ -204,14 +203,6 @@ def test_hd95_worked_by_hand() -> None:
     # from the prediction: 19 zeros, 8, 10, of which number 0.95 * 20 = 19 counting from 0. From the truth: 0, ..., 1, 2
     assert surface_measures(truth, prediction, (1.0, 1.0))["hd95"] == pytest.approx(8)
     assert surface_measures(prediction, truth, (1.0, 1.0))["hd95"] == pytest.approx(8), "the larger, whichever way"
-
-
-def test_the_box_around_a_mask_holds_its_outermost_voxels() -> None:
-    """A row less, and every surface and every picture would be cut."""
-    mask = np.zeros((5, 6, 7), bool)
-    mask[1, 2, 6] = mask[3, 5, 4] = True
-    assert bounding_box(mask) == (slice(1, 4), slice(2, 6), slice(4, 7))
-    assert bounding_box(np.ones((1, 2), np.uint8)) == (slice(0, 1), slice(0, 2))
 
 
 def test_sizes_of_both_masks_follow_from_the_counts() -> None:

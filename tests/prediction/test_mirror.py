@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from chests import BRIGHT, SIDE, SLICES, chest, grey, make_run, save_scan, stored
+from chests import SIDE, SLICES, chest, grey, save_scan, stored
 from onnx import TensorProto, helper
 
 from covseg_core.config import PrepareConfig, RunConfig
@@ -30,14 +30,6 @@ from covseg_core.prediction.spool import Spool
 from covseg_core.runs import Run
 
 SIZE = 32
-
-
-@pytest.fixture
-def runs(checkpoints_folder: Path) -> Callable[..., Run]:
-    def make(id: str = "lesions", above: float = BRIGHT, **config: Any) -> Run:
-        return make_run(checkpoints_folder, id, above, **config)
-
-    return make
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakeruns import fake_run
 
 from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import Dataset
@@ -24,7 +25,6 @@ from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.runs import Run
 from covseg_core.runs.bfloat16 import FILE, VERSION, Bfloat16Check, read_check, require_check
-from tests.synthetic.fakeruns import fake_run
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "pretrained"
 needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor does not compute in bfloat16")

@@ -38,14 +38,6 @@ from covseg_core.runs.training_data import FILE, Range, TrainingData
 
 
 @pytest.fixture
-def runs(checkpoints_folder: Path) -> Callable[..., Run]:
-    def make(id: str = "lesions", above: float = BRIGHT, **config: Any) -> Run:
-        return make_run(checkpoints_folder, id, above, **config)
-
-    return make
-
-
-@pytest.fixture
 def scan(tmp_path: Path) -> Path:
     return save_scan(tmp_path / "ct.nii.gz", chest())
 

@@ -15,7 +15,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from chests import BRIGHT, LESION, LUNG, SLICES, chest, grey, make_run, save_scan, stored
+from chests import LESION, LUNG, SLICES, chest, grey, save_scan, stored
 
 from covseg_core.errors import Cancelled, CovsegError, RunError, SettingError
 from covseg_core.files import read_json, sha256_file, write_json
@@ -31,14 +31,6 @@ from covseg_core.runs.operating_point import Thresholds
 VOXEL_ML = 0.8 * 0.8 * 5 / 1000
 NOT_AIR_NOT_TISSUE = -1000.0
 """The slope that makes a model of what is darker: lung and air."""
-
-
-@pytest.fixture
-def runs(checkpoints_folder: Path) -> Callable[..., Run]:
-    def make(id: str = "lesions", above: float = BRIGHT, **config: Any) -> Run:
-        return make_run(checkpoints_folder, id, above, **config)
-
-    return make
 
 
 def lung_run(runs: Callable[..., Run]) -> Run:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakeruns import save_model
 
 from covseg_core.config import PrepareConfig
 from covseg_core.errors import CovsegError
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.runs import Run
 from covseg_core.training.combine import combine_onnx
-from tests.synthetic.fakeruns import save_model
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "pretrained"
 

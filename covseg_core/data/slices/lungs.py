@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from covseg_core.data.reading.volumes import load_geometry, load_mask
+from covseg_core.data.slices.boxes import bounding_box
 from covseg_core.data.slices.originals import present, unchanged
 from covseg_core.data.slices.slices import Box, Grid, to_masks
 from covseg_core.errors import CovsegError, DatasetError
@@ -46,15 +47,12 @@ def lung_box(lungs: np.ndarray, spacing: tuple[float, float]) -> Box | None:
     Box, within the plane; None where there are no lungs
     """
     there = np.asarray(lungs.any(axis=0))
-    ends = [np.flatnonzero(there.any(axis=axis)) for axis in (1, 0)]
-    if not ends[0].size:
+    if not there.any():
         return None
-    rim = MARGIN * max((int(end[-1]) + 1 - int(end[0])) * size for end, size in zip(ends, spacing, strict=True))
-    sides = []
-    for end, size, length in zip(ends, spacing, there.shape, strict=True):
-        extra = round(rim / size)
-        sides.append((max(0, int(end[0]) - extra), min(length, int(end[-1]) + 1 + extra)))
-    return Box(sides[0], sides[1])
+    rim = MARGIN * max((side.stop - side.start) * size for side, size in zip(bounding_box(there), spacing, strict=True))
+    wide = bounding_box(there, [round(rim / size) for size in spacing])
+    rows, columns = ((side.start, min(length, side.stop)) for side, length in zip(wide, there.shape, strict=True))
+    return Box(rows, columns)
 
 
 def near_lungs(lungs: np.ndarray, grid: Grid) -> np.ndarray:

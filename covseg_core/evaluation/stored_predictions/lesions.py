@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from covseg_core.evaluation.measures import bounding_box
+from covseg_core.data.slices.boxes import bounding_box
 from covseg_core.evaluation.stored_predictions.scans import StoredScan
 from covseg_core.runs.operating_point import Unit
 

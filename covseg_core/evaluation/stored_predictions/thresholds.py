@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from covseg_core.data.slices.boxes import bounding_box
 from covseg_core.errors import SettingError
-from covseg_core.evaluation.measures import Counts, EmptyPolicy, bounding_box, overlap
+from covseg_core.evaluation.measures import Counts, EmptyPolicy, overlap
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, Values, defined, summarise
 from covseg_core.evaluation.stored_predictions.scans import StoredScan
 from covseg_core.prediction.masks.components import joined, smallest_voxels

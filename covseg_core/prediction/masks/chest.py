@@ -9,6 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from covseg_core.data.slices.boxes import bounding_box
+
 RIM_MM, REACH_MM = 10.0, 20.0
 """Beyond the hull within a slice; and how far up and down lungs count, where a slice shows none or only a part."""
 RIM, REACH = 0.03, 2
@@ -45,7 +47,7 @@ def leave_out_beyond(
         if not outside.any():  # as most: the rim, which takes the longest, changes nothing
             continue
         # the rim is only wanted around what lies outside
-        part, around = _around(outside, rim)
+        part, around = bounding_box(outside), bounding_box(outside, rim[::-1])
         beyond = outside[part] & (_widened(hull[around], rim)[_within(part, around)] == 0)
         count = int(np.count_nonzero(beyond))
         if count:
@@ -99,21 +101,9 @@ class _RowEnds:
         return self._known[z]
 
 
-def _around(there: np.ndarray, rim: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The box of what is there in a plane (Y, X) bool, and the same widened by the rim (x, y)."""
-    part, around = [], []
-    for axis, extra in ((1, rim[1]), (0, rim[0])):
-        hits = np.flatnonzero(there.any(axis=axis))
-        start, stop = int(hits[0]), int(hits[-1]) + 1
-        part.append(slice(start, stop))
-        around.append(slice(max(0, start - extra), stop + extra))
-    return (part[0], part[1]), (around[0], around[1])
-
-
-def _within(part: tuple[slice, slice], around: tuple[slice, slice]) -> tuple[slice, slice]:
+def _within(part: tuple[slice, ...], around: tuple[slice, ...]) -> tuple[slice, ...]:
     """A box as it lies in the box around it."""
-    rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, around, strict=True))
-    return rows, columns
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, around, strict=True))
 
 
 def _widened(hull: np.ndarray, rim: tuple[int, int]) -> np.ndarray:

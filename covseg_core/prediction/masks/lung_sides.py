@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from covseg_core.data.slices.boxes import bounding_box
 from covseg_core.data.slices.intensity import Scale, to_uint8
 from covseg_core.prediction.masks.components import Components, only_parts
 
@@ -218,11 +219,7 @@ def _outside(sides: np.ndarray, infection: np.ndarray, z: int, spacing: tuple[fl
         return 0
     up, *radii = (0.0, TOLERANCE_VOXELS, TOLERANCE_VOXELS) if spacing is None else (TOLERANCE_MM / mm for mm in spacing)
     # lungs farther away than that from all of it are not looked at
-    box = []
-    for axis, radius in zip((1, 0), radii, strict=True):
-        hits = np.flatnonzero(beside.any(axis=axis))
-        box.append(slice(max(0, int(hits[0]) - int(radius)), int(hits[-1]) + 1 + int(radius)))
-    rows, columns = box
+    rows, columns = bounding_box(beside, [int(radius) for radius in radii])
     near = np.asarray(sides[max(0, z - int(up)) : z + int(up) + 1, rows, columns].any(axis=0), np.uint8)
     y, x = (np.arange(-int(radius), int(radius) + 1) / radius for radius in radii)
     disk = (y[:, None] ** 2 + x**2 <= 1).astype(np.uint8)
