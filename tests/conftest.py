@@ -140,34 +140,50 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained_folders(phantom_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)`: a folder that `make` has filled, once a run of the tests, not once a worker of it.
+
+    For what takes long. The worker of pytest-xdist that comes first makes it, and the others wait; to be copied.
+    """
+    base = tmp_path_factory.getbasetemp()
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+        with filelock.FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():
+                made = tmp_path_factory.mktemp(name)
+                make(made)
+                made.rename(folder)
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def trained_folders(phantom_files: Path, made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """`data` and `checkpoints` of a finished experiment, to be copied: three tiny models of the six phantoms.
 
-    Trained once a run of the tests, by the worker of pytest-xdist that comes first. `running.json` tells which of the
-    metrics were being trained, at each look.
+    `running.json` tells which of the metrics were being trained, at each look.
     """
     import covseg_core
     from covseg_core.data.library.importing import import_dataset
     from covseg_core.files import write_json
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
-    with filelock.FileLock(folder.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
-        if not folder.exists():
-            made = tmp_path_factory.mktemp("trained")
-            patch.setenv("COVSEG_DATA", str(made / "data"))
-            patch.setenv("COVSEG_CHECKPOINTS", str(made / "checkpoints"))
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COVSEG_DATA", str(folder / "data"))
+            patch.setenv("COVSEG_CHECKPOINTS", str(folder / "checkpoints"))
             import_dataset("phantoms", [phantom_files], allow_empty=True)
             runs = covseg_core.train("phantoms", epochs=2, size=32, filters=2, batch=4)
             seen: list[list[str]] = []
             covseg_core.wait(
                 runs, lambda: seen.append([run.config.metric for run in runs if run.status.state == "running"])
             )
-            write_json(made / "running.json", seen)
+            write_json(folder / "running.json", seen)
             for run in runs:
                 assert run.status.state == "finished", run.log.read_text()
-            made.rename(folder)
-    return folder
+
+    return made_once("trained", make)
 
 
 @pytest.fixture

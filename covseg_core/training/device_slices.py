@@ -79,9 +79,15 @@ class NumberedModel(keras.Model):
     augment = AugmentConfig()
 
     def hold(self, held: DeviceSlices, augment: AugmentConfig) -> None:
-        """Take numbers from now on; call it after `compile`."""
+        """Take numbers from now on."""
         self.held, self.augment = held, augment
-        # Keras would build what is not built yet from the first batch, and numbers are no images
+
+    def complete(self) -> None:
+        """Make what Keras would make from the first batch: states of loss, metrics and optimizer; after `compile`.
+
+        Numbers are no images that they could be made from. And TensorFlow traces the step a second time if the first
+        one has made a variable, which takes as long as the first: two seconds or more.
+        """
         target = ops.zeros((1, *self.output_shape[1:]))
         self.compute_loss(y=target, y_pred=target)
         self.compute_metrics(None, target, target)

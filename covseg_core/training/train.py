@@ -137,6 +137,7 @@ def compiled(
             metrics=[PixelAccuracy(), ForegroundIoU(), ForegroundDice()],
             steps_per_execution=STEPS_AT_ONCE if device.gpu else 1,
         )
+        model.complete()
     return model
 
 
