@@ -12,12 +12,11 @@ masks; and a model card whose every figure is computed here.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import nibabel as nib
 import numpy as np
 
 from covseg_core import runs
-from covseg_core.config import Metric, RunConfig, SplitConfig, Target, preset
+from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig, Target, preset
 from covseg_core.data.library.datasets import list_datasets, load_dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.splitting.split import make_split
@@ -42,10 +41,12 @@ from covseg_core.runs.training_data import write_training_data
 INFECTION = "infection"
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "checkpoints" / "pretrained"
-DATASET, CROPPED_DATASET = "chest", "covid"
-"""Slices with their full field of view where they exist; and all cropped to the lungs, for three models."""
-SPLIT_SEED = 5
-"""Of the single split, chosen before any training, by who is in which part: test patients of all three sources."""
+DATASET = "chest"
+"""Every annotated slice once, with its full field of view where there is one."""
+PREPARE = PrepareConfig(size=160)
+LUNGS = PrepareConfig(size=160, region="lungs")
+SINGLE = SplitConfig(seed=5)
+"""Chosen before any training, by who is in which part: test patients of all three sources."""
 FOLDS = tuple(
     SplitConfig(kind="patient", fractions=(0.68, 0.12, 0.2), seed=0, folds=5, fold=fold) for fold in range(1, 6)
 )
@@ -59,21 +60,28 @@ POOLED = {"dice": "Dice", "iou": "foreground IoU", "sensitivity": "sensitivity",
 
 @dataclass(frozen=True)
 class Model:
-    """One shipped model and how it is trained."""
+    """One training for a shipped model; all but these settings are those of the preset `robust`."""
 
     name: str
     target: Target
     metric: Metric
     seed: int
-    epochs: int | None = None
+    prepare: PrepareConfig
+    epochs: int = 24
+    split: SplitConfig = SINGLE
 
 
 MODELS = (
-    Model("lung", "lung", "dice", 0, 14),
-    Model("infection-dice", "infection", "dice", 0),
-    Model("infection-iou", "infection", "iou", 1),  # another seed, else it would be the accuracy model once more
-    Model("infection-accuracy", "infection", "accuracy", 2),
+    Model("lung", "lung", "dice", 0, PREPARE, 16),
+    Model("infection-dice", "infection", "dice", 0, LUNGS),
+    Model("infection-iou", "infection", "iou", 1, LUNGS),  # another seed, else it would be the accuracy model once more
+    Model("infection-accuracy", "infection", "accuracy", 2, LUNGS),
 )
+MEMBERS = tuple(
+    Model(f"{INFECTION}-fold{split.fold}", "infection", "combined", split.fold, replace(LUNGS, size=208), split=split)
+    for split in FOLDS
+)
+"""Of `infection`."""
 
 
 def main() -> None:
@@ -82,14 +90,12 @@ def main() -> None:
     arguments.add_argument("step", choices=["train", "publish"])
     arguments.add_argument("--data", type=Path, required=True, help="folder with ct20/, medseg/ and dicom/")
     arguments.add_argument("--folder", type=Path, default=ROOT, help="where data/ and checkpoints/ are")
-    arguments.add_argument("--only", choices=[model.name for model in MODELS])
+    arguments.add_argument("--only", choices=[model.name for model in (*MODELS, *MEMBERS)])
     options = arguments.parse_args()
     use_folder(options.folder)
-    for model in MODELS:
+    for model in MODELS if options.step == "publish" else (*MODELS, *MEMBERS):
         if options.only in (None, model.name):
-            train(model, options.data) if options.step == "train" else publish(model, options.data)
-    if options.step == "train" and options.only in (None, INFECTION):
-        train_folds(options.data, options.folder / "source")
+            train(model, options) if options.step == "train" else publish(model, options.data)
 
 
 def use_folder(folder: Path) -> None:
@@ -125,74 +131,44 @@ def sources(data: Path) -> list[Path]:
     return [*found, data / "medseg" / "tr_im.nii.gz"]
 
 
-def train_folds(data: Path, source: Path) -> None:
-    """Start or resume the folds of `infection`."""
+def train(model: Model, options: argparse.Namespace) -> None:
+    """Start or resume a training; the data set is made first."""
     if DATASET not in list_datasets():
-        assemble(data, source)
-        import_dataset(DATASET, [source, data / "medseg"])
-    dataset, base = load_dataset(DATASET), preset("robust")
-    for split in FOLDS:
-        id = f"{INFECTION}-fold{split.fold}"
-        run = next((run for run in runs.list_runs() if run.id == id), None)
-        if run is None:
-            config = RunConfig(
-                id=id,
-                experiment=INFECTION,
-                dataset=DATASET,
-                fingerprint=dataset.fingerprint,
-                metric="combined",
-                preset="robust",
-                created=datetime.now(UTC).isoformat(timespec="microseconds"),
-                prepare=dataclasses.replace(base.prepare, size=208, region="lungs"),
-                split=split,
-                model=base.model,
-                train=dataclasses.replace(
-                    base.train,
-                    epochs=24,
-                    ema=0.99,
-                    seed=split.fold,
-                    augment=dataclasses.replace(base.train.augment, surround=0.0),
-                ),
-                versions=jobs.versions(),
-            )
-            jobs.start(create_run(config, make_split(dataset, split)))
-        elif run.status.state in RESUMABLE:
-            jobs.resume(run)
-
-
-def folds_of_infection() -> list[Run]:
-    """Those that are finished."""
-    found = [run for run in runs.list_runs() if run.config.experiment == INFECTION and run.status.state == "finished"]
-    return sorted(found, key=lambda run: run.config.split.fold)
-
-
-def train(model: Model, data: Path) -> None:
-    """Start or resume a training; the data set is imported first."""
-    if CROPPED_DATASET not in list_datasets():
-        import_dataset(CROPPED_DATASET, [data / "ct20", data / "medseg"])
+        assemble(options.data, options.folder / "source")
+        import_dataset(DATASET, [options.folder / "source", options.data / "medseg"])
     run = find(model)
     if run is None:
-        jobs.train(
-            CROPPED_DATASET,
-            [model.metric],
-            "robust",
+        dataset, base = load_dataset(DATASET), preset("robust")
+        augment = replace(base.train.augment, surround=0.0)
+        config = RunConfig(
+            id=model.name,
+            experiment=f"{INFECTION}-folds" if model in MEMBERS else "compared",
+            dataset=DATASET,
+            fingerprint=dataset.fingerprint,
+            metric=model.metric,
+            preset="robust",
+            created=datetime.now(UTC).isoformat(timespec="microseconds"),
             target=model.target,
-            epochs=model.epochs,
-            seed=model.seed,
-            split_seed=SPLIT_SEED,
+            prepare=model.prepare,
+            split=model.split,
+            model=base.model,
+            train=replace(base.train, epochs=model.epochs, ema=0.99, seed=model.seed, augment=augment),
+            versions=jobs.versions(),
         )
+        jobs.start(create_run(config, make_split(dataset, model.split, model.target)))
     elif run.status.state in RESUMABLE:
         jobs.resume(run)
 
 
 def find(model: Model) -> Run | None:
-    """The newest run of a model."""
-    for run in reversed(runs.list_runs()):
-        config = run.config
-        same = (config.target, config.metric, config.train.seed) == (model.target, model.metric, model.seed)
-        if same and config.dataset == CROPPED_DATASET and config.split.seed == SPLIT_SEED:
-            return run
-    return None
+    """The run of a training."""
+    return next((run for run in runs.list_runs() if run.id == model.name), None)
+
+
+def finished_members() -> list[Run]:
+    """Folds of `infection`."""
+    found = [run for run in map(find, MEMBERS) if run is not None]
+    return [run for run in found if run.status.state == "finished"]
 
 
 def publish(model: Model, data: Path) -> None:
@@ -207,8 +183,8 @@ def publish(model: Model, data: Path) -> None:
     folder = SHIPPED / model.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_json(folder / "config.json", dataclasses.replace(run.config, id=model.name))
-    write_json(folder / "evaluation.json", dataclasses.replace(evaluation, run=model.name, predictions=None))
+    write_json(folder / "config.json", replace(run.config, id=model.name))
+    write_json(folder / "evaluation.json", replace(evaluation, run=model.name, predictions=None))
     status = run.status
     write_json(
         folder / "status.json",
@@ -218,7 +194,7 @@ def publish(model: Model, data: Path) -> None:
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder / name)
     if has_bfloat16():
-        compare(Run(folder), load_dataset(CROPPED_DATASET), run.split.validation)
+        compare(Run(folder), load_dataset(DATASET), run.split.validation)
     write_bytes(folder / "README.md", card(model, Run(folder), evaluation, elsewhere(run, data)).encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{model.name}: {size:.1f} MB, Dice {dice_line(evaluation)}")

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from pretrained import DATASET, INFECTION, LICENCE, SHIPPED, folds_of_infection, sources, use_folder
+from pretrained import DATASET, INFECTION, LICENCE, SHIPPED, finished_members, sources, use_folder
 
 from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import load_dataset
@@ -76,7 +76,7 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, required=True, help="where data/ and checkpoints/ are")
     options = arguments.parse_args()
     use_folder(options.folder)
-    publish(folds_of_infection(), options.data)
+    publish(finished_members(), options.data)
 
 
 def publish(members: Sequence[Run], data: Path) -> None:
