@@ -121,21 +121,11 @@ def small_phantoms(imported_phantoms: Callable[[int, int], Path], data_folder: P
     return make
 
 
-class Idle:
-    """A worker that does nothing."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
-
-    def poll(self) -> None:
-        return None
-
-    def wait(self) -> int:
-        return 0
-
-
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that are started stay in the queue."""
+    from fakeruns import Idle
+
     monkeypatch.setattr(subprocess, "Popen", Idle)
 
 

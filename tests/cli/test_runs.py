@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from fakeruns import Idle
 
 from covseg_core.cli import cli
 from covseg_core.files import write_json
-from covseg_core.runs import jobs
+from covseg_core.runs import Run, jobs
 
 TINY = ["--size", "32", "--filters", "2", "--batch", "4", "--epochs", "2"]
 
@@ -32,12 +33,21 @@ def _covseg(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.training
-def test_train_waits_and_says_what_became_of_the_run(phantoms):
-    trained = json.loads(_covseg("train", phantoms, "--metric", "dice", *TINY, "--wait", "--json").stdout)
+class Quick(Idle):
+    """A worker that has done its work at once."""
+
+    def __init__(self, command: list[str], **settings: object) -> None:
+        run = Run(Path(command[-1]))
+        run.write_status(dataclasses.replace(run.status, state="finished", epoch=2))
+
+
+def test_train_waits_and_says_what_became_of_the_run(phantoms, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", Quick)
+    arguments = ["train", phantoms, "--metric", "dice", *TINY, "--wait", "--json"]
+    trained = json.loads(CliRunner().invoke(cli, arguments, catch_exceptions=False).output)
     [row] = trained
     assert (row["state"], row["epoch"], row["metric"]) == ("finished", 2, "dice")
-    assert json.loads(_covseg("runs", "list", "--json").stdout) == trained
+    assert json.loads(CliRunner().invoke(cli, ["runs", "list", "--json"]).output) == trained
 
 
 @pytest.mark.training
@@ -117,6 +127,8 @@ def test_a_leaky_split_is_said_before_the_training_and_its_progress_is_shown(pha
     leaky = _covseg("train", phantoms, "--metric", "dice", *TINY, "--split", "slice", "--wait")
     assert "LEAKY: 6 patients on more than one side" in leaky.stdout
     assert "epoch 2 of 2" in leaky.stdout
+    [row] = json.loads(_covseg("runs", "list", "--json").stdout)
+    assert (row["state"], row["epoch"], row["metric"]) == ("finished", 2, "dice")
 
 
 def test_runs_are_listed_oldest_first_and_those_of_one_experiment_by_name(phantoms, no_training):

@@ -88,3 +88,15 @@ def fake_seeds(
 def save_model(path: Path, limit: float, size: int = SIZE) -> None:
     """A model with a known answer: probability 1 where the grey value is above `limit`, else 0."""
     save_known(path, size, [node("Greater", "grey limit", "above"), node("Cast", "above", "masks")], {"limit": limit})
+
+
+class Idle:
+    """A worker that does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+
+    def poll(self) -> None:
+        return None
+
+    def wait(self) -> int:
+        return 0

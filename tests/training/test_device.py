@@ -23,24 +23,20 @@ import numpy as np
 import keras
 {before}
 from covseg_core.training.batches import PlainBatches, TrainingBatches
-from covseg_core.config import ModelConfig, TrainConfig
+from covseg_core.config import ModelConfig, PrepareConfig, RunConfig, TrainConfig
 from covseg_core.training.device import set_up
-from covseg_core.training.losses import soft_dice_loss
-from covseg_core.training.metrics import ForegroundDice
 from covseg_core.data.slices.slice_set import SliceSet
-from covseg_core.runs import Run
+from covseg_core.runs import Run, Standardisation
 from covseg_core.training.resume import load_last, saving_last
-from covseg_core.training.train import previewer
-from covseg_core.training.unet import build_unet
+from covseg_core.training.train import compiled, previewer
 
 device = set_up({precision!r})
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (11, 32, 32), dtype=np.uint8)
 slices = SliceSet(images, (images > 200).astype(np.uint8), ("case",) * 11, np.arange(11))
-keras.utils.set_random_seed(0)
-with device.scope():
-    model = build_unet(ModelConfig(filters=2), 32, 128.0, 74.0)
-    model.compile("adam", soft_dice_loss, metrics=[ForegroundDice()])
+identity = ("id", "experiment", "data", "0" * 64, "dice", "quick", "2026-01-01")
+config = RunConfig(*identity, prepare=PrepareConfig(size=32), model=ModelConfig(filters=2))
+model = compiled(config, Standardisation(128.0, 74.0), 0.1, device)
 model.fit(TrainingBatches(slices, TrainConfig(batch=4), device.multiple), epochs=2, shuffle=False, verbose=0)
 scores = model.evaluate(PlainBatches(slices, 4, device.multiple), return_dict=True, verbose=0)
 previews = previewer(model, slices, np.arange(3), device.multiple)()
