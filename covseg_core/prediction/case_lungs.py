@@ -11,11 +11,11 @@ from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.slices.cache import case_grid, network_images, prepared
 from covseg_core.data.slices.lungs import keep_lungs, known_lungs
 from covseg_core.data.slices.slices import to_native
-from covseg_core.errors import DatasetError, RunError
+from covseg_core.errors import DatasetError
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.masks.lung_sides import clean_lungs
 from covseg_core.progress import Progress
-from covseg_core.runs import Run, open_run
+from covseg_core.runs import Run, list_runs
 
 LUNGS = "lung"
 """Run of the lung model that comes with covseg."""
@@ -24,12 +24,9 @@ LUNG_THRESHOLD = 0.5
 
 
 def shipped_lungs() -> Run | None:
-    """The lung model that comes with covseg, if it is there."""
-    try:
-        shipped = open_run(LUNGS)
-    except RunError:
-        return None
-    return shipped if shipped.config.target == "lung" and shipped.onnx.is_file() else None
+    """The lung model that comes with covseg, if it is there; a run of the user's may have the same name."""
+    shipped = next((run for run in list_runs(pretrained=True) if run.id == LUNGS), None)
+    return shipped if shipped and shipped.config.target == "lung" and shipped.onnx.is_file() else None
 
 
 def find_lungs(

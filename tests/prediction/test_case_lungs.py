@@ -22,7 +22,7 @@ from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import DatasetError, RunError, ScanError
 from covseg_core.files import write_json
 from covseg_core.prediction.ask import Answers, ask
-from covseg_core.prediction.case_lungs import LUNGS, case_probabilities, find_lungs
+from covseg_core.prediction.case_lungs import LUNGS, case_probabilities, find_lungs, shipped_lungs
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.masks.lung_sides import clean_lungs
 from covseg_core.prediction.predict import predict
@@ -115,6 +115,16 @@ def test_the_lung_model_finds_the_lungs_of_cases_without_a_mask(
     np.testing.assert_array_equal(found, clean_lungs(expected.view(np.uint8)))
     truth = load_mask(dataset.folder / f"cases/{case.id}/lung_mask.nii.gz").voxels > 0
     assert (truth & (found > 0)).sum() > 0.9 * truth.sum()
+
+
+def test_a_run_of_the_same_name_is_not_taken_for_the_shipped_lung_model(
+    lung_model: Run, checkpoints_folder: Path
+) -> None:
+    """A user's training may be called `lung`, too, and may have no model yet."""
+    make_run(checkpoints_folder, LUNGS, "lung")
+    found = shipped_lungs()
+    assert found is not None
+    assert found.folder == lung_model.folder
 
 
 def test_without_a_lung_mask_and_a_lung_model_it_is_said_in_one_line(dataset: Dataset) -> None:
