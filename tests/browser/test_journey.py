@@ -19,7 +19,7 @@ from covseg_core.data.phantom.phantom import write_sample
 if TYPE_CHECKING:
     from .conftest import Open, Server, User
 
-EPOCHS = 4
+EPOCHS = 6
 MINUTES = 60_000
 POINTS = """
 () => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data)
