@@ -153,12 +153,13 @@ def test_the_scale_can_be_named_as_the_error_says(covseg: Command, scan: Path, t
     assert json.loads(result.stdout)["scan"]["scale"] == "HU"
 
 
-def lung_model(root: Path, id: str) -> None:
+def lung_model(root: Path, folder: str) -> None:
     """A model like `b` that calls what it marks lungs."""
     source = Run(root / "b")
-    config = RunConfig(id, "e", "d", "f", "dice", "quick", "2026-01-01", "lung", prepare=PrepareConfig(size=SIDE))
-    write_json(root / id / "config.json", config)
-    (root / id / "model.onnx").write_bytes(source.onnx.read_bytes())
+    id, prepare = Path(folder).name, PrepareConfig(size=SIDE)
+    config = RunConfig(id, "e", "d", "f", "dice", "quick", "2026-01-01", "lung", prepare=prepare)
+    write_json(root / folder / "config.json", config)
+    (root / folder / "model.onnx").write_bytes(source.onnx.read_bytes())
 
 
 def test_the_shipped_lung_model_is_asked_unless_told_otherwise(
@@ -166,7 +167,7 @@ def test_the_shipped_lung_model_is_asked_unless_told_otherwise(
 ) -> None:
     out = ("--output", tmp_path / "out")
     assert "right lung" not in covseg("predict", scan, "--run", "a", *out).stdout, "there is none"
-    lung_model(checkpoints_folder, "lung")
+    lung_model(checkpoints_folder, "pretrained/lung")
     lung_model(checkpoints_folder, "other")
     result = covseg("predict", scan, "--run", "a", *out, "--json")
     assert json.loads(result.stdout)["lungs"]["run"] == "lung"
