@@ -109,7 +109,8 @@ def test_a_waiting_run_can_be_stopped_and_the_next_one_takes_its_place(phantoms,
     assert first.status.epoch == 0
     _until(lambda: second.status.reason == "waiting for the device")
     busy.release()
-    _until(lambda: second.status.state == "running")
+    jobs.wait([second])
+    assert second.status.state == "finished", _log(second)
 
 
 @pytest.mark.training
