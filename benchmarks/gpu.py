@@ -192,10 +192,9 @@ def seconds_an_epoch(way: Callable[[Clock], None]) -> float:
 
 
 def config_of(preset: str, batch: int, device: Device) -> RunConfig:
-    """The preset with this batch, without a drawn body, which a GPU cannot draw; without a GPU, a small one."""
+    """The preset with this batch; without a GPU, a small one."""
     row = PRESETS[preset]
-    augment = dataclasses.replace(row.train.augment, surround=0.0)
-    train = dataclasses.replace(row.train, batch=batch, scale_batch=False, augment=augment)
+    train = dataclasses.replace(row.train, batch=batch, scale_batch=False)
     prepare, model = row.prepare, row.model
     if not device.gpu:
         prepare, model = dataclasses.replace(prepare, size=64), dataclasses.replace(model, filters=model.filters // 4)

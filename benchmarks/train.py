@@ -12,7 +12,6 @@ was at least 0.95 times as fast as `covseg`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import statistics
 import tempfile
@@ -52,8 +51,7 @@ def main() -> None:
         *("benchmark", "benchmark", "phantoms", "0" * 64, "dice", options.preset, "2020-01-01T00:00:00+00:00"),
         prepare=preset.prepare,
         model=preset.model,
-        # no drawn body: only the CPU draws one
-        train=dataclasses.replace(preset.train, augment=dataclasses.replace(preset.train.augment, surround=0.0)),
+        train=preset.train,
     )
     training = phantom_slices(options.slices, preset.prepare.size)
     validation = phantom_slices(options.slices // 4, preset.prepare.size)

@@ -55,6 +55,10 @@ LICENCE = """The training data may be used for non-commercial purposes only, and
 and Infection Segmentation Dataset (Ma et al., Zenodo record 3757476, CC BY-NC-SA; its Radiopaedia cases under
 Radiopaedia's licence) and COVID-19 CT segmentation dataset of medicalsegmentation.com (set 1, non-commercial)."""
 
+SPLIT_LINES = (
+    "Split by patient; `tr` is the stack of 50 single slices of `medseg`, each of another patient. Slices that exist",
+    "with their full field of view are used with it, the others are cropped to the lungs and padded.",
+)
 POOLED = {"dice": "Dice", "iou": "foreground IoU", "sensitivity": "sensitivity", "precision": "precision"}
 
 
@@ -139,7 +143,6 @@ def train(model: Model, options: argparse.Namespace) -> None:
     run = find(model)
     if run is None:
         dataset, base = load_dataset(DATASET), preset("robust")
-        augment = replace(base.train.augment, surround=0.0)
         config = RunConfig(
             id=model.name,
             experiment=f"{INFECTION}-folds" if model in MEMBERS else "compared",
@@ -152,7 +155,7 @@ def train(model: Model, options: argparse.Namespace) -> None:
             prepare=model.prepare,
             split=model.split,
             model=base.model,
-            train=replace(base.train, epochs=model.epochs, ema=0.99, seed=model.seed, augment=augment),
+            train=replace(base.train, epochs=model.epochs, seed=model.seed),
             versions=jobs.versions(),
         )
         jobs.start(create_run(config, make_split(dataset, model.split, model.target)))
@@ -266,6 +269,7 @@ def card(model: Model, run: Run, evaluation: Evaluation, rows: list[str]) -> str
     counts = [
         f"| {part} | {sum(map(len, chosen.values()))} | {', '.join(sorted(chosen))} |" for part, chosen in parts.items()
     ]
+    region = ["Slices are cut to the lungs, which the model `lung` finds, and nothing outside of them is marked."]
     what = "lungs" if model.target == "lung" else "COVID-19 lesions (ground-glass and consolidation together)"
     training = run.status
     pooled = ", ".join(f"{name} {evaluation.model.pooled[key]:.3f}" for key, name in POOLED.items())
@@ -281,15 +285,16 @@ def card(model: Model, run: Run, evaluation: Evaluation, rows: list[str]) -> str
         "",
         f"Preset `{config.preset}`: {config.prepare.size} px, {config.model.filters} filters, {len(history)} epochs,",
         f"seed {config.train.seed}, {training.seconds / 60:.0f} min on {training.device}.",
-        f"The weights are of epoch {best['epoch']:.0f}, the best on validation ({score} {best[score]:.3f}).",
+        f"The weights are a moving average, of epoch {best['epoch']:.0f}, the best on validation "
+        f"({score} {best[score]:.3f}).",
         "Every setting is in `config.json`, the curves are in `history.csv`, the split is in `split.json`.",
         "",
         "| part | slices | cases |",
         "|---|---|---|",
         *counts,
         "",
-        "Split by patient; `tr` is the stack of 50 single slices of `medseg`, each of another patient. The slices of",
-        "the other cases are cropped to the lungs and padded; a body was drawn around them (`surround`).",
+        *SPLIT_LINES,
+        *(region if config.prepare.region == "lungs" else []),
         "",
         "## Test patients, never seen in training",
         "",

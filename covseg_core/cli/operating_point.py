@@ -16,11 +16,12 @@ from covseg_core.runs import open_runs
 @click.option("--reset", is_flag=True, help="Remove the runs' operating points: back to threshold 0.5.")
 @json_option
 def operating_point(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> None:
-    """Pick the threshold and smallest lesion size of each RUN on its validation part, and store them in the run.
+    """Pick the threshold, smallest lesion and peak of each RUN on its validation part, and store them in the run.
 
     RUN can be an experiment, which stands for all its runs.
 
-    Prediction uses them from then on, unless --threshold or --min-size says otherwise. The test part has no say in it.
+    Prediction uses them from then on, unless --threshold, --min-size or --min-peak says otherwise. The test part has no
+    say in it.
     """
     from covseg_core.evaluation.stored_predictions.operating_point_search import choose_point, forget_point
 
@@ -39,12 +40,12 @@ def operating_point(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> Non
     if as_json:
         print_json([{"run": id} | dataclasses.asdict(point) for id, point in points.items()])
         return
-    numbers = ["threshold", "smallest part", "at 0.5", "at the point", "scans"]
+    numbers = ["threshold", "smallest part", "peak", "at 0.5", "at the point", "scans"]
     rows = table("run", *numbers, folded=["run"], right=numbers)
     for id, point in points.items():
         size = f"{point.minimum:g} {point.unit}"
         scores = f"{point.score_at_half:.4f}", f"{point.score:.4f}"
-        rows.add_row(id, f"{point.threshold:g}", size, *scores, str(point.scans))
+        rows.add_row(id, f"{point.threshold:g}", size, f"{point.peak:g}", *scores, str(point.scans))
     console().print(rows)
     measures = dict.fromkeys(point.measure for point in points.values())
     click.echo(f"{'; '.join(measures)}. Stored in {wording.plural(len(points), 'run')}; prediction uses it.")

@@ -26,7 +26,8 @@ NO_LUNGS = "none"
 @click.option(
     "--threshold",
     type=float,
-    help="Probability from which a voxel counts. Without it and --min-size, the runs' operating points, else 0.5.",
+    help="Probability from which a voxel counts. Without it, --min-size and --min-peak: the runs' operating points, "
+    "else 0.5.",
 )
 @click.option("--scale", type=click.Choice(["HU", "0-255"]), help="Of the scan's values, if it is not detected.")
 @click.option("--series", metavar="KEY", help="Of the DICOM series to read, where there are several.")
@@ -36,6 +37,13 @@ NO_LUNGS = "none"
     metavar="MM3",
     type=float,
     help="Leave out parts of a mask below this size.",
+)
+@click.option(
+    "--min-peak",
+    "peak",
+    metavar="P",
+    type=float,
+    help="Leave out parts of a mask whose probability nowhere reaches this.",
 )
 @click.option(
     "--combine",
@@ -81,7 +89,7 @@ def predict(
     probabilities, each stretched so that the model's threshold comes to 0.5, reaches 0.5; with --combine vote, where
     more than half of the models say so. Each model's own mask goes to DIR/mask_RUN.nii.gz, and how far they disagree to
     DIR/disagreement.nii.gz. A run with an operating point (`covseg operating-point`) is used at that, unless
-    --threshold or --min-size set all models alike.
+    --threshold, --min-size or --min-peak set all models alike.
 
     DIR/report.html is a page to print; report.csv and report.json have the same figures, settings and versions. A
     lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.
@@ -127,7 +135,7 @@ def _print(prediction: Prediction) -> None:
     if len(report.models) > 1:
         own = report.threshold is None
         rows += [
-            (f"  {model.run}", model.mask, f", {words(model.threshold, model.minimum_mm3)}" * own)
+            (f"  {model.run}", model.mask, f", {words(model.threshold, model.minimum_mm3, model.peak)}" * own)
             for model in report.models
         ]
     width = max(len(name) for name, _, _ in rows)

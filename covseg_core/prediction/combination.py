@@ -6,14 +6,16 @@ is stretched: it is the plain mean then. However low the thresholds are, one sur
 would be if the plain mean were held against them.
 
 **Vote.** A voxel is in the mask when more than half of the models have it in theirs, at their own threshold and
-smallest size. A tie, which an even number of models can have, is left out.
+smallest size and peak. A tie, which an even number of models can have, is left out.
 
-From the mask of either, what lies beyond the chest and what is too small is left out (`masks.kept`).
+From the mask of either, what lies beyond the chest and what is too small is left out (`masks.kept`); from that of the
+mean, also parts in which it nowhere reaches the median of the models' peaks, stretched alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -59,7 +61,7 @@ class Combination(Protocol):
     """One mask from several models."""
 
     def add(self, answer: Probabilities, at: Threshold) -> Kept:
-        """Take one more model into account; its own mask, at its threshold and smallest size."""
+        """Take one more model into account; its own mask, at its threshold, smallest size and peak."""
 
     def decide(self, minimum_mm3: float) -> Kept:
         """The mask, without parts below its own smallest size. Nothing can be asked after it."""
@@ -72,7 +74,7 @@ class Mean:
     """The mean of the models' probabilities, on the scan's own grid and a few planes at a time."""
 
     def __init__(self, shape: Sequence[int], rules: Rules) -> None:
-        self._rules, self._answers = rules, list[tuple[Probabilities, float]]()
+        self._rules, self._answers = rules, list[tuple[Probabilities, Threshold]]()
         self._any = np.zeros(shape, np.uint8)
         """Where any of the models reaches its threshold: nowhere else can their mean reach 0.5."""
 
@@ -80,20 +82,25 @@ class Mean:
         """As `Combination.add`."""
         reached = reaching(answer, at.threshold)
         self._any |= reached
-        self._answers.append((answer, at.threshold))
-        return self._rules.keep(reached, at.minimum_mm3)
+        self._answers.append((answer, at))
+        return self._rules.keep(reached, at.minimum_mm3, _sure(answer, at))
 
     def decide(self, minimum_mm3: float) -> Kept:
         """As `Combination.decide`."""
+        peaks = [float(centred(np.array(at.peak, np.float32), at.threshold)) for _, at in self._answers]
+        peak = np.float32(median(peaks))
+        sure = np.zeros_like(self._any) if peak > MIDDLE else None
         for part in parts(len(self._any)):
             there = self._any[part]
             if not there.any():
                 continue
             box = (slice(None), *bounding_box(np.asarray(there.any(axis=0))))
             # one model after another, so that never more than one has its probabilities on the scan's grid
-            said = (centred(answer.block(part)[box], threshold) for answer, threshold in self._answers)
-            there[box] = mean(said) >= MIDDLE
-        return self._rules.keep(self._any, minimum_mm3)
+            said = mean(centred(answer.block(part)[box], at.threshold) for answer, at in self._answers)
+            there[box] = said >= MIDDLE
+            if sure is not None:
+                sure[part][box] = said >= peak
+        return self._rules.keep(self._any, minimum_mm3, sure)
 
     def tied(self) -> int:
         """Of a mean none are."""
@@ -111,7 +118,7 @@ class Vote:
         """As `Combination.add`."""
         reached = reaching(answer, at.threshold)
         inside, beyond = self._rules.inside(reached)
-        mask, sizes = self._rules.large(inside, at.minimum_mm3)
+        mask, sizes = self._rules.parts(inside, at.minimum_mm3, _sure(answer, at))
         self._models += 1
         self._votes += mask
         if beyond:  # counts too, to tell how much of it the vote leaves out
@@ -126,3 +133,8 @@ class Vote:
     def tied(self) -> int:
         """As `Combination.tied`."""
         return sum(int(np.count_nonzero(plane == self._models / 2)) for plane in self._votes)
+
+
+def _sure(answer: Probabilities, at: Threshold) -> np.ndarray | None:
+    """(Z, Y, X) uint8 0/1: where a model reaches its peak; None where every part of its mask does so."""
+    return reaching(answer, at.peak) if at.peak > at.threshold else None

@@ -29,7 +29,7 @@ from covseg_core.prediction.output.report import (
 )
 from covseg_core.prediction.passport import unlike
 from covseg_core.prediction.scan import Scan
-from covseg_core.runs.operating_point import Threshold, Thresholds
+from covseg_core.runs.operating_point import Thresholds
 
 COMBINED = ""
 """Key of the mask of all models together, or of the only model's, beside those of the models by run id."""
@@ -123,8 +123,7 @@ def _masks(
     rules = Rules(None if keep_beyond else answers.sides, spacing, None if ml is None else 1000 * ml)
     together, packed = combination(combine, scan.volume.voxels.shape, rules), dict[str, np.ndarray]()
     models: list[ModelReport] = []
-    each = thresholds.each or (Threshold(thresholds.threshold, thresholds.minimum_mm3),) * number
-    for answer, at in zip(answers.models, each, strict=True):
+    for answer, at in zip(answers.models, thresholds.of(number), strict=True):
         stop_if(cancel)
         run, kept = answer.model.run, together.add(answer, at)
         size = _measured(scan, kept, answers.sides, files.models.get(run) if files else None)
@@ -135,6 +134,7 @@ def _masks(
                 mask=size,
                 threshold=at.threshold,
                 minimum_mm3=at.minimum_mm3,
+                peak=at.peak,
                 precision=answer.precision,
             )
         )
@@ -170,6 +170,7 @@ def _report(
         versions=versions(),
         files={},
         minimum_mm3=thresholds.minimum_mm3,
+        peak=None if thresholds.each else thresholds.peak,
         lungs=lungs,
         passport=scan.passport,
         operating=thresholds.words if thresholds.why else "",

@@ -99,8 +99,8 @@ def make_passport(volume: Volume, scale: Scale, kind: Kind = "nifti", interpolat
 def unusual(passport: Passport, run: Run) -> list[str]:
     """In which respects a scan is unlike the scans that a model was trained on, one plain line each.
 
-    An empty list means that nothing was found, or that the run's folder does not say what it was trained on. What the
-    training made up for, by drawing a body around cropped slices for instance, is not listed.
+    An empty list means that nothing was found, or that the run's folder does not say what it was trained on. The field
+    of view is nothing to a model that looks at the lungs alone.
     """
     data = read_training_data(run)
     if data is None:
@@ -110,7 +110,7 @@ def unusual(passport: Passport, run: Run) -> list[str]:
     found = [*_scale(passport, data), *_spacing(passport, data), *_matrix(passport, data)]
     if same_grey:
         found += _greys(passport, data)
-    if not config.train.augment.surround:
+    if config.prepare.region == "slice":
         found += _field_of_view(passport, data)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
-from covseg_core.runs.operating_point import DEFAULT, Threshold, Thresholds, thresholds_of
+from covseg_core.runs.operating_point import DEFAULT, Thresholds, thresholds_of
 
 MAX_MODELS = 100
 DEFAULTS = Thresholds()
@@ -35,6 +36,7 @@ def predict(
     scale: Scale | None = None,
     series: str | None = None,
     minimum_mm3: float | None = None,
+    peak: float | None = None,
     lungs: Run | Literal["shipped"] | None = "shipped",
     progress: Progress | None = None,
     cancel: Cancel | None = None,
@@ -57,7 +59,9 @@ def predict(
     scale : of the scan's values; None to detect it
     series : key of the DICOM series, where several can be used
     minimum_mm3 : connected parts of a mask that are smaller are left out, of the combined mask and of each model's.
-        Without it and `threshold`, the runs' operating points are used; with one of them, the other is 0.5 or 0
+        Without it, `threshold` and `peak`, the runs' operating points are used; with one of them, the others are 0 and
+        0.5
+    peak : connected parts of a model's mask whose probability nowhere reaches it are left out
     lungs : a lung model, beside models of infection, to report shares of each lung, and to leave out what lies beyond
         the chest; by default the one that comes with covseg
     progress : called with the slices done, over all models, and those there are; a mirror image is a slice of its own
@@ -84,7 +88,7 @@ def predict(
     if lungs == "shipped":
         lungs = None if any(run.config.target == "lung" for run in runs) else shipped_lungs()
     check_combine(combine)
-    given = Thresholds(DEFAULT if threshold is None else threshold, minimum_mm3 or 0.0)
+    given = Thresholds(DEFAULT if threshold is None else threshold, minimum_mm3 or 0.0, peak or 0.0)
     _check_request([*map(_named, runs)], given, _named(lungs) if lungs else None)
     check_files([run.id for run in runs], output, lungs is not None)
     for run in [*runs, lungs] if lungs else runs:
@@ -92,7 +96,7 @@ def predict(
     check_lungs(runs, lungs)
     check_precision(runs, precision)
     read = read_scan(scan, scale, series)
-    own = threshold is None and minimum_mm3 is None
+    own = threshold is None and minimum_mm3 is None and peak is None
     thresholds = thresholds_of(runs, read.voxel_ml is not None) if own else given
     _check_size(read, thresholds)
     check_files([run.id for run in runs], output, lungs is not None, read.kind)
@@ -116,7 +120,7 @@ def predict_at(
     ----------
     scan : the one that the models were asked about
     answers : what `ask` returned
-    thresholds : threshold and smallest size, of all models or of each in their order
+    thresholds : threshold, smallest size and peak, of all models or of each in their order
     output, keep_beyond, combine : as for `predict`
 
     Raises
@@ -139,11 +143,13 @@ def _check_request(
     models: Sequence[tuple[str, Target]], thresholds: Thresholds, lungs: tuple[str, Target] | None
 ) -> None:
     """Make sure that models, given by id and target, can be combined, and that these thresholds can be theirs."""
-    for at in (Threshold(thresholds.threshold, thresholds.minimum_mm3), *thresholds.each):
+    for at in (*dataclasses.replace(thresholds, each=()).of(1), *thresholds.each):
         if not 0 < at.threshold < 1:
             raise SettingError("threshold", f"{at.threshold:g}", "above 0 and below 1")
         if not (math.isfinite(at.minimum_mm3) and at.minimum_mm3 >= 0):
             raise SettingError("smallest size", f"{at.minimum_mm3:g} mm3", "0 or more")
+        if not 0 <= at.peak < 1:
+            raise SettingError("peak", f"{at.peak:g}", "from 0 to below 1")
     ids = [id for id, _ in models]
     if len(thresholds.each) not in (0, len(ids)):
         raise SettingError("thresholds", f"{len(thresholds.each)} of them", f"one for each of {len(ids)} models")

@@ -19,12 +19,14 @@ FILE = "operating_point.json"
 VERSION = 1
 DEFAULT = 0.5
 """Threshold without an operating point; the smallest size is 0 then."""
+PEAKS = (0.0, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
+"""Peaks that a point may have. Those near 1 tell most: a network is soon sure of what it has learned well."""
 Unit = Literal["mm3", "voxels"]
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A pair that was best on validation, and how good that is there."""
+    """What was best on validation, and how good that is there."""
 
     version: int
     created: str
@@ -43,16 +45,19 @@ class OperatingPoint:
     score_at_half: float
     """At threshold 0.5 with all parts: what the point is better than."""
     alone: float
-    """The best threshold with all parts: for scans on which the smallest size cannot be measured."""
+    """The best threshold with parts of any size: for scans on which the smallest size cannot be measured."""
     score_alone: float
     scans: int
     """Validation scans; see `measure` for which of them count."""
     slices: int
+    peak: float = 0.0
+    """Connected parts whose probability nowhere reaches it are left out, as by a threshold with hysteresis; 0 leaves
+    none out."""
 
     @property
     def words(self) -> str:
-        """`threshold 0.35, parts from 20 mm³`."""
-        return words(self.threshold, self.minimum, self.unit)
+        """As the function `words`."""
+        return words(self.threshold, self.minimum, self.peak, self.unit)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Threshold:
     """Probability from which a voxel is in the mask."""
     minimum_mm3: float = 0.0
     """Connected parts of the mask that are smaller are left out."""
+    peak: float = 0.0
+    """So are those whose probability nowhere reaches this."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +78,22 @@ class Thresholds:
 
     threshold: float = DEFAULT
     minimum_mm3: float = 0.0
+    peak: float = 0.0
     why: str = ""
     """Where it comes from, to be shown; empty without any operating point."""
     each: tuple[Threshold, ...] = ()
-    """Of each model, in their order, where they differ. Then `threshold` is that of no model, and `minimum_mm3` holds
-    for the combined mask."""
+    """Of each model, in their order, where they differ. Then `threshold` and `peak` are those of no model, and
+    `minimum_mm3` holds for the combined mask."""
+
+    def of(self, models: int) -> tuple[Threshold, ...]:
+        """Of so many models, in their order."""
+        return self.each or (Threshold(self.threshold, self.minimum_mm3, self.peak),) * models
 
     @property
     def words(self) -> str:
         """`threshold 0.35, parts from 20 mm³: the operating point of the run`."""
         if not self.each:
-            return f"{words(self.threshold, self.minimum_mm3)}: {self.why}"
+            return f"{words(self.threshold, self.minimum_mm3, self.peak)}: {self.why}"
         return f"each model at its own{f', {self.words_of_combined}' if self.minimum_mm3 else ''}: {self.why}"
 
     @property
@@ -90,14 +102,15 @@ class Thresholds:
         return f"parts of the combined mask from {self.minimum_mm3:g} mm³ (the median)"
 
 
-def words(threshold: float, minimum: float, unit: Unit = "mm3") -> str:
-    """A threshold and a smallest size.
+def words(threshold: float, minimum: float, peak: float = 0.0, unit: Unit = "mm3") -> str:
+    """A threshold, a smallest size and a peak.
 
-    >>> words(0.35, 20), words(0.5, 0)
-    ('threshold 0.35, parts from 20 mm³', 'threshold 0.5, parts of any size')
+    >>> words(0.35, 20), words(0.5, 0), words(0.5, 0, 0.9)
+    ('threshold 0.35, parts from 20 mm³', 'threshold 0.5, parts of any size', 'threshold 0.5, parts that reach 0.9')
     """
-    size = f"parts from {minimum:g} {'mm³' if unit == 'mm3' else unit}" if minimum else "parts of any size"
-    return f"threshold {threshold:g}, {size}"
+    size = f" from {minimum:g} {'mm³' if unit == 'mm3' else unit}" if minimum else ""
+    reach = f" that reach {peak:g}" if peak > threshold else ""
+    return f"threshold {threshold:g}, parts{size + reach or ' of any size'}"
 
 
 def read_point(run: Run) -> OperatingPoint | None:
@@ -128,10 +141,11 @@ def thresholds_of(runs: Sequence[Run], spacing_known: bool = True) -> Thresholds
     cuts, notes = tuple(cut for cut, _ in usable), "".join(dict.fromkeys(note for _, note in usable))
     many = len(runs) > 1
     if len(set(cuts)) == 1:
-        return Thresholds(cuts[0].threshold, cuts[0].minimum_mm3, f"the operating point of the run{'s' * many}{notes}")
+        why = f"the operating point of the run{'s' * many}{notes}"
+        return Thresholds(**vars(cuts[0]), why=why)
     without = [run.id for run, point in zip(runs, points, strict=True) if point is None]
     why = f"the operating points of the runs{_without(without)}{notes}"
-    return Thresholds(DEFAULT, float(median(cut.minimum_mm3 for cut in cuts)), why, cuts)
+    return Thresholds(minimum_mm3=float(median(cut.minimum_mm3 for cut in cuts)), why=why, each=cuts)
 
 
 def _without(ids: Sequence[str]) -> str:
@@ -145,6 +159,6 @@ def _without(ids: Sequence[str]) -> str:
 def _usable(point: OperatingPoint, spacing_known: bool) -> tuple[Threshold, str]:
     """What can be used of a point on a scan, and what there is to say about that."""
     if not point.minimum or (point.unit == "mm3" and spacing_known):
-        return Threshold(point.threshold, point.minimum), ""
+        return Threshold(point.threshold, point.minimum, point.peak), ""
     why = "the scan's voxel size is not known" if point.unit == "mm3" else "it was picked in voxels"
-    return Threshold(point.alone), f" without a smallest size, since {why}"
+    return Threshold(point.alone, 0.0, point.peak), f" without a smallest size, since {why}"

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from covseg_core.config import AugmentConfig
-from covseg_core.training.surround import surround
 
 
 def augment(
@@ -27,9 +26,6 @@ def augment(
     -------
     image and mask : shapes and types as given; new arrays, or the given ones where nothing changes
     """
-    # chances are drawn only where they are asked for: what an older configuration draws stays as it was
-    if config.surround and rng.random() < config.surround:
-        image = surround(image, rng)
     if config.flip or config.shift or config.scale or config.rotate:
         matrix = _affine(image.shape[0], config, rng)
         # one channel at a time: OpenCV moves four at most

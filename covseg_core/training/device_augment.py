@@ -2,7 +2,6 @@
 
 The same transforms as `covseg_core.training.augment`, in the same order, written against `keras.ops`. All that is drawn
 follows from two numbers for each slice, by a hash and not by a backend's generator, so that every backend draws alike.
-A drawn body (`surround`) is left to the CPU.
 """
 
 from __future__ import annotations

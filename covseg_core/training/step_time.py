@@ -64,8 +64,7 @@ def step_time(question: Question) -> dict[str, object]:
     config = RunConfig("", "", "", "", "dice", "", "", prepare=question.prepare, model=question.model, train=train)
     model = compiled(config, Standardisation(128.0, 64.0), 0.05, device)
     slices = _noise(4 * train.batch, question.prepare)
-    on_device = device.gpu and not train.augment.surround
-    batches, _ = batches_of(model, slices, slices, train, device, on_device)
+    batches, _ = batches_of(model, slices, slices, train, device, device.gpu)
 
     def step(number: int) -> float:
         if os.getppid() != parent:

@@ -97,8 +97,6 @@ def _obstacle(config: RunConfig, batch: int, device: Device, training: SliceSet,
     """Why the slices cannot stay on the device beside a training step; empty if they can."""
     if not device.holds:
         return SINGLE
-    if config.train.augment.surround:
-        return "only the CPU draws a body around them (surround)"
     room = sum(part.images.nbytes + part.masks.nbytes for part in (training, validation))
     needed = room + step_bytes(config.prepare, config.model, batch)
     if device.memory is not None and needed > device.memory:

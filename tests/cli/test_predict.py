@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from dicomfiles import SECRET, Stack, make_stack, write
 from fakeruns import save_model
+from known import save_line
 
 from covseg_core.cli import main
 from covseg_core.cli.predict import predict
@@ -188,6 +189,16 @@ def test_small_parts_can_be_left_out(covseg: Command, scan: Path, tmp_path: Path
         assert lesions in result.stdout
     result = covseg("predict", scan, "--run", "a", "--output", tmp_path / "out", "--min-size", "-1")
     assert (result.returncode, result.stderr[:21]) == (2, "covseg: smallest size")
+
+
+def test_faint_parts_can_be_left_out(covseg: Command, scan: Path, tmp_path: Path, checkpoints_folder: Path) -> None:
+    """The lesion's grey value is 246."""
+    save_line(checkpoints_folder / "a" / "model.onnx", SIDE, 0, 1 / 256)
+    out = ("--threshold", "0.9", "--output", tmp_path / "out")
+    for peak, lesions in (("0.96", "1 lesion"), ("0.97", "0 lesions")):
+        assert lesions in covseg("predict", scan, "--run", "a", *out, "--min-peak", peak).stdout
+    result = covseg("predict", scan, "--run", "a", *out, "--min-peak", "1")
+    assert (result.returncode, result.stderr) == (2, "covseg: peak: 1; expected from 0 to below 1\n")
 
 
 def test_models_are_used_each_at_its_own_point_and_the_user_hears_which(

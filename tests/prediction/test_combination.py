@@ -35,11 +35,11 @@ VOXEL_MM3 = 0.8 * 0.8 * 5
 MODELS = {"a": (50, 1 / 200), "b": (20, 1 / 230), "c": (110, 1 / 100), "d": (0, 1 / 256), "e": (80, 1 / 170)}
 """Grey value of probability 0, and its rise by grey value."""
 POINTS = {
-    "a": Threshold(0.7, 20.0),
+    "a": Threshold(0.7, 20.0, 0.8),
     "b": Threshold(0.85, 0.0),
-    "c": Threshold(0.3, 50.0),
+    "c": Threshold(0.3, 50.0, 0.6),
     "d": None,
-    "e": Threshold(0.55, 10.0),
+    "e": Threshold(0.55, 10.0, 0.8),
 }
 
 
@@ -55,7 +55,7 @@ def with_point(run: Run, cut: Threshold | None) -> Run:
     if cut is not None:
         digest, values = sha256_file(run.onnx), (0.8, 0.7, cut.threshold, 0.75, 2, 20)
         point = OperatingPoint(
-            VERSION, "", digest, "validation", "Dice", cut.threshold, cut.minimum_mm3, "mm3", *values
+            VERSION, "", digest, "validation", "Dice", cut.threshold, cut.minimum_mm3, "mm3", *values, cut.peak
         )
         write_json(run.folder / FILE, point)
     return run
@@ -76,11 +76,12 @@ def by_hand(scan: Path, id: str) -> np.ndarray:
     return np.clip((levels - np.float32(above)) * np.float32(slope), 0, 1)
 
 
-def without_small(mask: np.ndarray, minimum_mm3: float) -> np.ndarray:
-    """A mask without the parts that are too small, one after another."""
+def left_out(mask: np.ndarray, minimum_mm3: float, sure: np.ndarray | None = None) -> np.ndarray:
+    """A mask without the parts that are too small, or nowhere sure, one after another."""
     mask, (parts, number) = mask.copy(), ndimage.label(mask, np.ones((3, 3, 3)))
     for part in range(1, number + 1):
-        if np.count_nonzero(parts == part) * VOXEL_MM3 < minimum_mm3 - 1e-6:
+        small = np.count_nonzero(parts == part) * VOXEL_MM3 < minimum_mm3 - 1e-6
+        if small or not (sure is None or sure[parts == part].any()):
             mask[parts == part] = False
     return mask
 
@@ -93,23 +94,28 @@ def test_the_vote_counts_the_masks_of_the_models_at_their_own_points(
     prediction = predict(noisy, models, tmp_path / "out", threshold=None, combine="vote")
 
     cuts = [POINTS[id] or Threshold(0.5, 0.0) for id in ids]
-    own = [
-        without_small(by_hand(noisy, id) >= np.float32(cut.threshold), cut.minimum_mm3)
-        for id, cut in zip(ids, cuts, strict=True)
-    ]
+    own = [own_by_hand(noisy, id, cut) for id, cut in zip(ids, cuts, strict=True)]
     votes, middle = sum(mask.astype(int) for mask in own), float(np.median([cut.minimum_mm3 for cut in cuts]))
-    expected = without_small(2 * votes > len(ids), middle)
+    expected = left_out(2 * votes > len(ids), middle)
     for id, mask in zip(ids, own, strict=True):
         np.testing.assert_array_equal(stored(tmp_path / "out" / f"mask_{id}.nii.gz"), mask)
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), expected)
 
     report = prediction.report
     assert (report.threshold, report.minimum_mm3) == (None, middle)
-    assert [(model.threshold, model.minimum_mm3) for model in report.models] == [dataclasses.astuple(c) for c in cuts]
+    used = [(model.threshold, model.minimum_mm3, model.peak) for model in report.models]
+    assert used == [dataclasses.astuple(cut) for cut in cuts]
+    assert report.peak is None
     assert report.tied_voxels == np.count_nonzero(2 * votes == len(ids))
     assert (report.combine, report.combined) == ("vote", "vote: more than half of the models; a tie is left out")
     plain = sum((by_hand(noisy, id) >= 0.5).astype(int) for id in ids) * 2 > len(ids)
     assert 0 < expected.sum() != plain.sum(), "0.5 for all would give the same: the test shows nothing"
+
+
+def own_by_hand(scan: Path, id: str, cut: Threshold) -> np.ndarray:
+    """(x, y, z) bool: a model's own mask."""
+    said = by_hand(scan, id)
+    return left_out(said >= np.float32(cut.threshold), cut.minimum_mm3, said >= np.float32(cut.peak))
 
 
 def stretched(probability: float, threshold: float) -> float:
@@ -132,7 +138,7 @@ def mean_by_hand(scan: Path, ids: str, thresholds: Sequence[float]) -> np.ndarra
 def test_the_mean_is_that_of_the_probabilities_with_each_threshold_at_one_half(
     tmp_path: Path, noisy: Path, runs: Callable[..., Run], ids: str
 ) -> None:
-    """Against the slow obvious version; then what is too small for the median of the models' sizes is left out."""
+    """Against the slow obvious version; then parts below the median of the models' sizes or peaks are left out."""
     models = [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in ids]
     prediction = predict(noisy, models, tmp_path / "out")
 
@@ -140,10 +146,13 @@ def test_the_mean_is_that_of_the_probabilities_with_each_threshold_at_one_half(
     middle = float(np.median([cut.minimum_mm3 for cut in cuts]))
     mean = mean_by_hand(noisy, ids, [cut.threshold for cut in cuts])
     assert np.abs(mean - 0.5).min() > 1e-6, "rounding may decide: the test shows nothing"
-    expected = without_small(mean >= 0.5, middle)
+    peak = float(np.median([stretched(cut.peak, cut.threshold) for cut in cuts]))
+    assert (peak > 0.5) == (ids in ("abc", "abcde"))
+    assert peak <= 0.5 or np.abs(mean - peak).min() > 1e-6
+    expected = left_out(mean >= 0.5, middle, mean >= peak)
     np.testing.assert_array_equal(stored(tmp_path / "out" / "mask.nii.gz"), expected)
     for id, cut in zip(ids, cuts, strict=True):
-        own = without_small(by_hand(noisy, id) >= np.float32(cut.threshold), cut.minimum_mm3)
+        own = own_by_hand(noisy, id, cut)
         np.testing.assert_array_equal(stored(tmp_path / "out" / f"mask_{id}.nii.gz"), own)
 
     report = prediction.report
@@ -207,7 +216,7 @@ def test_the_mean_needs_the_memory_of_a_few_planes(monkeypatch: pytest.MonkeyPat
     combined = Mean(shape, Rules(None, None, None))
     for answer in answers:
         combined.add(answer, Threshold())
-    monkeypatch.setattr(Rules, "keep", lambda self, mask, minimum: mask)
+    monkeypatch.setattr(Rules, "keep", lambda self, mask, minimum, sure: mask)
     tracemalloc.start()
     mask = combined.decide(0)
     peak = tracemalloc.get_traced_memory()[1]
@@ -243,8 +252,8 @@ def test_the_same_cut_for_each_is_the_same_as_one_for_all(
 ) -> None:
     checked = read_scan(noisy)
     answers = ask(checked, [runs(id, *MODELS[id]) for id in "abcd"], Spool())
-    one = predict_at(checked, answers, Thresholds(0.6, 20.0), combine=combine)
-    each = predict_at(checked, answers, Thresholds(0.5, 20.0, each=(Threshold(0.6, 20.0),) * 4), combine=combine)
+    one = predict_at(checked, answers, Thresholds(0.6, 20.0, 0.8), combine=combine)
+    each = predict_at(checked, answers, Thresholds(0.5, 20.0, each=(Threshold(0.6, 20.0, 0.8),) * 4), combine=combine)
     np.testing.assert_array_equal(each.mask, one.mask)
     assert [model.mask for model in each.report.models] == [model.mask for model in one.report.models]
     assert each.report.tied_voxels == one.report.tied_voxels
@@ -255,6 +264,31 @@ def specked() -> np.ndarray:
     voxels = chest()
     voxels[8:10, 14:16, 3] = LESION
     return voxels
+
+
+@pytest.mark.parametrize("combine", get_args(Combine))
+@pytest.mark.parametrize("ids", ["a", "abc"])
+def test_a_peak_for_all_leaves_out_what_is_nowhere_sure(
+    noisy: Path, runs: Callable[..., Run], ids: str, combine: Combine
+) -> None:
+    """Also of a single model, which most people use."""
+    models = [runs(id, *MODELS[id]) for id in ids]
+    plain = predict(noisy, models, threshold=0.4, combine=combine)
+    cut = predict(noisy, models, threshold=0.4, peak=0.75, combine=combine)
+    for id in ids:
+        np.testing.assert_array_equal(cut.mask_of(id).T, own_by_hand(noisy, id, Threshold(0.4, 0.0, 0.75)))
+    assert 0 < cut.mask.sum() < plain.mask.sum()
+    assert (cut.report.peak, plain.report.peak) == (0.75, 0)
+    assert {model.peak for model in cut.report.models} == {0.75}
+    page = make_sheet(cut.report, cut.scan.voxels, cut.mask, None).decode()
+    assert "Parts whose probability nowhere reaches 0.75 left out" in page
+    assert "nowhere reaches" not in make_sheet(plain.report, plain.scan.voxels, plain.mask, None).decode()
+
+
+def test_a_peak_below_the_threshold_changes_nothing(noisy: Path, runs: Callable[..., Run]) -> None:
+    model = runs("a", *MODELS["a"])
+    plain, low = (predict(noisy, model, threshold=0.6, peak=peak) for peak in (None, 0.6))
+    np.testing.assert_array_equal(low.mask, plain.mask)
 
 
 def test_a_model_has_no_vote_for_what_is_too_small_for_it(tmp_path: Path, runs: Callable[..., Run]) -> None:
@@ -309,6 +343,8 @@ def test_a_threshold_that_is_given_holds_for_all_alike(noisy: Path, runs: Callab
         ((Threshold(0.4), Threshold(1.0)), "above 0 and below 1"),
         ((Threshold(0.4), Threshold(float("nan"))), "above 0 and below 1"),
         ((Threshold(0.4), Threshold(0.5, -1.0)), "0 or more"),
+        ((Threshold(0.4), Threshold(0.5, 0.0, 1.0)), "from 0 to below 1"),
+        ((Threshold(0.4), Threshold(0.5, 0.0, float("nan"))), "from 0 to below 1"),
     ],
 )
 def test_points_that_cannot_be_used_are_refused(
@@ -372,8 +408,8 @@ def sheet_of(scan: Path, models: Sequence[Run]) -> tuple[str, Report]:
 def test_the_page_to_print_has_threshold_and_size_of_each(noisy: Path, runs: Callable[..., Run]) -> None:
     page, report = sheet_of(noisy, [with_point(runs(id, *MODELS[id]), POINTS[id]) for id in "acd"])
     assert (
-        "in their order: threshold 0.7, parts from 20 mm³; threshold 0.3, parts from 50 mm³; "
-        "threshold 0.5, parts of any size." in page
+        "in their order: threshold 0.7, parts from 20 mm³ that reach 0.8; "
+        "threshold 0.3, parts from 50 mm³ that reach 0.6; threshold 0.5, parts of any size." in page
     )
     assert "the operating points of the runs, 0.5 for d, which has none" in page
     assert "Parts of the combined mask smaller than 20 mm&sup3; (the median) left out" in page

@@ -260,12 +260,6 @@ def test_several_devices_are_fed_and_the_log_says_so(run: Run, capsys: pytest.Ca
     assert "a single device only" in capsys.readouterr().out
 
 
-def test_a_drawn_body_is_left_to_the_cpu(checkpoints_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = create_run(config("a", augment=AugmentConfig(surround=0.5)), Split(SplitConfig(), {}, {}, {}))
-    assert not training.settle_pace(run, as_gpu(), slices(22), slices(7)).on_device
-    assert "surround" in capsys.readouterr().out
-
-
 def test_a_cpu_is_fed(run: Run) -> None:
     device = set_up("auto")
     if device.gpu:

@@ -1,4 +1,4 @@
-"""Picking a run's operating point, threshold and smallest size, on its validation part.
+"""Picking a run's operating point, threshold, smallest size and peak, on its validation part.
 
 The test part has no say in it, so that test scores at the point are as honest as those at 0.5.
 """
@@ -20,7 +20,7 @@ from covseg_core.prediction.case_lungs import case_probabilities, find_lungs
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
-from covseg_core.runs.operating_point import DEFAULT, FILE, VERSION, OperatingPoint, Unit
+from covseg_core.runs.operating_point import DEFAULT, FILE, PEAKS, VERSION, OperatingPoint, Unit
 
 PREDICTIONS = "validation_predictions.npy"
 """In the run's folder: (N, S, S) float16, ordered by case and slice, and after the array the model's SHA-256."""
@@ -29,16 +29,18 @@ MINIMUMS: dict[Unit, tuple[float, ...]] = {
     "mm3": (0, 10, 20, 50, 100, 200, 500),
     "voxels": (0, 5, 10, 20, 50, 100, 200),
 }
-"""Smallest sizes that are tried with each threshold."""
+"""Smallest sizes that are tried with each threshold, and with each of `PEAKS` above it."""
+Tried = tuple[float, float, float]
+"""Threshold, smallest size and peak."""
 _EQUAL = 1e-9
 """Scores that differ by less are taken for the same."""
 
 
 def choose_point(run: Run, progress: Progress | None = None) -> OperatingPoint:
-    """Pick the threshold and smallest size with the best mean Dice over validation scans, and store them in the run.
+    """Pick threshold, smallest size and peak with the best mean Dice over validation scans, and store them in the run.
 
-    Of equals the threshold closest to 0.5 and then the smallest size win. Scans without the target count where the
-    model marks something, with 0. Validation slices are predicted the first time.
+    Of equals the threshold closest to 0.5, then the smallest size and then the lowest peak win. Scans without the
+    target count where the model marks something, with 0. Validation slices are predicted the first time.
 
     Parameters
     ----------
@@ -53,16 +55,15 @@ def choose_point(run: Run, progress: Progress | None = None) -> OperatingPoint:
     target = run.config.target
     if not model.has_truth:
         raise RunError(run.id, f"no {target} on its validation slices", "some: a point cannot be picked without")
-    best, alone, half = (DEFAULT, 0.0, -1.0), (DEFAULT, 0.0, -1.0), math.nan
-    for threshold in sorted(STEPS, key=lambda step: (round(abs(step - DEFAULT), 6), step)):
-        for minimum in MINIMUMS[model.unit]:
-            score = _mean(model.scan_dice(threshold, minimum))
-            if threshold == DEFAULT and not minimum:
-                half = score
-            if score > best[2] + _EQUAL:
-                best = threshold, minimum, score
-            if not minimum and score > alone[2] + _EQUAL:
-                alone = threshold, 0.0, score
+    tried = {
+        (threshold, minimum, peak): _mean(model.scan_dice(threshold, minimum, peak))
+        for threshold in sorted(STEPS, key=lambda step: (round(abs(step - DEFAULT), 6), step))
+        for minimum in MINIMUMS[model.unit]
+        for peak in PEAKS
+        if not peak or peak > threshold
+    }
+    best = _best(tried)
+    alone = _best({each: score for each, score in tried.items() if each[1:] == (0.0, best[2])})
     point = OperatingPoint(
         version=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,11 +72,12 @@ def choose_point(run: Run, progress: Progress | None = None) -> OperatingPoint:
         measure=MEASURE,
         threshold=best[0],
         minimum=best[1],
+        peak=best[2],
         unit=model.unit,
-        score=best[2],
-        score_at_half=half,
+        score=tried[best],
+        score_at_half=tried[DEFAULT, 0.0, 0.0],
         alone=alone[0],
-        score_alone=alone[2],
+        score_alone=tried[alone],
         scans=model.scans,
         slices=model.slices,
     )
@@ -162,6 +164,12 @@ def own_dataset(run: Run) -> Dataset:
     if dataset.fingerprint != run.config.fingerprint:
         raise RunError(run.id, f"dataset {name} has changed since the run was made", expected)
     return dataset
+
+
+def _best(tried: dict[Tried, float]) -> Tried:
+    """What scores best, and of equals the first."""
+    highest = max(tried.values())
+    return next(each for each, score in tried.items() if score >= highest - _EQUAL)
 
 
 def _mean(values: list[float]) -> float:

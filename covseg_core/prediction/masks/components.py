@@ -76,6 +76,21 @@ class Components:
             self._paint(painted[z], z, values)
         return painted
 
+    def meeting(self, other: np.ndarray) -> np.ndarray:
+        """(n,) bool: which parts have a voxel in another mask, (Z, Y, X) uint8 0/1."""
+        planes, rows, columns = self._box
+        met = np.zeros(len(self.sizes), bool)
+        for number, plane in enumerate(other[planes, rows, columns]):
+            first, last = self._first[number : number + 2]
+            if first == last or not plane.any():
+                continue
+            padded = np.zeros(self._sides, bool)
+            padded[:-1, :-1] = plane
+            before = np.concatenate([[0], np.cumsum(padded.ravel())])
+            begin, end = self._runs[:, first:last]
+            met[self._part[first:last][before[end] > before[begin]]] = True
+        return met
+
     def columns(self) -> np.ndarray:
         """(n, X) int64: voxels of each part in each column."""
         width, shape = self._sides[1], (len(self.sizes), self._sides[1])
@@ -114,13 +129,23 @@ def smallest_voxels(minimum_mm3: float, voxel_mm3: float) -> int:
     return max(1, int(np.ceil(minimum_mm3 / voxel_mm3 * (1 - 1e-9))))
 
 
-def large_parts(mask: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
-    """A mask without the connected parts of less than `least` voxels, and the sizes of the others, the largest first.
+def parts_to_keep(mask: np.ndarray, least: int, sure: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A mask without some of its connected parts, and the sizes of the others, the largest first.
 
-    The mask itself if no part is smaller.
+    Parameters
+    ----------
+    mask : (Z, Y, X) uint8 0/1
+    least : voxels that a part needs
+    sure : (Z, Y, X) uint8 0/1; a part needs a voxel in it, too, as in a threshold with hysteresis. None: it does not
+
+    Returns
+    -------
+    (Z, Y, X) uint8, (n,) int64 : the mask itself if all parts are kept
     """
     parts = Components(mask)
     kept = parts.sizes >= least
+    if sure is not None:
+        kept &= parts.meeting(sure)
     sizes = np.sort(parts.sizes[kept])[::-1]
     return (mask if kept.all() else only_parts(parts, kept)), sizes
 

@@ -53,6 +53,8 @@ class ModelReport(ModelInfo):
     """Probability, on the scan's own grid, from which a voxel is in its mask."""
     minimum_mm3: float = 0.0
     """Connected parts smaller than this are not in its mask."""
+    peak: float = 0.0
+    """Neither are connected parts whose probability nowhere reaches this."""
     precision: Precision = "float32"
     """In which it was asked."""
 
@@ -97,11 +99,13 @@ class Report:
     """SHA-256 of all other files, by file name."""
     minimum_mm3: float = 0.0
     """Connected parts smaller than this are not in the mask. Where models have sizes of their own, their median."""
+    peak: float | None = 0.0
+    """Connected parts whose probability nowhere reaches this are not in a model's mask; None where each has its own."""
     lungs: LungReport | None = None
     """None where no lung model was asked."""
     passport: Passport | None = None
     operating: str = ""
-    """Thresholds and sizes in words, and that they are the runs' operating points; empty if they were given."""
+    """Thresholds, sizes and peaks in words, and that they are the runs' operating points; empty if they were given."""
     combine: Combine | None = None
     """How several models became one mask. None for one model, and in reports of covseg 0.1, where all models voted."""
     combined: str = ""

@@ -11,19 +11,19 @@ from covseg_core.prediction.output.report import MaskReport, Report
 
 COLUMNS = (
     "part", "run", "voxels", "volume_ml", "infection_voxels", "infection_ml", "lung_share_percent", "lesions",
-    "largest_lesion_ml", "slices", "scan_sha256", "threshold", "minimum_mm3", "mirror",
+    "largest_lesion_ml", "slices", "scan_sha256", "threshold", "minimum_mm3", "peak", "mirror",
 )  # fmt: skip
 
 
 def make_table(report: Report) -> bytes:
     """The figures of a report as CSV in UTF-8: empty where something is not known or does not apply."""
-    cut, mirror = _cut(report.threshold, report.minimum_mm3), "yes" if report.mirror else "no"
+    cut, mirror = _cut(report.threshold, report.minimum_mm3, report.peak), "yes" if report.mirror else "no"
     common = {"scan_sha256": report.scan.sha256, "mirror": mirror, **cut}
     several = len(report.models) > 1
     rows = [_mask(report, report.combine or "mask", "" if several else report.models[0].run, report.mask)]
     if several:
         for model in report.models:
-            own = _cut(model.threshold, model.minimum_mm3)
+            own = _cut(model.threshold, model.minimum_mm3, model.peak)
             rows.append(_mask(report, "model", model.run, model.mask) | own)
     if lungs := report.lungs:
         parts = {"right lung": lungs.right, "left lung": lungs.left, "both lungs": lungs.both}
@@ -39,8 +39,9 @@ def make_table(report: Report) -> bytes:
     return text.getvalue().encode()
 
 
-def _cut(threshold: float | None, minimum_mm3: float) -> dict[str, Any]:
-    return {"threshold": "" if threshold is None else threshold, "minimum_mm3": minimum_mm3}
+def _cut(threshold: float | None, minimum_mm3: float, peak: float | None) -> dict[str, Any]:
+    cut = {"threshold": threshold, "minimum_mm3": minimum_mm3, "peak": peak}
+    return {name: "" if value is None else value for name, value in cut.items()}
 
 
 def _mask(report: Report, part: str, run: str, mask: MaskReport) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def show(runs: list[Run], stored: Sequence[OperatingPoint | None], table: pd.Dat
 
 def _show_points(table: pd.DataFrame, stored: Sequence[OperatingPoint | None]) -> None:
     digits = st.column_config.NumberColumn(format="%.4f")
-    st.dataframe(table, hide_index=True, column_config=dict.fromkeys(table.columns[3:], digits))
+    st.dataframe(table, hide_index=True, column_config=dict.fromkeys(table.columns[4:], digits))
     scans = sorted({point.scans for point in stored if point})
     st.caption(
         "Mean Dice over scans, on the networks' own grids. Validation scores at the point are too good, because it "
@@ -83,10 +83,11 @@ def table(these: Sequence[Part]) -> pd.DataFrame:
                 "Model": name,
                 "Threshold": threshold,
                 f"Smallest lesion [{stored_predictions.unit_label(asked)}]": minimum,
+                "Peak": point.peak,
                 "Validation at 0.5": point.score_at_half,
                 "Validation at the point": point.score if same else point.score_alone,
                 "Test at 0.5": stored_predictions.mean_dice(asked.at(0.5)),
-                "Test at the point": stored_predictions.mean_dice(asked.at(threshold, minimum)),
+                "Test at the point": stored_predictions.mean_dice(asked.at(threshold, minimum, point.peak)),
             }
         )
     return pd.DataFrame(rows)

@@ -60,9 +60,11 @@ def what_ifs(comparison: Comparison, models: Sequence[Model]) -> list[WhatIf]:
     return [what_if(model, evaluation) for model, evaluation in zip(models, comparison.evaluations, strict=True)]
 
 
-def moved(comparison: Comparison, asked: Sequence[WhatIf], threshold: float, minimum: float) -> Comparison:
-    """The comparison at another threshold and smallest size, on the networks' grids, without baselines."""
-    scores = thresholds.at(asked, threshold, minimum, comparison.evaluations[0].policy)
+def moved(
+    comparison: Comparison, asked: Sequence[WhatIf], threshold: float, minimum: float = 0.0, peak: float = 0.0
+) -> Comparison:
+    """The comparison at another threshold, smallest size and peak, on the networks' grids, without baselines."""
+    scores = thresholds.at(asked, threshold, minimum, peak, comparison.evaluations[0].policy)
     evaluations = tuple(
         dataclasses.replace(evaluation, model=each, threshold=threshold, baselines=())
         for evaluation, each in zip(comparison.evaluations, scores, strict=True)

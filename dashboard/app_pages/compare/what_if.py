@@ -11,7 +11,7 @@ from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.seeds.over_seeds import Level
 from covseg_core.evaluation.stored_predictions.thresholds import STEPS, WhatIf
-from covseg_core.runs.operating_point import DEFAULT
+from covseg_core.runs.operating_point import DEFAULT, PEAKS
 from dashboard.app_pages.compare import operating_points, score_table, stored_predictions
 from dashboard.services.operating_points import point
 
@@ -30,7 +30,7 @@ SIZES = {"mm3": (500, 10), "voxels": (200, 5)}
 @st.fragment
 def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Open already where a point is stored. Moving a slider reruns nothing else."""
-    words = "What if: another threshold, small lesions left out"
+    words = "What if: another threshold, small or faint lesions left out"
     try:
         parts = stored_predictions.parts(comparison, chosen)
         stored = [point(part.run) for part in parts]
@@ -48,7 +48,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
 @st.fragment
 def _explore(comparison: Comparison, models: Sequence[WhatIf]) -> None:
     st.markdown(f":orange-badge[:material/warning: {WARNING}]")
-    threshold, minimum = _sliders(models)
+    threshold, minimum, peak = _sliders(models)
     names = score_table.level_names(comparison)
     level: Level = st.segmented_control(
         "Scores at the sliders",
@@ -58,8 +58,8 @@ def _explore(comparison: Comparison, models: Sequence[WhatIf]) -> None:
         required=True,
         key="whatif-level",
     )
-    here = stored_predictions.moved(comparison, models, threshold, minimum)
-    start = stored_predictions.moved(comparison, models, DEFAULT, 0.0)
+    here = stored_predictions.moved(comparison, models, threshold, minimum, peak)
+    start = stored_predictions.moved(comparison, models, DEFAULT)
     digits = st.column_config.NumberColumn(format="%.4f")
     dice = stored_predictions.dice_table(comparison, start, here)
     st.dataframe(dice, hide_index=True, column_config=dict.fromkeys(dice.columns[1:], digits))
@@ -68,7 +68,7 @@ def _explore(comparison: Comparison, models: Sequence[WhatIf]) -> None:
     st.caption(f"Above: mean Dice over scans; below: all measures of overlap, at the sliders. {GRID}")
 
 
-def _sliders(models: Sequence[WhatIf]) -> tuple[float, float]:
+def _sliders(models: Sequence[WhatIf]) -> tuple[float, float, float]:
     row = st.container(horizontal=True, gap="medium")
     threshold = row.slider(
         "Threshold of all models", STEPS[0], STEPS[-1], DEFAULT, 0.05, key="whatif-threshold", width=260,
@@ -79,4 +79,8 @@ def _sliders(models: Sequence[WhatIf]) -> tuple[float, float]:
         f"Smallest lesion ({stored_predictions.unit_label(models[0])})", 0, most, 0, step,
         key="whatif-minimum", width=260, help="Connected parts of a mask below this size are left out.",
     )  # fmt: skip
-    return round(threshold, 2), float(minimum)
+    peak = row.select_slider(
+        "Peak of a lesion", PEAKS, format_func="{:g}".format, key="whatif-peak", width=260,
+        help="Connected parts of a mask whose probability nowhere reaches this are left out.",
+    )  # fmt: skip
+    return round(threshold, 2), float(minimum), peak

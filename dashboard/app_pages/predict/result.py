@@ -49,7 +49,7 @@ def scene(space: Workspace, prediction: Prediction, thresholds: Thresholds) -> s
     scan, answers = _there(space)
     voxels = scan.volume.voxels
 
-    each = thresholds.each or (Threshold(thresholds.threshold),) * len(answers.models)
+    each = thresholds.of(len(answers.models))
     planes = [_own_plane(one, at) for one, at in zip(answers.models, each, strict=True)]
 
     def layer(name: str, key: str, planes: Sequence[slice_viewer.Plane]) -> slice_viewer.Layer:

@@ -46,6 +46,7 @@ def models_table(report: Report, called: Sequence[str]) -> pd.DataFrame:
         "Slices": [len(mask.positive_slices) for mask in masks],
         "Threshold": [model.threshold for model in report.models],
         "Smallest [mm³]": [model.minimum_mm3 for model in report.models],
+        "Peak": [model.peak for model in report.models],
         "Run": [model.run for model in report.models],
     }
     if report.lungs is None:

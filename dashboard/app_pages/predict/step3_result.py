@@ -1,4 +1,4 @@
-"""Step 3 of the Quick prediction page: figures, files and slices, at the threshold and smallest size that are set."""
+"""Step 3 of the Quick prediction page: figures, files and slices, at the operating point that is set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from covseg_core.prediction.masks.lung_sides import TOLERANCE_VOXELS
 from covseg_core.prediction.output.files import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
 from covseg_core.prediction.output.folder import REPORT
 from covseg_core.prediction.output.report import Report
-from covseg_core.runs.operating_point import Thresholds, words
+from covseg_core.runs.operating_point import PEAKS, Thresholds, words
 from dashboard.app_pages.predict import result, result_figures
 from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.components import slice_viewer
@@ -34,8 +34,8 @@ MOST_POINTS = 5
 """Models whose points stand beside the toggle; those of more are only in the table of models."""
 OWN = "own"
 START = "predict-start"
-"""In the session: where the sliders have started from, and where they stood last: threshold and smallest size."""
-SLIDERS = ("threshold", "minimum")
+"""In the session: where the sliders have started from, and where they stood last: threshold, smallest size, peak."""
+SLIDERS = ("threshold", "minimum", "peak")
 
 
 @st.fragment
@@ -93,7 +93,7 @@ def _thresholds(space: Workspace, answers: Answers) -> Thresholds:
     if start.each:
         own = st.toggle(
             "Own operating points", True, key=OWN, bind="query-params",
-            help="Each model at the threshold and size that were best on its validation part (see Compare)",
+            help="Each model at the threshold, size and peak that were best on its validation part (see Compare)",
         )  # fmt: skip
         if own:
             st.caption(_points(answers, start))
@@ -108,11 +108,15 @@ def _thresholds(space: Workspace, answers: Answers) -> Thresholds:
         "Smallest lesion (mm³)", 0, MOST_MM3, int(start.minimum_mm3), 10, key="minimum", disabled=not known,
         help="Connected parts below this size are left out." if known else "The size of a voxel is not known.",
     )  # fmt: skip
-    st.session_state[START] = _stand(start), (threshold, minimum)
+    peak = st.select_slider(
+        "Peak of a lesion", PEAKS, start.peak, format_func="{:g}".format, key="peak", bind="query-params",
+        help="Connected parts whose probability nowhere reaches this are left out.",
+    )  # fmt: skip
+    st.session_state[START] = _stand(start), (threshold, minimum, peak)
     if start.why:
         st.caption(f"To start from: {start.words}.")
     # a slider may give 0.6000000000000001
-    return Thresholds(round(threshold, 2), float(minimum if known else 0))
+    return Thresholds(round(threshold, 2), float(minimum if known else 0), peak)
 
 
 def _points(answers: Answers, start: Thresholds) -> str:
@@ -120,7 +124,7 @@ def _points(answers: Answers, start: Thresholds) -> str:
     lines = ["See the table of models."]
     if len(start.each) <= MOST_POINTS:
         named = zip(result_figures.names(answers), start.each, strict=True)
-        lines = [f"{plain(name)}: {words(at.threshold, at.minimum_mm3)}" for name, at in named]
+        lines = [f"{plain(name)}: {words(at.threshold, at.minimum_mm3, at.peak)}" for name, at in named]
     if start.minimum_mm3:
         lines.append(sentence(start.words_of_combined))
     return "  \n".join([*lines, plain(f"From {start.why}.")])
@@ -139,9 +143,9 @@ def _start_from(start: Thresholds) -> None:
         st.session_state.update(zip(SLIDERS, new, strict=True))
 
 
-def _stand(thresholds: Thresholds) -> tuple[float, int]:
+def _stand(thresholds: Thresholds) -> tuple[float, int, float]:
     """Where the sliders stand at these thresholds."""
-    return thresholds.threshold, int(thresholds.minimum_mm3)
+    return thresholds.threshold, int(thresholds.minimum_mm3), thresholds.peak
 
 
 def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds, combine: Combine) -> None:

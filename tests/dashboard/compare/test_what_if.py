@@ -83,7 +83,7 @@ def test_nothing_is_computed_until_a_panel_is_opened(runs: list[Run], monkeypatc
 
     monkeypatch.setattr("dashboard.app_pages.compare.stored_predictions.scans_of_test", never)
     labels = [box.label for box in open_page().expander]
-    assert "What if: another threshold, small lesions left out" in labels
+    assert "What if: another threshold, small or faint lesions left out" in labels
 
 
 def test_the_table_follows_the_sliders(runs: list[Run]) -> None:
@@ -91,10 +91,11 @@ def test_the_table_follows_the_sliders(runs: list[Run]) -> None:
     assert any(what_if.WARNING in text.value for text in app.markdown)
     app.slider(key="whatif-threshold").set_value(0.75).run()
     app.slider(key="whatif-minimum").set_value(100).run()
+    app.select_slider(key="whatif-peak").set_value(0.95).run()
     dice = table(well(app), "At the sliders")
     for row, run in enumerate(runs):
         expected = model_of(run)
-        assert dice["At the sliders"][row] == expected.at(0.75, 100).over_scans["dice"].mean
+        assert dice["At the sliders"][row] == expected.at(0.75, 100, 0.95).over_scans["dice"].mean
         assert dice["0.5, network's grid"][row] == expected.at(0.5).over_scans["dice"].mean
         assert dice["As evaluated"][row] == evaluation_of(run).model.over_scans["dice"].mean
     assert any("only the grid differs" in caption.value for caption in app.caption)
@@ -110,9 +111,10 @@ def test_a_point_is_picked_on_validation_and_scored_on_test(runs: list[Run]) -> 
     for row, run in enumerate(runs):
         point = read_json(run.folder / FILE, OperatingPoint)
         assert point.chosen_on == "validation"
-        assert (shown["Threshold"][row], shown["Smallest lesion [mm³]"][row]) == (point.threshold, point.minimum)
+        used = [shown[column][row] for column in ("Threshold", "Smallest lesion [mm³]", "Peak")]
+        assert used == [point.threshold, point.minimum, point.peak]
         assert shown["Validation at the point"][row] == point.score
-        expected = model_of(run).at(point.threshold, point.minimum)
+        expected = model_of(run).at(point.threshold, point.minimum, point.peak)
         assert shown["Test at the point"][row] == expected.over_scans["dice"].mean
     app.button(key="forget-points").click().run()
     assert not any(read_point(run) for run in runs)

@@ -363,9 +363,9 @@ def test_the_result_opens_on_the_slice_with_most_to_see(make: Callable[..., Run]
     assert "Done" in text(app)
 
 
-def with_point(run: Run, threshold: float, minimum: float = 0) -> None:
+def with_point(run: Run, threshold: float, minimum: float = 0, peak: float = 0) -> None:
     """What validation would have found best."""
-    rest = ("mm3", 0.8, 0.7, threshold, 0.75, 2, 20)
+    rest = ("mm3", 0.8, 0.7, threshold, 0.75, 2, 20, peak)
     point = OperatingPoint(VERSION, "", sha256_file(run.onnx), "validation", "Dice", threshold, minimum, *rest)
     write_json(run.folder / FILE, point)
 
@@ -373,46 +373,54 @@ def with_point(run: Run, threshold: float, minimum: float = 0) -> None:
 def test_the_sliders_start_at_the_operating_point_of_the_model(make: Callable[..., Run]) -> None:
     """What validation found best is used, and said, without anybody having to know it."""
     run = make()
-    with_point(run, 0.35, 20)
+    with_point(run, 0.35, 20, 0.95)
     app = predict(send(open_page(), chest()))
-    assert (app.slider(key="threshold").value, app.slider(key="minimum").value) == (0.35, 20)
-    assert "threshold 0.35, parts from 20 mm³: the operating point of the run" in text(app)
+    assert sliders(app) == (0.35, 20, 0.95)
+    assert "threshold 0.35, parts from 20 mm³ that reach 0.95: the operating point of the run" in text(app)
     space = the_workspace(app)
-    assert space.decided is not None and space.decided.thresholds == Thresholds(0.35, 20)
+    assert space.decided is not None and space.decided.thresholds == Thresholds(0.35, 20, 0.95)
     app = well(app.slider(key="threshold").set_value(0.5).run())
+    assert space.decided.thresholds == Thresholds(0.5, 20, 0.95)
+    app = well(app.select_slider(key="peak").set_value(0.0).run())
     assert space.decided.thresholds == Thresholds(0.5, 20)
+
+
+def sliders(app: AppTest) -> tuple[float, int, float]:
+    """Where threshold, smallest lesion and peak stand."""
+    return app.slider(key="threshold").value, app.slider(key="minimum").value, app.select_slider(key="peak").value
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_other_models_start_at_their_own_point_unless_a_slider_was_moved(
     make: Callable[..., Run], held: threading.Event, at_once: bool
 ) -> None:
-    """Both sliders, also after a while without any, as models that take their time leave the page."""
+    """All sliders, also after a while without any, as models that take their time leave the page."""
     runs = {"iou": make("iou"), "dice": make("dice", -900), "accuracy": make("accuracy", -800)}
     with_point(runs["iou"], 0.35, 20)
-    with_point(runs["accuracy"], 0.65, 50)
+    with_point(runs["accuracy"], 0.65, 50, 0.9)
     app = send(open_page(), chest())
 
-    def ask(metric: Metric) -> tuple[float, int]:
+    def ask(metric: Metric) -> tuple[float, int, float]:
         app.multiselect[0].set_value([runs[metric].id]).run()
         held.set() if at_once else held.clear()
         press(app, "Predict")
         assert at_once or not app.slider
         held.set()
         ended(app)
-        return app.slider(key="threshold").value, app.slider(key="minimum").value
+        return sliders(app)
 
-    assert ask("iou") == (0.35, 20)
-    assert ask("dice") == (0.5, 0)
-    assert ask("accuracy") == (0.65, 50)
-    assert the_workspace(app).decided.thresholds == Thresholds(0.65, 50)
+    assert ask("iou") == (0.35, 20, 0)
+    assert ask("dice") == (0.5, 0, 0)
+    assert ask("accuracy") == (0.65, 50, 0.9)
+    assert the_workspace(app).decided.thresholds == Thresholds(0.65, 50, 0.9)
     well(app.slider(key="threshold").set_value(0.8).run())
     well(app.slider(key="minimum").set_value(100).run())
+    well(app.select_slider(key="peak").set_value(0.97).run())
     delete = the_workspace(app).known.pop
     for run in runs.values():  # so that they are asked once more
         delete((run.id, False, "float32"))
-    assert ask("iou") == (0.8, 100), "what the user has set stays"
-    assert ask("dice") == (0.8, 100)
+    assert ask("iou") == (0.8, 100, 0.97), "what the user has set stays"
+    assert ask("dice") == (0.8, 100, 0.97)
 
 
 def test_models_with_points_of_their_own_are_used_at_these_until_the_user_wants_one_for_all(

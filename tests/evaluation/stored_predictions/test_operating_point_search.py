@@ -39,7 +39,16 @@ from covseg_core.prediction.predict import predict, predict_at
 from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.runs import Run
-from covseg_core.runs.operating_point import FILE, OperatingPoint, Threshold, Thresholds, read_point, thresholds_of
+from covseg_core.runs.operating_point import (
+    FILE,
+    PEAKS,
+    OperatingPoint,
+    Threshold,
+    Thresholds,
+    Unit,
+    read_point,
+    thresholds_of,
+)
 
 
 @pytest.fixture
@@ -63,9 +72,9 @@ def run(make_run: Callable[..., Run]) -> Run:
 
 
 def point(run: Run, **values: object) -> OperatingPoint:
-    """A stored point of the run's present model."""
+    """A stored point of the run's present model, without a peak unless one is given."""
     choose_point(run)
-    made = dataclasses.replace(read_point(run), **values)  # type: ignore[type-var, arg-type]
+    made = dataclasses.replace(read_point(run), **{"peak": 0.0, **values})  # type: ignore[type-var, arg-type]
     write_json(run.folder / FILE, made)
     return made
 
@@ -74,20 +83,22 @@ def test_it_is_the_best_of_all_that_are_tried(run: Run) -> None:
     chosen = choose_point(run)
     model = validation(run)
     tried = {
-        (threshold, minimum): model.at(threshold, minimum).over_scans["dice"].mean
+        (threshold, minimum, peak): model.at(threshold, minimum, peak).over_scans["dice"].mean
         for threshold in STEPS
         for minimum in MINIMUMS["mm3"]
+        for peak in PEAKS
     }
     best = max(tried.values())
     assert chosen.score == pytest.approx(best)
-    assert tried[chosen.threshold, chosen.minimum] == pytest.approx(best)
-    ties = [pair for pair, score in tried.items() if score > best - 1e-9]
-    nearest = min(abs(threshold - 0.5) for threshold, _ in ties)
+    assert tried[chosen.threshold, chosen.minimum, chosen.peak] == pytest.approx(best)
+    ties = [each for each, score in tried.items() if score > best - 1e-9]
+    nearest = min(abs(threshold - 0.5) for threshold, *_ in ties)
     assert abs(chosen.threshold - 0.5) == pytest.approx(nearest)
-    assert chosen.minimum == min(size for threshold, size in ties if threshold == chosen.threshold)
-    assert chosen.score_at_half == pytest.approx(tried[0.5, 0])
+    assert (chosen.minimum, chosen.peak) == min(each[1:] for each in ties if each[0] == chosen.threshold)
+    assert chosen.score_at_half == pytest.approx(tried[0.5, 0, 0])
     assert chosen.score > chosen.score_at_half + 0.01, "the model's best threshold should not be 0.5 in this test"
-    assert chosen.score_alone == pytest.approx(max(score for (_, size), score in tried.items() if not size))
+    alone = max(score for (_, size, peak), score in tried.items() if (size, peak) == (0, chosen.peak))
+    assert chosen.score_alone == pytest.approx(alone)
     assert (chosen.chosen_on, chosen.unit) == ("validation", "mm3")
     assert (chosen.scans, chosen.slices) == (len(run.split.validation), 8 * len(run.split.validation))
     assert read_point(run) == chosen
@@ -103,20 +114,30 @@ def test_the_sizes_that_are_tried_are_those_of_the_document() -> None:
         for unit, words in zip(MINIMUMS, said.groups(), strict=True)
     }
     assert sizes == {unit: list(sizes) for unit, sizes in MINIMUMS.items()}
+    said = re.search(r"peak of a lesion, from ([\d., and]+\d)", document.read_text(encoding="utf-8"))
+    assert said is not None
+    assert [float(peak) for peak in re.findall(r"[\d.]+", said.group(1))] == list(PEAKS)
     assert list(MINIMUMS) == ["mm3", "voxels"]
 
 
 class Answers:
     """What the search asks of a `WhatIf`, with scores that are given: 0.2 but for those of `known`."""
 
-    def __init__(self, known: dict[tuple[float, float], list[float]], unit: str = "mm3", other: float = 0.2) -> None:
+    def __init__(self, known: dict[tuple[float, ...], list[float]], unit: str = "mm3", other: float = 0.2) -> None:
         self.known, self.unit, self.other = known, unit, other
         self.scans, self.slices, self.has_truth = 2, 16, True
-        self.asked: set[tuple[float, float]] = set()
+        self.asked: set[tuple[float, float, float]] = set()
 
-    def scan_dice(self, threshold: float, minimum: float) -> list[float]:
-        self.asked.add((threshold, minimum))
-        return self.known.get((threshold, minimum), [self.other])
+    def scan_dice(self, threshold: float, minimum: float, peak: float) -> list[float]:
+        self.asked.add((threshold, minimum, peak))
+        return self.known.get((threshold, minimum, peak) if peak else (threshold, minimum), [self.other])
+
+
+def all_that_is_tried(unit: Unit) -> set[tuple[float, float, float]]:
+    """A peak up to the threshold leaves nothing out."""
+    return {
+        (step, size, peak) for step in STEPS for size in MINIMUMS[unit] for peak in PEAKS if peak == 0 or peak > step
+    }
 
 
 @pytest.mark.parametrize(
@@ -126,6 +147,8 @@ class Answers:
         ({(0.4, 0): [0.6], (0.55, 0): [0.6]}, (0.55, 0, 0.6), (0.55, 0.6)),  # the nearer to 0.5
         ({(0.45, 0): [0.6], (0.55, 0): [0.6]}, (0.45, 0, 0.6), (0.45, 0.6)),  # as near: the one that marks more
         ({(0.3, 50): [0.6], (0.3, 10): [0.6]}, (0.3, 10, 0.6), (0.5, 0.2)),  # the smaller size
+        ({(0.3, 0, 0.95): [0.6], (0.3, 0, 0.8): [0.6], (0.3, 0): [0.5]}, (0.3, 0, 0.6, 0.8), (0.3, 0.6)),  # lower peak
+        ({(0.3, 10, 0.7): [0.6], (0.3, 0, 0.7): [0.5], (0.4, 0): [0.55]}, (0.3, 10, 0.6, 0.7), (0.3, 0.5)),
         ({(0.95, 500): [0.9], (0.05, 0): [0.3]}, (0.95, 500, 0.9), (0.05, 0.3)),  # the ends are tried as well
         (
             {(0.5, 0): [0.6], (0.3, 0): [0.6 + 5e-10]},
@@ -146,9 +169,10 @@ def test_how_a_point_is_picked_by_hand(
     chosen = choose_point(run)
     assert (chosen.threshold, chosen.minimum) == picked[:2]
     assert chosen.score == pytest.approx(picked[2])
+    assert chosen.peak == (picked[3] if len(picked) > 3 else 0)
     assert (chosen.alone, chosen.score_alone) == (alone[0], pytest.approx(alone[1]))
     assert chosen.score_at_half == pytest.approx(np.nanmean(known.get((0.5, 0), [0.2])))
-    assert answers.asked == {(step, size) for step in STEPS for size in MINIMUMS["mm3"]}
+    assert answers.asked == all_that_is_tried("mm3")
 
 
 def test_where_no_scan_has_a_score_the_middle_stays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +182,7 @@ def test_where_no_scan_has_a_score_the_middle_stays(run: Run, monkeypatch: pytes
     chosen = choose_point(run)
     assert (chosen.threshold, chosen.minimum, chosen.score, chosen.unit) == (0.05, 5, 0.0, "voxels")
     assert (chosen.alone, chosen.score_alone, chosen.score_at_half) == (0.5, -1, -1)
-    assert answers.asked == {(step, size) for step in STEPS for size in MINIMUMS["voxels"]}
+    assert answers.asked == all_that_is_tried("voxels")
 
 
 def test_a_point_says_when_and_on_what_it_was_picked(run: Run) -> None:
@@ -316,16 +340,16 @@ def test_several_models_are_used_each_at_its_own_point(make_run: Callable[..., R
     assert thresholds_of(runs) == Thresholds()
     for run in runs[:2]:
         point(run, threshold=0.35, minimum=20.0)
-    assert thresholds_of(runs[:1]) == Thresholds(0.35, 20.0, "the operating point of the run")
-    assert thresholds_of(runs[:2]) == Thresholds(0.35, 20.0, "the operating point of the runs")
+    assert thresholds_of(runs[:1]) == Thresholds(0.35, 20.0, why="the operating point of the run")
+    assert thresholds_of(runs[:2]) == Thresholds(0.35, 20.0, why="the operating point of the runs")
     own = (Threshold(0.35, 20.0), Threshold(0.35, 20.0), Threshold())
     assert thresholds_of(runs) == Thresholds(
-        0.5, 20.0, "the operating points of the runs, 0.5 for c, which has none", own
+        0.5, 20.0, why="the operating points of the runs, 0.5 for c, which has none", each=own
     )
     assert thresholds_of(runs[1:]).minimum_mm3 == 10, "the combined mask takes the median of the sizes"
     point(runs[2], threshold=0.4, minimum=50.0)
     assert thresholds_of(runs) == Thresholds(
-        0.5, 20.0, "the operating points of the runs", (*own[:2], Threshold(0.4, 50.0))
+        0.5, 20.0, why="the operating points of the runs", each=(*own[:2], Threshold(0.4, 50.0))
     )
     assert forget_point(runs[0]) and not forget_point(runs[0])
     assert thresholds_of(runs[:1]) == Thresholds()

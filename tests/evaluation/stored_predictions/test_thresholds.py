@@ -60,8 +60,10 @@ def stored(dataset: Dataset, zs: tuple[int, ...], **changes: object) -> list[Sto
     return stored_scans(altered, slices, speckled(2, len(zs)), PrepareConfig(size=32), "infection")
 
 
-def slowly(scan: StoredScan, threshold: float, least: float) -> list[Counts]:
-    """Counts of each slice: label the whole scan, drop what is too small, compare pixel by pixel."""
+def slowly(scan: StoredScan, threshold: float, least: float, peak: float = 0.0) -> list[Counts]:
+    """Counts of each slice: label the whole scan, drop what is too small or faint, compare pixel by pixel."""
+    values = np.zeros((scan.case.shape[0], *scan.truth.shape[1:]), np.float32)
+    values[list(scan.zs)] = scan.probabilities
     whole = np.zeros((scan.case.shape[0], *scan.truth.shape[1:]), bool)
     whole[list(scan.zs)] = scan.probabilities.astype(np.float32) >= np.float32(threshold)
     structure = np.ones((3, 3, 3), bool)
@@ -69,7 +71,8 @@ def slowly(scan: StoredScan, threshold: float, least: float) -> list[Counts]:
         structure[[0, 2]] = False
     labels, number = ndimage.label(whole, structure)
     for part in range(1, number + 1):
-        if np.count_nonzero(labels == part) * scan.mm3 < least:
+        here = labels == part
+        if np.count_nonzero(here) * scan.mm3 < least or values[here].max() < np.float32(peak):
             whole[labels == part] = False
     return [count(true, whole[z]) for z, true in zip(scan.zs, scan.truth, strict=True)]
 
@@ -95,6 +98,22 @@ def test_it_says_what_a_slow_obvious_computation_says(dataset: Dataset, which: s
             assert scan.values["dice"] == (None if math.isnan(dice) else dice)
         dropped.add(sum(score.counts.predicted for score in scores.slices))
     assert len(dropped) > 2, "no part was small enough to be dropped: a test of nothing"
+
+
+@pytest.mark.parametrize("which", PLACES)
+@pytest.mark.parametrize(("threshold", "peak"), [(0.05, 0.7), (0.35, 0.7), (0.5, 0.97), (0.95, 0.99), (0.9, 0.8)])
+def test_faint_parts_are_left_out_as_by_the_slow_computation(
+    dataset: Dataset, which: str, threshold: float, peak: float
+) -> None:
+    zs, stacked = PLACES[which]
+    scans = stored(dataset, zs, stacked=stacked)
+    model = WhatIf(scans)
+    for voxels in (0, 5):
+        least = voxels * scans[0].mm3
+        expected = [counts for scan in scans for counts in slowly(scan, threshold, least, peak)]
+        assert [score.counts for score in model.at(threshold, least, peak).slices] == expected
+    marked = [sum(score.counts.predicted for score in model.at(threshold, 0, each).slices) for each in (0, peak)]
+    assert (marked[0] > marked[1]) == (peak > threshold)
 
 
 def test_padding_is_no_part_of_a_scan(dataset: Dataset) -> None:
@@ -177,7 +196,7 @@ def test_parts_of_a_scan_that_different_models_have_predicted_become_one(dataset
 
 def test_empty_pairs_count_as_the_policy_says(dataset: Dataset) -> None:
     model = WhatIf(stored(dataset, tuple(range(8))))
-    left_out, perfect = model.at(0.95, 1e6), model.at(0.95, 1e6, "one")
+    left_out, perfect = model.at(0.95, 1e6), model.at(0.95, 1e6, policy="one")
     assert left_out.over_slices["dice"].n < perfect.over_slices["dice"].n == len(perfect.slices)
 
 
@@ -187,6 +206,8 @@ def test_what_cannot_be_asked_is_said(dataset: Dataset) -> None:
         model.at(0.52)
     with pytest.raises(SettingError, match="smallest size"):
         model.at(0.5, -1)
+    with pytest.raises(SettingError, match=r"^peak: 0\.5; expected one of 0, 0\.7, \.\.\., 0\.99"):
+        model.at(0.3, 0, 0.5)
     assert model.at(STEPS[5] + 1e-12) == model.at(0.3), "sliders count in binary fractions"
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.filters import apply_hysteresis_threshold
 
 from covseg_core.prediction.masks.components import (
     Components,
     joined,
-    large_parts,
     lesions,
     only_parts,
+    parts_to_keep,
     smallest_voxels,
 )
 
@@ -49,7 +50,22 @@ def test_the_parts_are_those_of_scipy(seed: int, share: float) -> None:
     np.testing.assert_array_equal(planes == 0, mask == 0)
     np.testing.assert_array_equal(parts.sizes, np.bincount(planes.ravel())[1:])
     kept = np.isin(expected, 1 + np.flatnonzero(np.bincount(expected.ravel())[1:] >= 4))
-    np.testing.assert_array_equal(large_parts(mask, 4)[0], kept & (mask > 0))
+    np.testing.assert_array_equal(parts_to_keep(mask, 4)[0], kept & (mask > 0))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("side", [1, 4, 19])
+def test_parts_that_are_sure_somewhere_are_those_of_hysteresis(seed: int, side: int) -> None:
+    """scikit-image has the same rule for voxels that touch at faces alone."""
+    noise = np.random.default_rng(seed).random((7, side, 23))
+    mask, sure = (noise > 0.85).astype(np.uint8), (noise > 0.97).astype(np.uint8)
+    labels, number = ndimage.label(mask, ALL_26)
+    expected = np.isin(labels, [part for part in range(1, number + 1) if sure[labels == part].any()])
+    kept, sizes = parts_to_keep(mask, 1, sure)
+    np.testing.assert_array_equal(kept, expected)
+    assert sizes.sum() == kept.sum() < mask.sum()
+    faces = apply_hysteresis_threshold(noise, 0.85, 0.97)
+    assert not (faces & (kept == 0)).any(), "what touches at faces touches at corners, too"
 
 
 @pytest.mark.parametrize("planes", [15, 16, 17, 33, 50])
@@ -79,7 +95,7 @@ def test_parts_lie_where_the_mask_has_them() -> None:
     parts = Components(mask)
     np.testing.assert_array_equal(parts.sizes, [2, 1])
     np.testing.assert_array_equal(np.stack([parts.plane(z) for z in range(7)]), ndimage.label(mask, ALL_26)[0])
-    np.testing.assert_array_equal(np.argwhere(large_parts(mask, 2)[0]), [[2, 3, 4], [3, 3, 4]])
+    np.testing.assert_array_equal(np.argwhere(parts_to_keep(mask, 2)[0]), [[2, 3, 4], [3, 3, 4]])
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -94,7 +110,7 @@ def test_an_empty_mask_has_no_lesions() -> None:
     mask = np.zeros((3, 4, 5), np.uint8)
     assert lesions(mask).size == 0
     assert not Components(mask).plane(1).any()
-    assert large_parts(mask, 10)[0] is mask
+    assert parts_to_keep(mask, 10)[0] is mask
 
 
 def test_a_part_of_exactly_the_smallest_size_stays() -> None:
@@ -102,8 +118,8 @@ def test_a_part_of_exactly_the_smallest_size_stays() -> None:
     mask[0, 1, :3] = mask[0, 1, 5:7] = 1
     # a voxel of 0.1 mm3: in binary, 3 of them are not quite 0.3
     assert smallest_voxels(0.3, 0.1) == 3
-    np.testing.assert_array_equal(large_parts(mask, 3)[0][0, 1], [1, 1, 1, 0, 0, 0, 0, 0, 0])
-    assert large_parts(mask, smallest_voxels(0, 0.1))[0] is mask
+    np.testing.assert_array_equal(parts_to_keep(mask, 3)[0][0, 1], [1, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert parts_to_keep(mask, smallest_voxels(0, 0.1))[0] is mask
     assert mask.sum() == 5, "the mask given must stay as it is"
 
 
@@ -123,11 +139,11 @@ def test_parts_are_numbered_from_below_and_listed_from_the_largest() -> None:
     assert parts.sizes.tolist() == [1, 3, 2]
     assert [np.unique(parts.plane(z)).tolist() for z in range(5)] == [[0, 1], [0], [0, 2], [0, 2], [0, 3]]
     assert lesions(mask).tolist() == [3, 2, 1]
-    kept, sizes = large_parts(mask, 2)
+    kept, sizes = parts_to_keep(mask, 2)
     assert (sizes.tolist(), kept.sum(), kept.dtype) == ([3, 2], 5, np.uint8)
-    assert large_parts(mask, 3)[1].tolist() == [3]
-    assert large_parts(mask, 4)[1].size == 0 and not large_parts(mask, 4)[0].any()
-    assert large_parts(mask, 1)[0] is mask
+    assert parts_to_keep(mask, 3)[1].tolist() == [3]
+    assert parts_to_keep(mask, 4)[1].size == 0 and not parts_to_keep(mask, 4)[0].any()
+    assert parts_to_keep(mask, 1)[0] is mask
     np.testing.assert_array_equal(only_parts(parts, np.array([False, True, False])), mask * (parts_of(mask) == 2))
 
 
