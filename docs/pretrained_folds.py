@@ -46,8 +46,9 @@ from covseg_core.training.combine import combine_onnx
 
 CROPPED, FULL = "ct20", "fullfield"
 HALF = (0.5, 0.0)
-TRIED = tuple(itertools.product((0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7), PEAKS))
-"""Thresholds and peaks."""
+TRIED = tuple(itertools.product((0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7), PEAKS[:-1]))
+"""Thresholds and peaks. Not the last peak: single folds, which are asked here, reach it, but their mean does so in few
+faint lesions, and of patients with little infection it would take a quarter."""
 AS_GOOD = 0.002
 """Mean Dice that is given for fewer false alarms, which scans of COVID-19 do not show."""
 HEALTHY = {
@@ -145,11 +146,11 @@ def _masks(
 
 
 def _point(run: Run, tested: Sequence[Tested]) -> OperatingPoint:
-    """What is best on the scans of all folds; of about equals the highest peak, then the threshold closest to 0.5."""
+    """The highest peak that is about as good on the scans of all folds as any, with its best threshold."""
     means = {cut: statistics.mean(one.dice[cut] for one in tested if not np.isnan(one.dice[cut])) for cut in TRIED}
     highest = max(means.values())
     good = [cut for cut in TRIED if means[cut] >= highest - AS_GOOD]
-    best = max(good, key=lambda cut: (cut[1], -abs(cut[0] - 0.5)))
+    best = max(good, key=lambda cut: (cut[1], means[cut]))
     for cut, mean in means.items():
         print(f"threshold {cut[0]:g}, peak {cut[1]:g}: {mean:.4f}")
     return OperatingPoint(
