@@ -111,7 +111,7 @@ def test_on_a_patient_it_has_not_seen_it_does_what_its_card_says(name: str, real
 
     run, case = Run(SHIPPED / name), real_data / "ct20" / "coronacases_006"
     assert case.name in run.split.test
-    predicted = predict(case / "ct.nii.gz", [run], tmp_path / "out").mask
+    predicted = predict(case / "ct.nii.gz", [run], tmp_path / "out", lungs=Run(SHIPPED / "lung")).mask
     truth = np.asarray(nib.as_closest_canonical(nib.load(case / "infection_mask.nii.gz")).dataobj).T
     [claimed] = [
         scan.values["dice"] for scan in read_json(run.evaluation, Evaluation).model.scans if scan.case == case.name
