@@ -31,6 +31,16 @@ class CovsegError(Exception):
         text = f"{self.what}: {found}" + (f"; expected {expected}" if expected else "")
         super().__init__(" ".join(text.split()))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """To be told by another process, also where a kind of error takes more than these three."""
+        return _told, (type(self), self.args, self.__dict__)
+
+
+def _told(kind: type[CovsegError], arguments: tuple[object, ...], values: dict[str, object]) -> CovsegError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(values)
+    return error
+
 
 class Cancelled(Exception):
     """Long work was given up because somebody asked for it; nothing was written. No error."""

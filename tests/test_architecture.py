@@ -22,7 +22,8 @@ TRAINING = "covseg_core.training"
 """The one room that may import a framework."""
 DOORS = {"covseg_core.worker", "covseg_core.cli.export"}
 """Who comes into it: the worker's process, and the command that makes a run's `model.onnx` again."""
-GROUND = {f"covseg_core.{name}" for name in ("config", "errors", "files", "paths", "progress", "version")}
+_GROUND = ("config", "errors", "files", "isolation", "paths", "progress", "temporary", "version")
+GROUND = {f"covseg_core.{name}" for name in _GROUND}
 CORE_LAYERS = [
     GROUND,
     {"covseg_core.data"},
