@@ -1,7 +1,7 @@
 """Temporary folders below the data folder, which only this user may enter, and which no killed process leaves behind.
 
 Scans lie in them. Each belongs to one process, by a lock that goes with the process: a folder whose lock is free was
-left by one that was killed, and `sweep` removes it.
+left by one that was killed, and goes as soon as another is made.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,6 +23,7 @@ class TemporaryFolder:
     """A new empty folder, until `remove` or the end of a `with` statement; raises `OSError` where none can be made."""
 
     def __init__(self) -> None:
+        sweep()
         root = _root()
         self.path = root / uuid.uuid4().hex
         self._lock = FileLock(root / f"{self.path.name}{_LOCK}")
@@ -43,13 +42,6 @@ class TemporaryFolder:
         _forget(self._lock)
         if self.path.parent != temporary_root():
             self.path.parent.rmdir()
-
-
-@contextmanager
-def temporary_file() -> Iterator[Path]:
-    """A path in a temporary folder of its own, where there is no file yet."""
-    with TemporaryFolder() as folder:
-        yield folder / "file"
 
 
 def sweep() -> None:

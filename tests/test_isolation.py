@@ -27,9 +27,11 @@ pytestmark = pytest.mark.usefixtures("data_folder")
 SMALL = Limits(2**30, 20)
 
 
-def gone() -> bool:
-    """Whether no process of ours is left."""
-    return not psutil.Process().children()
+@pytest.fixture
+def gone() -> Callable[[], bool]:
+    """Whether no process is left of those that the test has started."""
+    before = psutil.Process().children()
+    return lambda: psutil.Process().children() == before
 
 
 def test_a_result_comes_back_with_its_arrays_mapped() -> None:
@@ -60,7 +62,9 @@ def test_what_comes_back_is_what_was_made(value: object) -> None:
         (os.kill, (0, signal.SIGKILL), "was killed, as by a machine without memory"),
     ],
 )
-def test_a_process_that_takes_too_much_is_one_line(function: Callable, arguments: tuple, words: str) -> None:
+def test_a_process_that_takes_too_much_is_one_line(
+    function: Callable, arguments: tuple, words: str, gone: Callable[[], bool]
+) -> None:
     started = time.monotonic()
     with pytest.raises(ScanError, match=words) as error:
         isolated(function, *arguments, named="ct", limits=Limits(2**30, 1))
@@ -86,7 +90,7 @@ def test_a_bug_comes_with_its_traceback() -> None:
         isolated(divmod, 1, 0, named="x", limits=SMALL)
 
 
-def test_progress_is_told_and_ends_the_process_if_it_raises() -> None:
+def test_progress_is_told_and_ends_the_process_if_it_raises(gone: Callable[[], bool]) -> None:
     from covseg_core.data.library.importing import import_sample
 
     seen: list[tuple[int, int]] = []
@@ -102,7 +106,7 @@ def test_progress_is_told_and_ends_the_process_if_it_raises() -> None:
     assert gone()
 
 
-def test_what_is_cancelled_ends_soon() -> None:
+def test_what_is_cancelled_ends_soon(gone: Callable[[], bool]) -> None:
     cancel = threading.Event()
     threading.Timer(1, cancel.set).start()
     started = time.monotonic()
@@ -112,7 +116,7 @@ def test_what_is_cancelled_ends_soon() -> None:
     assert gone()
 
 
-def test_a_process_that_waits_for_work_takes_the_next() -> None:
+def test_a_process_that_waits_for_work_takes_the_next(gone: Callable[[], bool]) -> None:
     warm("json")
     [waiting] = isolation._spare
     assert isolated(os.getpid, named="x", limits=SMALL) == waiting.process.pid

@@ -74,6 +74,8 @@ def main() -> None:
         # the reader, such as `head`, has seen enough; nothing may be written at exit either
         sys.stdout = None
         sys.exit(0)
+    except MemoryError:
+        _fail("this takes more memory than there is")
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}")
 

@@ -6,7 +6,6 @@ file is an error like any other.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from covseg_core.errors import CovsegError
+from covseg_core.temporary import TemporaryFolder
 
 IN_MEMORY = 128 * 2**20
 """Bytes of answers that are kept in memory: two models' for 250 slices of 256 x 256."""
@@ -50,7 +50,7 @@ class Spool:
 
     def __init__(self, folder: Path | None = None, in_memory: int = IN_MEMORY) -> None:
         self._given, self._left = folder, in_memory
-        self._own: tempfile.TemporaryDirectory[str] | None = None
+        self._own: TemporaryFolder | None = None
         self._files = 0
 
     def __enter__(self) -> Spool:
@@ -58,7 +58,7 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         if self._own is not None:
-            self._own.cleanup()
+            self._own.remove()
 
     def keep(self, blocks: Iterator[tuple[slice, np.ndarray]], shape: tuple[int, int, int]) -> np.ndarray | OnDisk:
         """Blocks that come in order, as one (Z, S, S) float32.
@@ -111,10 +111,10 @@ class Spool:
                 self._given.mkdir(parents=True, exist_ok=True)
                 return self._given / f"{name}-{self._files}.npy"
             if self._own is None:
-                self._own = tempfile.TemporaryDirectory(prefix="covseg-", ignore_cleanup_errors=True)
+                self._own = TemporaryFolder()
         except OSError as error:
             raise _no_room(error) from None
-        return Path(self._own.name) / f"{name}-{self._files}.npy"
+        return self._own.path / f"{name}-{self._files}.npy"
 
 
 def _no_room(error: OSError) -> CovsegError:

@@ -1,10 +1,12 @@
-"""What the server does once, when it starts, so that the first page and every refresh after it are quick."""
+"""What the server does once, when it starts: it tidies up, and gets ready what the first page and all after it need."""
 
 from __future__ import annotations
 
 import gc
 import importlib
 import threading
+
+from covseg_core import isolation, temporary
 
 MODULES = (
     "pandas",
@@ -18,6 +20,9 @@ MODULES = (
 )
 """What the pages import, the first one's first: 1.5 s, in which a browser fetches Streamlit's own code."""
 
+ISOLATED = ("covseg_core.prediction.scan", "covseg_core.data.library.importing")
+"""What a process that reads the first file of a stranger needs."""
+
 
 def start() -> threading.Thread:
     """Import in a thread what the pages will ask for; pages that come sooner wait for what they need."""
@@ -27,6 +32,8 @@ def start() -> threading.Thread:
 
 
 def _warm() -> None:
+    temporary.sweep()
+    isolation.warm(*ISOLATED)
     for name in MODULES:
         importlib.import_module(name)
     # Streamlit collects garbage after each rerun, before the browser has its answer. Going through all that the imports

@@ -22,6 +22,7 @@ from covseg_core.data.library.pairing import is_nifti, pair
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, DatasetError, PairingError, SettingError
 from covseg_core.files import safe_name
+from covseg_core.isolation import Limits, isolated
 from covseg_core.paths import data_root
 from covseg_core.progress import Progress
 from dashboard.services import upload_receiver
@@ -140,7 +141,15 @@ class Upload:
             try:
                 check_room(self.bytes)  # for the copies
                 words = f"upload of {len(self.files)} files"
-                importing.import_dataset(name, self.sources, labels, scale, allow_empty, words, progress)
+                # what strangers' files do is done in another process
+                isolated(
+                    importing.import_dataset,
+                    *(name, self.sources, labels, scale, allow_empty, words),
+                    named="upload",
+                    limits=Limits.of(self.bytes),
+                    progress=progress,
+                    cancel=cancelled,
+                )
             except CovsegError as error:
                 raise self._in_users_words(error) from None
             except BaseException:

@@ -81,7 +81,7 @@ def test_neighbours_are_changed_with_their_slice(channels):
 
 
 def test_the_same_seed_gives_the_same_slice():
-    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05, 0.3, 1.0, 0.5)
+    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05, 0.3, 1.0)
     first, second = (augment(*_slice(), config, np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(first[0], second[0])
     assert np.array_equal(first[1], second[1])
@@ -112,7 +112,7 @@ def test_neighbours_are_changed_as_the_slice_is(config, channels):
 
 
 def test_every_kind_of_augmentation_takes_neighbours():
-    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05, 0.3, 1.0, 1.0)
+    config = AugmentConfig(True, 0.1, 0.2, 10, 0.2, 0.1, 0.05, 0.3, 1.0)
     padded = np.zeros((SIZE, SIZE, 3), np.uint8)
     padded[10:50, 20:45] = np.random.default_rng(0).integers(1, 255, (40, 25, 3))
     image, mask = augment(padded, padded[..., 0] // 255, config, np.random.default_rng(0))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,6 +22,7 @@ from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, DatasetError, PairingError, ScanError
 from covseg_core.files import sha256_file, write_json
 from covseg_core.progress import Progress
+from covseg_core.temporary import TemporaryFolder
 
 _FILES = {"scan": "ct", "infection": "infection_mask", "lung": "lung_mask"}
 _THREADS = 2
@@ -85,8 +85,8 @@ def import_sample(
     """Make a dataset of synthetic chest phantoms; see `covseg_core.data.phantom.phantom`."""
     from covseg_core.data.phantom.phantom import write_sample
 
-    with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
-        cases = write_sample(Path(folder), scans=scans, size=size, seed=seed)
+    with TemporaryFolder() as folder:
+        cases = write_sample(folder, scans=scans, size=size, seed=seed)
         words = f"synthetic phantoms, seed {seed}, {size} px"
         return import_dataset(name, cases, scale="HU", allow_empty=True, source=words, progress=progress)
 

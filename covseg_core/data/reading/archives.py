@@ -21,6 +21,14 @@ class Limits:
     bytes: int = 64 * 2**30
 
 
+_RESERVE = 200 * 2**20
+"""Bytes on disk that are left to others."""
+DEPTH = 32
+"""Most folders in each other: hospitals' discs have five or six."""
+NAME = 255
+"""Most bytes of a name, which no file system exceeds; and four times as many of a path."""
+
+
 def extract_zip(path: Path, folder: Path, limits: Limits | None = None) -> list[Path]:
     """Unpack a zip into a new folder.
 
@@ -39,12 +47,14 @@ def extract_zip(path: Path, folder: Path, limits: Limits | None = None) -> list[
     Raises
     ------
     DatasetError : not a zip, damaged, encrypted, packed in an unknown way; an entry that is a link or a device, would
-        land outside `folder` or on another entry; more or larger files than allowed; `folder` exists or cannot be
-        written
+        land outside `folder` or on another entry, or lies too deep; more or larger files than allowed; `folder` exists
+        or cannot be written
     """
     limits = limits or Limits()
     try:
         with zipfile.ZipFile(path) as archive:
+            if len(archive.infolist()) > 2 * limits.files:
+                raise DatasetError(path, f"{len(archive.infolist()):,} entries", f"at most {limits.files:,} files")
             entries = {name: entry for entry in archive.infolist() if (name := _checked_name(path, entry)) is not None}
             _check_size(path, folder, list(entries.values()), limits)
             _check_clashes(path, archive.infolist())
@@ -70,6 +80,10 @@ def _checked_name(path: Path, entry: zipfile.ZipInfo) -> PurePosixPath | None:
     inside = name.parts and not name.is_absolute() and ".." not in name.parts
     if not inside or not entry.filename.isprintable() or set(entry.filename) & set("\\:"):
         raise DatasetError(path, f"entry {entry.filename!r}", "names that stay inside the archive's own folder")
+    if len(name.parts) > DEPTH + 1:
+        raise DatasetError(path, f"an entry in {len(name.parts) - 1:,} folders", f"at most {DEPTH} in each other")
+    if len(entry.filename.encode()) > 4 * NAME or any(len(part.encode()) > NAME for part in name.parts):
+        raise DatasetError(path, f"an entry with a name of {len(entry.filename):,} characters", f"at most {NAME} bytes")
     if entry.flag_bits & 0x1:
         raise DatasetError(path, f"entry {entry.filename!r} is encrypted", "a zip without a password")
     return None if entry.is_dir() or name.parts[0] == "__MACOSX" else name
@@ -80,7 +94,7 @@ def _check_size(path: Path, folder: Path, entries: list[zipfile.ZipInfo], limits
     if len(entries) > limits.files:
         raise DatasetError(path, f"{len(entries)} files", f"at most {limits.files}")
     there = next(parent for parent in folder.absolute().parents if parent.exists())
-    free = shutil.disk_usage(there).free
+    free = max(0, shutil.disk_usage(there).free - _RESERVE)
     size = sum(entry.file_size for entry in entries)
     if size > min(limits.bytes, free):
         allowed = f"the {free >> 20:,} MiB free on disk" if free < limits.bytes else f"{limits.bytes >> 20:,} MiB"

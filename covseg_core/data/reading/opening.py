@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from covseg_core.data.reading.pictures import is_picture, load_picture
 from covseg_core.data.reading.volumes import Volume, load_scan
 from covseg_core.errors import DatasetError, ScanError
 from covseg_core.files import sha256_file
+from covseg_core.temporary import TemporaryFolder
 
 LIMITS = Limits(files=50_000, bytes=16 * 2**30)
 """Of a zip with one scan: a few thousand slices of half a MiB, and what else lies on a hospital's disc."""
@@ -91,8 +91,8 @@ def _start(path: Path) -> bytes:
 
 def _open_zip(path: Path, series: str | None) -> Opened:
     try:
-        with tempfile.TemporaryDirectory(prefix="covseg-", ignore_cleanup_errors=True) as temporary:
-            folder = Path(temporary, "zip")
+        with TemporaryFolder() as temporary:
+            folder = temporary / "zip"
             extract_zip(path, folder, LIMITS)
             folder.mkdir(exist_ok=True)  # a zip without files
             return _open_folder(folder, path, series)

@@ -10,8 +10,8 @@ from covseg_core.data.reading.quiet import quiet
 from covseg_core.data.reading.volumes import Geometry, Volume, check_plausible, make_volume
 from covseg_core.errors import ScanError
 
-MAX_PIXELS = 2**26
-"""Most pixels of a picture: 8192 x 8192. A small file can promise many more."""
+MAX_PIXELS = 2**24
+"""Most pixels of a picture: 4096 x 4096. A small file can promise many more."""
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _MOST_COLOURED = 0.005
 """Largest share of coloured pixels: a mark or two, but no contour drawn around a lesion."""
@@ -61,6 +61,8 @@ def _read(path: Path) -> tuple[np.ndarray, float]:
                 raise ScanError(path, f"{image.width} x {image.height} pixels", f"at most {MAX_PIXELS:,} pixels")
             if image.mode.startswith("I"):
                 return np.asarray(image, np.int32), 0.0
+            if image.mode == "L" and "transparency" not in image.info:
+                return np.asarray(image), 0.0
             if "A" in image.getbands() or "transparency" in image.info:
                 opaque = np.asarray(image.convert("RGBA"))[..., 3].min() == 255
                 if not opaque:

@@ -8,7 +8,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -25,6 +24,7 @@ from covseg_core.evaluation.scores import SliceScore
 from covseg_core.evaluation.stored_predictions.predictions import native
 from covseg_core.evidence.bundle import write_bundle
 from covseg_core.files import to_json
+from covseg_core.temporary import TemporaryFolder
 
 _CHUNK = 32
 """Slices in memory at a time."""
@@ -56,8 +56,8 @@ def predictions_zip(comparison: Comparison, models: Sequence[Model]) -> io.RawIO
 
 def evidence_zip(comparison: Comparison, models: Sequence[Model]) -> io.RawIOBase:
     """What `covseg verify` takes: runs or all folds, hashes of the data, tables. A file without a name, as above."""
-    with _nameless() as file, tempfile.TemporaryDirectory(prefix="covseg-") as folder:
-        path = Path(folder) / "evidence.zip"
+    with _nameless() as file, TemporaryFolder() as folder:
+        path = folder / "evidence.zip"
         write_bundle(models, comparison, path)
         with open(path, "rb") as source:
             shutil.copyfileobj(source, file)
@@ -91,13 +91,13 @@ def masks_zip(
         "slices_are_counted": "from 0, the lowest",
     }
     files = {"about.json": to_json(about)}
-    with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
+    with TemporaryFolder() as folder:
         for model in models:
             stored, grid = model.predictions(), case_grid(dataset, case, model.config.prepare)
             mask = np.zeros(case.shape, np.uint8)
             for z in predicted:
                 mask[z] = native(stored, case.id, z, grid) >= threshold
-            path = Path(folder) / f"mask_{model.id}.nii.gz"
+            path = folder / f"mask_{model.id}.nii.gz"
             save_mask(mask, geometry, path)
             files[path.name] = path.read_bytes()
     return _zip(files)

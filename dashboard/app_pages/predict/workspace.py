@@ -14,10 +14,9 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import streamlit as st
 
 from covseg_core.data.library.datasets import Case, Dataset
@@ -25,6 +24,7 @@ from covseg_core.data.reading.dicom import Series
 from covseg_core.data.reading.opening import SeriesChoice
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError
+from covseg_core.isolation import Limits, isolated, size_of
 from covseg_core.paths import data_root
 from covseg_core.prediction.ask import Answers, Key
 from covseg_core.prediction.combination import Combine
@@ -108,7 +108,7 @@ class Workspace:
             os.utime(self.folder)
 
     def read(self) -> None:
-        """Read the scan, in its scale and of its series.
+        """Read the scan, in its scale and of its series, in another process; its voxels are mapped from there.
 
         If there are several series and none was chosen, there are `choices` then, and no scan.
 
@@ -116,12 +116,9 @@ class Workspace:
         ------
         ScanError : it cannot be used, or is in an `UnknownScale`; calls it by the name that the user knows
         """
-        path = self.folder / "voxels.npy"
         try:
-            scan = read_scan(self.file, self.scale, self.series)
-            uploads.check_room(scan.volume.voxels.nbytes)
-            path.unlink(missing_ok=True)  # another series may still be mapped
-            np.save(path, scan.volume.voxels, allow_pickle=False)
+            limits = Limits.of(size_of(self.file))
+            self.scan = isolated(read_scan, self.file, self.scale, self.series, named=self.name, limits=limits)
         except SeriesChoice as error:
             self.choices = error.series
             return
@@ -129,8 +126,6 @@ class Workspace:
             raise type(error)(self.name, error.found, error.expected) from None
         except OSError as error:
             raise CovsegError(self.name, f"cannot be put on disk ({error.strerror or error})") from None
-        voxels = np.load(path, mmap_mode="r", allow_pickle=False)
-        self.scan = replace(scan, volume=replace(scan.volume, voxels=voxels))
 
     def reopen(self) -> None:
         """Back to the choice among series; what was made of the one before is dropped."""

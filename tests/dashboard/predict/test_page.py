@@ -14,8 +14,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pages
+import psutil
 import pytest
 import streamlit as st
+from bombs import tall_nifti
 from chests import AIR, LUNG, SIDE, TISSUE, grey
 from known import save_line
 from pages import well
@@ -33,6 +35,7 @@ from covseg_core.runs import Run, create_run, open_run
 from covseg_core.runs.bfloat16 import VERSION as BFLOAT16
 from covseg_core.runs.bfloat16 import Bfloat16Check
 from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Thresholds
+from covseg_core.temporary import temporary_root
 from dashboard.app_pages.predict import offered_models, result, workspace
 from dashboard.app_pages.predict.step3_result import OWN
 from dashboard.formatting import plain
@@ -914,3 +917,32 @@ def test_the_original_in_a_dataset_stays(make: Callable[..., Run], phantoms: str
     space.read()
     space.clear()
     assert dataset.path(dataset.cases[0], "scan").is_file()
+
+
+# --- what strangers' files do is done in another process
+
+
+def test_a_scan_is_read_in_another_process(make: Callable[..., Run], other_process: None, tmp_path: Path) -> None:
+    """Nothing is different then, and its voxels are not in the memory of the dashboard."""
+    run = make()
+    app = predict(send(open_page(), chest()))
+    (tmp_path / "ct.nii").write_bytes(content(chest()))
+    expected = predict_scan(tmp_path / "ct.nii", [run])
+    space = the_workspace(app)
+    assert space.decided.prediction.report.mask == expected.report.mask
+    np.testing.assert_array_equal(space.scan.volume.voxels, expected.scan.voxels)
+    assert not list(temporary_root().iterdir())
+
+
+def test_a_bomb_is_one_line_and_the_next_scan_is_welcome(
+    make: Callable[..., Run], other_process: None, tmp_path: Path
+) -> None:
+    make()
+    tall_nifti(tmp_path / "bomb.nii.gz")
+    before = psutil.Process().memory_info().rss
+    app = send(open_page(), (tmp_path / "bomb.nii.gz").read_bytes(), "bomb.nii.gz")
+    [error] = app.error
+    assert "needs more memory to read than" in error.value
+    assert psutil.Process().memory_info().rss - before < 100e6
+    app = predict(send(app, chest()))
+    assert "Done" in text(app)

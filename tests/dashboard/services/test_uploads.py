@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from bombs import tall_nifti
 
 from covseg_core.data.library import datasets
 from covseg_core.errors import Cancelled, CovsegError, DatasetError, PairingError, ScanError, SettingError
@@ -52,6 +53,28 @@ def test_a_folder_becomes_a_dataset_and_the_upload_goes(phantom_files: Path) -> 
     assert run(upload, allow_empty=True) == "mine"
     assert [case.id for case in datasets.load_dataset("mine").cases] == [f"phantom_00{n}" for n in range(1, 7)]
     assert left() == []
+
+
+def test_it_is_imported_in_another_process(phantom_files: Path, other_process: None) -> None:
+    """To the same dataset, with progress."""
+    seen: list[tuple[int, int]] = []
+    upload = received(*folder(phantom_files))
+    upload.import_as("apart", allow_empty=True)(lambda *steps: seen.append(steps), threading.Event())
+    run(received(*folder(phantom_files)), "here", allow_empty=True)
+    apart, here = datasets.load_dataset("apart"), datasets.load_dataset("here")
+    assert apart.fingerprint == here.fingerprint
+    assert seen == [(number, 6) for number in range(1, 7)]
+    assert left() == []
+
+
+def test_a_file_that_asks_for_too_much_keeps_the_upload_to_mend_it(tmp_path: Path, other_process: None) -> None:
+    tall_nifti(tmp_path / "ct.nii.gz")
+    content = (tmp_path / "ct.nii.gz").read_bytes()
+    upload = received(Sent("a/ct.nii.gz", content), Sent("a/mask.nii.gz", content))
+    with pytest.raises(ScanError, match="^upload: needs more memory to read than"):
+        run(upload)
+    assert upload.folder.exists()
+    assert datasets.list_datasets() == []
 
 
 def test_a_zip_becomes_a_dataset(phantom_files: Path, tmp_path: Path) -> None:

@@ -71,7 +71,10 @@ BAD = {
         "the file ends after 1,340 of 1,440 bytes",
     ),
     "more voxels than the header says": (_plain(lambda p: patch(p, 46, "<h", 4)), "data for more slices follow"),
-    "huge": (_plain(lambda p: patch(p, 42, "<hhh", 30000, 30000, 30000)), "expected at most 4,096 MiB"),
+    "huge": (
+        _plain(lambda p: patch(p, 42, "<hhh", 30000, 30000, 30000)),
+        "expected at most 715,827,882 voxels",
+    ),
     "larger than the file": (_plain(lambda p: patch(p, 42, "<hhh", 512, 512, 300)), "more than the file can hold"),
     "4-D": (lambda p: write(p, noise((8, 8, 4, 2))), "4 dimensions (8 x 8 x 4 x 2); expected 3 dimensions"),
     "1-D": (lambda p: write(p, noise((8,))), "1 dimensions"),

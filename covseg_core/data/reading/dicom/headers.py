@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from covseg_core.data.reading.dicom import decoding
 from covseg_core.data.reading.dicom.stored import is_packed
@@ -30,10 +32,6 @@ from covseg_core.errors import ScanError
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
-_START = 1024
-"""Bytes that hold the preamble and, of files written as usual, the transfer syntax."""
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
-"""A file packed as a whole: nobody writes CT slices like that, and a few bytes of it could fill the memory."""
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 """Errors of the disk or the system, as opposed to those of a file's content."""
 _DIRECTORY = "1.2.840.10008.1.3.10"
@@ -52,6 +50,8 @@ class Header:
     """What one file says about itself; None, 0 or "" for what is missing or makes no sense."""
 
     path: Path
+    size: int
+    """Of the file [bytes]."""
     instance_uid: str
     series_uid: str
     study_uid: str
@@ -163,7 +163,10 @@ def _header(path: Path) -> Header | None:
         if not looks_like_dicom(start):
             return None
         preamble = start[128:132] == b"DICM"
-        if _DEFLATED in start + stream.read(_START):
+        stream.seek(0)
+        read_preamble(stream, force=True)
+        # `dcmread` would unpack a file that is packed as a whole, whatever it becomes. Nobody writes CT like that.
+        if _read_file_meta_info(stream).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             raise ValueError("deflated")
         stream.seek(0)
         tags = pydicom.dcmread(stream, stop_before_pixels=True, force=not preamble, specific_tags=_TAGS)
@@ -183,6 +186,7 @@ def _understood(path: Path, tags: Dataset) -> Header:
     times = ("AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionDateTime", "AcquisitionTime")
     return Header(
         path=path,
+        size=path.stat().st_size,
         instance_uid=_text(tags, "SOPInstanceUID"),
         series_uid=_text(tags, "SeriesInstanceUID"),
         study_uid=_text(tags, "StudyInstanceUID"),

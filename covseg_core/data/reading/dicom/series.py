@@ -14,6 +14,7 @@ from covseg_core.data.reading.dicom.grid import BadGrid, Grid, make_grid, normal
 from covseg_core.data.reading.dicom.headers import Header, read_headers
 from covseg_core.data.reading.dicom.parts import Part, is_localiser, split
 from covseg_core.data.reading.dicom.pixels import can_decode
+from covseg_core.data.reading.dicom.stored import is_packed
 from covseg_core.data.reading.nifti import MAX_BYTES
 from covseg_core.data.reading.volumes import MIN_SIDE
 
@@ -44,6 +45,12 @@ _NOT_HU = {"Z_EFF", "ED", "EDW", "MGML", "PCT", "OD"}
 _PROJECTIONS = {"MIP", "MINIP", "PROJECTION IMAGE", "MAX_IP", "MIN_IP", "VOLUME_RENDER"}
 _MOSTLY = 0.9
 """Cosine from which a normal counts as along an axis: 26 degrees."""
+_RATIO = 1000
+"""Packed pixels do not shrink further: a slice without any noise and structure to about a hundredth."""
+_MOST_PIXELS = 4096 * 4096
+"""Of a slice."""
+_FEW_PIXELS = 1024 * 1024
+"""A slice that is not larger can be damaged, but is no danger."""
 _TILT = 0.5
 """Gantry tilt that is worth a word [degrees]."""
 
@@ -171,6 +178,9 @@ def _unfit(header: Header) -> str:
         return f"{name}, not a CT" if header.modality != "CT" else "an object about a CT, not its slices"
     if not (header.rows and header.columns):
         return "no picture"
+    held = header.size * (_RATIO if is_packed(header.syntax) else 1)
+    if header.rows * header.columns > min(_MOST_PIXELS, max(held, _FEW_PIXELS)):
+        return f"slices of {header.columns} x {header.rows} pixels in files of {header.size:,} bytes"
     if header.samples != 1:
         return "a colour picture, not CT values"
     if is_localiser(header):
