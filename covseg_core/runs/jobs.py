@@ -34,6 +34,8 @@ from covseg_core.data.splitting.split import Split, make_splits
 from covseg_core.errors import RunError, SettingError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
+from covseg_core.runs.liveness import WorkerLock
+from covseg_core.runs.run import reserved
 from covseg_core.version import __version__
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
@@ -145,18 +147,37 @@ def _create(configs: Sequence[RunConfig], splits: Sequence[Split]) -> list[Run]:
     return runs
 
 
-def start(run: Run) -> None:
-    """Start the worker of a run that is in the queue, as a process in a session of its own."""
+def start(run: Run, lock: WorkerLock | None = None) -> None:
+    """Start the worker of a run that is in the queue, as a process in a session of its own.
+
+    Parameters
+    ----------
+    lock : of its worker, where it is taken already; it goes over to the new process
+
+    Raises
+    ------
+    RunError : it has a worker
+    """
     _collect()
-    with open(run.log, "ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "covseg_core.worker", str(run.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment(),
-        )
+    if lock is None:
+        lock = WorkerLock(run.folder)
+        if not lock.take():
+            raise RunError(run.id, "another worker has this run")
+        # from here on the lock tells whether it lives, and no longer whether this process does
+        run.write_status(dataclasses.replace(run.written_status, process=""))
+    try:
+        with open(run.log, "ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "covseg_core.worker", str(run.folder), str(lock.fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[lock.fd],
+                env=environment(),
+            )
+    finally:
+        lock.hand_over()
     _children.append((run.folder, worker))
 
 
@@ -180,13 +201,14 @@ def resume(run: Run) -> None:
     ------
     RunError : it is still active, or finished
     """
-    status = run.status
-    if status.state not in RESUMABLE:
-        raise RunError(run.id, f"is {status.state}", f"a run that is {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]}")
-    run.stop_file.unlink(missing_ok=True)
-    now = time.time()
-    run.write_status(Status("queued", queued=now, heartbeat=now, host=host(), epoch=status.epoch, epochs=status.epochs))
-    start(run)
+    expected = f"a run that is {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]}"
+    with reserved(run, RESUMABLE, expected) as (status, lock):
+        run.stop_file.unlink(missing_ok=True)
+        now = time.time()
+        run.write_status(
+            Status("queued", queued=now, heartbeat=now, host=host(), epoch=status.epoch, epochs=status.epochs)
+        )
+        start(run, lock)
 
 
 def wait(runs: Sequence[Run], watch: Callable[[], None] = lambda: None, poll: float = 0.5) -> None:
