@@ -9,9 +9,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+import filelock
 
 from covseg_core import paths
 from covseg_core.config import (
@@ -43,6 +46,9 @@ _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 """For glibc, unless the user has set them. Without it every activation is given back to the kernel and asked for again,
 and clearing those pages took a third of the time of long trainings on one machine, and nothing on another."""
+
+_NAMING = 60.0
+"""Seconds for which others may be making runs, which takes them a moment."""
 
 _children: list[tuple[Path, subprocess.Popen[bytes]]] = []
 """Workers started by this process, and their runs' folders. They outlive it, but while it lives it must collect those
@@ -96,9 +102,8 @@ def train(
     )
     splits = make_splits(data, split_config, target)
     now = datetime.now(UTC)
-    experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:64])
 
-    def config(metric: Metric, slices: Split, number: int) -> RunConfig:
+    def config(experiment: str, metric: Metric, slices: Split, number: int) -> RunConfig:
         """Of one run; `number`: which of the seeds, 0 if there is one."""
         training = changed(
             with_batch(base.train, batch),
@@ -127,7 +132,9 @@ def train(
 
     numbers = range(1, seeds + 1) if seeds > 1 else [0]
     planned = [(metric, slices, number) for number in numbers for slices in splits for metric in metrics]
-    runs = _create([config(*one) for one in planned], [slices for _, slices, _ in planned])
+    with _naming():
+        experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:64])
+        runs = _create([config(experiment, *one) for one in planned], [slices for _, slices, _ in planned])
     for run in runs:
         start(run)
     return runs
@@ -256,6 +263,18 @@ def environment() -> dict[str, str]:
             "PYTHONUNBUFFERED": "1",
         }
     )
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    """A name that is free stays free until its runs are made: one at a time, also of computers that share a folder."""
+    folder = paths.checkpoints_root() / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / "names.lock", timeout=_NAMING):
+            yield
+    except filelock.Timeout as timeout:
+        raise RunError(timeout.lock_file, f"another process has held it for {_NAMING:.0f} s", "to make runs") from None
 
 
 def _free_name(name: str) -> str:

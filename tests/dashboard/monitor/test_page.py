@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pages
 import pytest
+from fakeruns import Idle
 from pages import well
 from streamlit.testing.v1 import AppTest
 
@@ -276,14 +277,12 @@ def test_stop_asks_the_training_to_stop() -> None:
     assert app.button(key="stop-one").disabled, "asking twice changes nothing"
 
 
-def test_resume_puts_a_run_back_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_puts_a_run_back_in_the_queue(no_training: None) -> None:
     run = make_run("one", "stopped", reason="stopped on request")
-    started: list[str] = []
-    monkeypatch.setattr(jobs, "start", lambda run, lock: started.append(run.id))
     app = open_page()
     assert "stopped on request" in texts(app)
     app.button(key="resume-one").click().run()
-    assert started == ["one"]
+    assert list(Idle.held) == [run.folder], "its worker is started"
     assert run.status.state == "queued"
     assert "Queued" in texts(well(app))
 
