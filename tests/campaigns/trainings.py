@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.paths import data_root
-from covseg_core.runs import ACTIVE, jobs, list_runs
+from covseg_core.runs import ACTIVE, Run, jobs, list_runs
 
 DATASET = "phantoms"
 TINY = {"size": 32, "filters": 2, "batch": 4}
@@ -48,6 +48,6 @@ def until(condition: Callable[[], object], seconds: float = 120, what: str = "")
         time.sleep(0.02)
 
 
-def leftovers(folder: Path) -> list[str]:
-    """Hidden files in a run's folder that are none of its own."""
-    return [str(path) for path in folder.rglob(".*") if path.name != ".worker.lock"]
+def worker_of(run: Run) -> subprocess.Popen[bytes]:
+    """Of a run that this process has started: its process, also before it has said a word."""
+    return next(worker for folder, worker in reversed(jobs._children) if folder == run.folder)
