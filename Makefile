@@ -7,6 +7,7 @@
 # make run      the dashboard
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
+# make campaign   what goes wrong, many times in a row: a table in docs/reliability.md. Hours; not in CI, which runs each small
 # make mutants  small changes to the code, one at a time: how many do the tests notice? An hour, in copies; not in CI
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
@@ -14,11 +15,13 @@
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
 # TESTS="tests/evaluation"       runs only these instead of all
 # WORKERS=1                      so many tests side by side; without it one more than there are cores, since some wait; four at most
+# CAMPAIGNS="kill race"         runs only these campaigns
 # MODULES="lesions measures"     mutates only these of the modules in pyproject.toml; JOBS=1 spares the other cores
 # SAMPLE=40                      makes only so many changes in each module, the same ones every time
 
 PYTHON ?= python3
 TESTS ?=
+CAMPAIGNS ?=
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 MODULES ?=
 JOBS ?=
@@ -33,7 +36,7 @@ COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --co
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help test check lint format run bench mutants clean browser docs screenshots
+.PHONY: help test check lint format run bench campaign mutants clean browser docs screenshots
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -78,6 +81,9 @@ run: $(VENV)/run
 
 bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+campaign: $(VENV)/dev
+	PYTHONPATH=.:tests $(BIN)/python -m campaigns $(CAMPAIGNS)
 
 mutants: $(VENV)/dev
 	$(BIN)/python tests/mutants.py $(if $(JOBS),--jobs $(JOBS)) $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)

@@ -1,4 +1,4 @@
-"""The process that trains one run: `python -m covseg_core.worker <run folder>`.
+"""The process that trains one run: `python -m covseg_core.worker <run folder> [descriptor of its lock]`.
 
 It waits for its turn without having loaded Keras, trains, exports, evaluates, and says in `status.json` how it ended.
 It belongs to no browser and no dashboard.
@@ -17,11 +17,11 @@ import traceback
 from pathlib import Path
 
 import filelock
-import psutil
 
 from covseg_core import paths
 from covseg_core.errors import CovsegError
 from covseg_core.runs import Run, State, Status, host, list_runs, read_status
+from covseg_core.runs.liveness import WorkerLock, this_process
 from covseg_core.training.heartbeat import Heart, StopRequested
 
 TURN_POLL = 0.5
@@ -33,29 +33,25 @@ SLOWEST_POLL = 5.0
 def main() -> int:
     """Entry point of the process; its exit code is 0 if the run finished or was stopped."""
     run = Run(Path(sys.argv[1]).absolute())
-    alone = filelock.FileLock(run.folder / ".worker.lock", blocking=False)
-    try:
-        alone.acquire()
-    except filelock.Timeout:
+    alone = WorkerLock(run.folder)
+    if not (len(sys.argv) > 2 and alone.adopt(int(sys.argv[2]))) and not alone.take():
         print(f"{run.id}: another worker has this run")
         return 1
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with alone, Heart(run, signed(run.status)) as heart:
+    with Heart(run, signed(run.status)) as heart:
         state, reason = work(run, heart, stop)
         run.stop_file.unlink(missing_ok=True)
         heart.write(state=state, reason=reason, step=0)
+    alone.release()
     print(f"{run.id}: {state}{': ' if reason else ''}{reason}", flush=True)
     return 0 if state in ("finished", "stopped") else 1
 
 
 def signed(status: Status) -> Status:
     """The queued status, with the process that is behind it."""
-    process = psutil.Process()
-    return dataclasses.replace(
-        status, state="queued", reason="", host=host(), pid=process.pid, pid_started=process.create_time()
-    )
+    return dataclasses.replace(status, state="queued", reason="", host=host(), pid=os.getpid(), process=this_process())
 
 
 def work(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:

@@ -122,11 +122,16 @@ def small_phantoms(imported_phantoms: Callable[[int, int], Path], data_folder: P
 
 
 @pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs that are started stay in the queue."""
     from fakeruns import Idle
 
     monkeypatch.setattr(subprocess, "Popen", Idle)
+    yield
+    for descriptors in Idle.held.values():
+        for descriptor in descriptors:
+            os.close(descriptor)
+    Idle.held.clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Runs as folders: what they hold, how they are started, stopped and resumed, and what is kept beside their weights."""
 
+from covseg_core.runs.liveness import host
 from covseg_core.runs.run import (
     ACTIVE,
     RESUMABLE,
@@ -9,7 +10,6 @@ from covseg_core.runs.run import (
     Status,
     create_run,
     delete_run,
-    host,
     list_runs,
     open_run,
     open_runs,

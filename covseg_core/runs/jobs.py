@@ -9,9 +9,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+import filelock
 
 from covseg_core import paths
 from covseg_core.config import (
@@ -34,6 +37,8 @@ from covseg_core.data.splitting.split import Split, make_splits
 from covseg_core.errors import RunError, SettingError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
+from covseg_core.runs.liveness import WorkerLock
+from covseg_core.runs.run import reserved
 from covseg_core.version import __version__
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
@@ -41,6 +46,9 @@ _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 """For glibc, unless the user has set them. Without it every activation is given back to the kernel and asked for again,
 and clearing those pages took a third of the time of long trainings on one machine, and nothing on another."""
+
+_NAMING = 60.0
+"""Seconds for which others may be making runs, which takes them a moment."""
 
 _children: list[tuple[Path, subprocess.Popen[bytes]]] = []
 """Workers started by this process, and their runs' folders. They outlive it, but while it lives it must collect those
@@ -94,9 +102,8 @@ def train(
     )
     splits = make_splits(data, split_config, target)
     now = datetime.now(UTC)
-    experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:64])
 
-    def config(metric: Metric, slices: Split, number: int) -> RunConfig:
+    def config(experiment: str, metric: Metric, slices: Split, number: int) -> RunConfig:
         """Of one run; `number`: which of the seeds, 0 if there is one."""
         training = changed(
             with_batch(base.train, batch),
@@ -125,7 +132,9 @@ def train(
 
     numbers = range(1, seeds + 1) if seeds > 1 else [0]
     planned = [(metric, slices, number) for number in numbers for slices in splits for metric in metrics]
-    runs = _create([config(*one) for one in planned], [slices for _, slices, _ in planned])
+    with _naming():
+        experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:64])
+        runs = _create([config(experiment, *one) for one in planned], [slices for _, slices, _ in planned])
     for run in runs:
         start(run)
     return runs
@@ -145,18 +154,37 @@ def _create(configs: Sequence[RunConfig], splits: Sequence[Split]) -> list[Run]:
     return runs
 
 
-def start(run: Run) -> None:
-    """Start the worker of a run that is in the queue, as a process in a session of its own."""
+def start(run: Run, lock: WorkerLock | None = None) -> None:
+    """Start the worker of a run that is in the queue, as a process in a session of its own.
+
+    Parameters
+    ----------
+    lock : of its worker, where it is taken already; it goes over to the new process
+
+    Raises
+    ------
+    RunError : it has a worker
+    """
     _collect()
-    with open(run.log, "ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "covseg_core.worker", str(run.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment(),
-        )
+    if lock is None:
+        lock = WorkerLock(run.folder)
+        if not lock.take():
+            raise RunError(run.id, "another worker has this run")
+        # from here on the lock tells whether it lives, and no longer whether this process does
+        run.write_status(dataclasses.replace(run.written_status, process=""))
+    try:
+        with open(run.log, "ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "covseg_core.worker", str(run.folder), str(lock.fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[lock.fd],
+                env=environment(),
+            )
+    finally:
+        lock.hand_over()
     _children.append((run.folder, worker))
 
 
@@ -180,13 +208,14 @@ def resume(run: Run) -> None:
     ------
     RunError : it is still active, or finished
     """
-    status = run.status
-    if status.state not in RESUMABLE:
-        raise RunError(run.id, f"is {status.state}", f"a run that is {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]}")
-    run.stop_file.unlink(missing_ok=True)
-    now = time.time()
-    run.write_status(Status("queued", queued=now, heartbeat=now, host=host(), epoch=status.epoch, epochs=status.epochs))
-    start(run)
+    expected = f"a run that is {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]}"
+    with reserved(run, RESUMABLE, expected) as (status, lock):
+        run.stop_file.unlink(missing_ok=True)
+        now = time.time()
+        run.write_status(
+            Status("queued", queued=now, heartbeat=now, host=host(), epoch=status.epoch, epochs=status.epochs)
+        )
+        start(run, lock)
 
 
 def wait(runs: Sequence[Run], watch: Callable[[], None] = lambda: None, poll: float = 0.5) -> None:
@@ -234,6 +263,18 @@ def environment() -> dict[str, str]:
             "PYTHONUNBUFFERED": "1",
         }
     )
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    """A name that is free stays free until its runs are made: one at a time, also of computers that share a folder."""
+    folder = paths.checkpoints_root() / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / "names.lock", timeout=_NAMING):
+            yield
+    except filelock.Timeout as timeout:
+        raise RunError(timeout.lock_file, f"another process has held it for {_NAMING:.0f} s", "to make runs") from None
 
 
 def _free_name(name: str) -> str:

@@ -9,6 +9,8 @@
     model.onnx  test_predictions.npy  evaluation.json  worker.log
     validation_predictions.npy  operating_point.json    threshold and smallest size, picked on validation
 
+    .worker.lock                                held by its worker: whether it lives
+
 No file says `lost` or `stopping`: both are concluded when the status is read, so that they are right after a power cut.
 """
 
@@ -16,30 +18,33 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
 import shutil
-import socket
 import time
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import psutil
 
 from covseg_core import paths
 from covseg_core.config import RunConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.files import cached_json, read_json, safe_name, write_bytes, write_json
+from covseg_core.runs import liveness
+from covseg_core.runs.liveness import WorkerLock, host, this_process
 
 State = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "lost"]
 
 ACTIVE: tuple[State, ...] = ("queued", "running", "stopping")
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "lost")
+ENDED: tuple[State, ...] = (*RESUMABLE, "finished")
 
-SILENT_AFTER = 60.0
-"""Seconds without a heartbeat after which a worker that cannot be looked at directly counts as dead."""
+_PATIENCE = 5.0
+"""Seconds that a worker may take to end after its last word."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,12 @@ class Status:
     """Why it stopped, failed or was lost; what it is doing besides training."""
     host: str = ""
     pid: int = 0
-    pid_started: float = 0.0
-    """Start of that process, Unix time [s]: process numbers are used again."""
+    """Of the worker; 0 before it has come."""
+    process: str = ""
+    """What tells the worker from any other process, before it is started the one that made the run: process numbers
+    are used again. `boot/number/start`, see `liveness`."""
     heartbeat: float = 0.0
-    """Unix time [s]."""
+    """Unix time [s]. For people, and since it changes: nothing is concluded from how long ago it was."""
     device: str = ""
     chosen: str = ""
     """Batch and learning rate, where the device made them differ from the settings."""
@@ -108,13 +115,18 @@ class Run:
     @property
     def status(self) -> Status:
         """The written status, or what follows: `stopping` if a stop was asked, `lost` if its process is gone."""
-        status = read_json(self.folder / "status.json", Status)
+        status = self.written_status
         if status.state in ("queued", "running"):
-            if not _alive(status):
-                return dataclasses.replace(status, state="lost", reason="its process ended without a word")
+            if not liveness.lives(self.folder, status.host, status.process, status.heartbeat):
+                return _lost(status)
             if self.stop_file.exists():
                 return dataclasses.replace(status, state="stopping")
         return status
+
+    @property
+    def written_status(self) -> Status:
+        """What `status.json` says, whether or not its worker lives."""
+        return read_json(self.folder / "status.json", Status)
 
     def write_status(self, status: Status) -> None:
         """For the worker, and for who puts it in the queue."""
@@ -193,9 +205,16 @@ def create_run(config: RunConfig, split: Split) -> Run:
         now = time.time()
         write_json(
             staging / "status.json",
-            Status("queued", queued=now, heartbeat=now, epochs=config.train.epochs, host=host()),
+            Status(
+                "queued", queued=now, heartbeat=now, epochs=config.train.epochs, host=host(), process=this_process()
+            ),
         )
-        staging.rename(folder)
+        try:
+            staging.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise RunError(config.id, "a run of this name exists") from None
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -249,31 +268,56 @@ def delete_run(run: Run) -> None:
 
     Raises
     ------
-    RunError : it is queued or running
+    RunError : it is queued or running, or its worker lives
     """
-    state = run.status.state
-    if state in ACTIVE:
-        raise RunError(run.id, f"is {state}", "a run that has ended: stop it first")
-    # renamed first: a half-removed folder must not look like a run
-    doomed = run.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
-    run.folder.rename(doomed)
+    with reserved(run, ENDED, "a run that has ended: stop it first"):
+        # renamed first: a half-removed folder must not look like a run
+        doomed = run.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
+        run.folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def host() -> str:
-    """Name of this machine, since a checkpoints folder can be shared by several."""
-    return socket.gethostname()
+@contextmanager
+def reserved(run: Run, states: Sequence[State], expected: str) -> Iterator[tuple[Status, WorkerLock]]:
+    """Status of a run in one of these states, and the lock of its worker, so that nobody else can start one.
 
+    Where only looking on can tell that a worker on another computer has died, this looks on that long.
 
-def _alive(status: Status) -> bool:
-    """Whether the process behind a status still runs; on another machine the heartbeat tells."""
-    if status.host != host() or not status.pid:
-        return time.time() - status.heartbeat < SILENT_AFTER
+    Raises
+    ------
+    RunError : it is in another state, or its worker lives
+    """
+    _out_of_sight(run)
+    status = run.status
+    if status.state not in states:
+        raise RunError(run.id, f"is {status.state}", expected)
+    lock = WorkerLock(run.folder)
+    if not lock.take(_PATIENCE):
+        raise RunError(run.id, "its worker still runs", expected)
     try:
-        process = psutil.Process(status.pid)
-        return abs(process.create_time() - status.pid_started) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        # another may have been faster; who would be in the queue has no worker, since the lock is ours
+        status = run.written_status
+        if status.state in ACTIVE:
+            status = _lost(status)
+        if status.state not in states:
+            raise RunError(run.id, f"is {status.state}", expected)
+        yield status, lock
+    finally:
+        if lock.fd >= 0:
+            lock.release()
+
+
+def _out_of_sight(run: Run) -> None:
+    """Wait for a sign of life while there is none but a status that another computer wrote."""
+    first, end = run.status, time.monotonic() + liveness.SILENT_AFTER + 1
+    if first.host == host() or liveness.lock_held(run.folder) or liveness.process_lives(first.process):
+        return
+    while (now := run.status).state in ACTIVE and now.heartbeat == first.heartbeat and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def _lost(status: Status) -> Status:
+    return dataclasses.replace(status, state="lost", reason="its process ended without a word")
 
 
 def _experiment(run: Run) -> str:

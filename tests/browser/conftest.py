@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import re
 import shutil
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
 import pytest
 from fakeruns import epoch_row, save_model
 from playwright.sync_api import (
@@ -41,6 +41,7 @@ from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.library.importing import import_sample
 from covseg_core.data.splitting.split import make_split
 from covseg_core.evaluation.evaluate import evaluate_runs
+from covseg_core.runs.liveness import process_lives
 
 FAILED = pytest.StashKey[list[bool]]()
 SIZE = 64
@@ -196,10 +197,8 @@ def end_trainings() -> None:
     """They outlive the dashboard, as they should."""
     for run in runs.list_runs():
         status = run.status
-        if status.state in runs.ACTIVE and status.pid and psutil.pid_exists(status.pid):
-            worker = psutil.Process(status.pid)
-            if abs(worker.create_time() - (status.pid_started or 0)) < 2:
-                worker.kill()
+        if status.state in runs.ACTIVE and status.pid and process_lives(status.process):
+            os.kill(status.pid, signal.SIGKILL)
 
 
 @pytest.fixture

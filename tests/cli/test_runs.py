@@ -37,7 +37,7 @@ class Quick(Idle):
     """A worker that has done its work at once."""
 
     def __init__(self, command: list[str], **settings: object) -> None:
-        run = Run(Path(command[-1]))
+        run = Run(Path(command[3]))
         run.write_status(dataclasses.replace(run.status, state="finished", epoch=2))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pages
-import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -19,6 +18,7 @@ from covseg_core.data.library import datasets, download, importing
 from covseg_core.data.splitting.split import Split, make_split, split_report
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.runs import host, jobs, time_estimate
+from covseg_core.runs.liveness import this_process
 from covseg_core.runs.time_estimate import Measurement, Network
 from dashboard.services import tasks
 
@@ -345,7 +345,7 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
 
     def train(*args: object, **more: object) -> list[runs.Run]:
         started.append((args, more))
-        return [make_run("one", "queued", pid=psutil.Process().pid), make_run("two", "queued")]
+        return [make_run("one", "queued", pid=1), make_run("two", "queued")]
 
     monkeypatch.setattr(jobs, "train", train)
     app = open_app()
@@ -406,8 +406,7 @@ def test_deleting_a_dataset_asks_first() -> None:
 
 def test_a_dataset_is_not_deleted_under_a_training() -> None:
     small_sample("first")
-    process = psutil.Process()
-    make_run("one", "running", "first", epoch=5, pid=process.pid, pid_started=process.create_time(), host=host())
+    make_run("one", "running", "first", epoch=5)
     app = button(open_app(), "Delete")
     assert "Stop them first" in app.error[0].value
     [delete] = [button for button in app.button if button.label == "Delete it"]
@@ -428,8 +427,8 @@ def test_a_preview_shows_the_fullest_slice_with_its_mask() -> None:
 def test_runs_are_listed_with_their_states() -> None:
     make_run("one", "finished", epoch=10)
     make_run("two", "failed", epoch=3, reason="out of memory")
-    # a process number that was used again: its start time does not fit
-    make_run("three", "running", epoch=5, pid=psutil.Process().pid, pid_started=1.0)
+    # a process number that was used again: its start does not fit
+    make_run("three", "running", epoch=5, process=f"{this_process()}1")
     table = open_app().dataframe[0].value.set_index("Run")
     assert dict(table["State"]) == {"one": "Finished", "two": "Failed", "three": "Lost"}
     assert dict(table["Epochs"]) == {"one": 1.0, "two": 0.3, "three": 0.5}

@@ -7,17 +7,21 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import BaseFileLock
 
 from covseg_core.data.library.datasets import delete_dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, RunError
-from covseg_core.runs import Run, jobs, list_runs, open_run
+from covseg_core.runs import Run, delete_run, jobs, list_runs, open_run
 from covseg_core.worker import device_lock
 
 pytestmark = pytest.mark.timeout(1500)  # each training starts a process; on a busy core that alone takes a minute
@@ -177,12 +181,68 @@ def test_a_second_worker_leaves_a_run_alone(phantoms, busy):
     [run] = jobs.train(phantoms, ["dice"], epochs=1, **TINY)
     _until(lambda: run.status.reason == "waiting for the device")
     before = run.status
-    jobs.start(run)
-    _until(lambda: "another worker has this run" in _log(run))
+    with pytest.raises(RunError, match="another worker has this run"):
+        jobs.start(run)
+    by_hand = [sys.executable, "-m", "covseg_core.worker", str(run.folder)]
+    done = subprocess.run(by_hand, env=jobs.environment(), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, f"{run.id}: another worker has this run\n")
     assert (run.status.state, run.status.pid) == ("queued", before.pid)
     jobs.stop(run)
     jobs.wait([run])
     assert open_run(run.id).status.state == "stopped"
+
+
+@pytest.mark.parametrize("step", [3, 3600, -3600])
+def test_a_step_of_the_clock_ends_no_run(phantoms, busy, monkeypatch, step):
+    """A machine sets its clock while it trains: nobody may delete the run under its worker, or start a second one."""
+    [run] = jobs.train(phantoms, ["dice"], epochs=1, **TINY)
+    _until(lambda: run.status.reason == "waiting for the device")
+    now, started = time.time, psutil.Process.create_time
+    monkeypatch.setattr(time, "time", lambda: now() + step)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: started(process) + step)  # as after a real step
+    assert run.status.state == "queued"
+    with pytest.raises(RunError, match="is queued; expected a run that has ended"):
+        delete_run(run)
+    with pytest.raises(RunError, match="is queued; expected a run that is stopped, failed or lost"):
+        jobs.resume(run)
+    jobs.stop(run)
+    jobs.wait([run])
+    assert run.status.state == "stopped"
+    delete_run(run)
+    assert list_runs() == []
+
+
+def test_a_worker_killed_before_its_first_word_is_lost_at_once_and_can_be_resumed(phantoms, busy):
+    [run] = jobs.train(phantoms, ["dice"], epochs=1, **TINY)
+    assert run.status.state == "queued"
+    for state in ("lost", "lost"):
+        for folder, worker in jobs._children:
+            if folder == run.folder:
+                worker.kill()
+                worker.wait()
+        assert (run.status.state, run.status.pid) == (state, 0), "it had not come far enough to sign"
+        jobs.resume(run)
+        assert run.status.state == "queued"
+    _until(lambda: run.status.reason == "waiting for the device")
+
+
+def test_of_many_who_resume_a_run_at_once_one_does(phantoms, busy):
+    [run] = jobs.train(phantoms, ["dice"], epochs=1, **TINY)
+    jobs.stop(run)
+    jobs.wait([run])
+
+    def resume(_: int) -> str:
+        try:
+            jobs.resume(run)
+        except RunError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(resume, range(4)))
+    assert said.count("") == 1, said
+    assert all("is queued" in words or "still runs" in words for words in said if words), said
+    _until(lambda: run.status.reason == "waiting for the device")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")

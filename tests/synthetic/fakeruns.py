@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from known import node, save_known
 
@@ -18,7 +21,7 @@ from covseg_core.config import (
 )
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import make_split
-from covseg_core.runs import Run, create_run
+from covseg_core.runs import Run, State, create_run
 
 SIZE = 32
 
@@ -91,12 +94,23 @@ def save_model(path: Path, limit: float, size: int = SIZE) -> None:
 
 
 class Idle:
-    """A worker that does nothing."""
+    """A worker that does nothing, but holds the lock of its run until it is `ended`."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
+    held: ClassVar[dict[Path, list[int]]] = {}
+    """Folder of a run -> descriptors."""
+
+    def __init__(self, command: list[str], pass_fds: Sequence[int] = (), **kwargs: object) -> None:
+        self.held[Path(command[3])] = [os.dup(descriptor) for descriptor in pass_fds]
 
     def poll(self) -> None:
         return None
 
     def wait(self) -> int:
         return 0
+
+
+def ended(run: Run, state: State) -> None:
+    """What a worker leaves that has ended so."""
+    run.write_status(dataclasses.replace(run.status, state=state))
+    for descriptor in Idle.held.pop(run.folder, []):
+        os.close(descriptor)

@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 import pages
 import pandas as pd
-import psutil
 import pytest
 from fakeruns import SIZE, fake_folds, fake_run
 from pages import open_page
@@ -276,10 +275,8 @@ def test_the_form_says_what_folds_test_and_how_long_they_take(
 
 def test_all_folds_are_stopped_and_resumed_by_one_click(folds: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody clicks fifteen times, while the next one starts."""
-    process = psutil.Process()
     for run in folds:
-        living = {"pid": process.pid, "pid_started": process.create_time()}
-        run.write_status(dataclasses.replace(run.status, state="queued", **living))
+        run.write_status(dataclasses.replace(run.status, state="queued"))
         run.write_history([dict.fromkeys(("epoch", "loss", "val_loss", "seconds", "total_seconds", *_SCORES), 1.0)])
     app = open_page("monitor")
     next(button for button in app.button if button.label == "Stop all 6").click().run()
@@ -288,7 +285,7 @@ def test_all_folds_are_stopped_and_resumed_by_one_click(folds: list[Run], monkey
     for run in folds:
         run.write_status(dataclasses.replace(run.status, state="stopped"))
     started: list[str] = []
-    monkeypatch.setattr(jobs, "start", lambda run: started.append(run.id))
+    monkeypatch.setattr(jobs, "start", lambda run, lock: started.append(run.id))
     app = open_page("monitor")
     next(button for button in app.button if button.label == "Resume all 6").click().run()
     assert started == [run.id for run in folds], "in the order in which they were queued at first"

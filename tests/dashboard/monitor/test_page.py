@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pages
-import psutil
 import pytest
+from fakeruns import Idle
 from pages import well
 from streamlit.testing.v1 import AppTest
 
@@ -21,6 +21,7 @@ from covseg_core.data.splitting.split import Split
 from covseg_core.errors import RunError
 from covseg_core.files import write_json
 from covseg_core.runs import Run, State, jobs
+from covseg_core.runs.liveness import this_process
 from covseg_core.runs.previews import PreviewSlice
 from dashboard.app_pages.monitor import curves, run_progress
 from dashboard.services import model_catalog, run_history
@@ -53,9 +54,7 @@ def make_run(
         train=TrainConfig(epochs=10),
     )
     run = runs.create_run(config, Split(SplitConfig(), {"a": (0,)}, {"b": (0,)}, {"c": (0,)}))
-    process = psutil.Process()
-    living = {"pid": process.pid, "pid_started": process.create_time()}
-    changes = {"state": state, "epochs": 10, "epoch": epochs, "device": "1 CPU", **living, **status}
+    changes = {"state": state, "epochs": 10, "epoch": epochs, "device": "1 CPU", **status}
     run.write_status(dataclasses.replace(run.status, **changes))  # type: ignore[arg-type]
     learn(run, epochs)
     return run
@@ -251,11 +250,10 @@ def test_time_left_comes_from_the_last_epochs() -> None:
     assert run_progress.time_left(run_history.look(known)) is None
 
 
-@pytest.mark.parametrize(("state", "pid_started"), [("failed", None), ("running", 1.0)], ids=["failed", "lost"])
-def test_a_run_that_broke_says_why_and_shows_the_end_of_its_log(state: State, pid_started: float | None) -> None:
-    """A process number whose start time does not fit belongs to another process: the run is lost."""
-    changes = {} if pid_started is None else {"pid_started": pid_started}
-    run = make_run("one", state, reason="out of memory", **changes)
+@pytest.mark.parametrize(("state", "later"), [("failed", ""), ("running", "1")], ids=["failed", "lost"])
+def test_a_run_that_broke_says_why_and_shows_the_end_of_its_log(state: State, later: str) -> None:
+    """A process number whose start does not fit belongs to another process: the run is lost."""
+    run = make_run("one", state, reason="out of memory", process=this_process() + later)
     run.log.write_text("".join(f"line {number}\n" for number in range(100)))
     app = open_page()
     assert ("out of memory" if state == "failed" else "without a word") in texts(app)
@@ -279,14 +277,12 @@ def test_stop_asks_the_training_to_stop() -> None:
     assert app.button(key="stop-one").disabled, "asking twice changes nothing"
 
 
-def test_resume_puts_a_run_back_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_puts_a_run_back_in_the_queue(no_training: None) -> None:
     run = make_run("one", "stopped", reason="stopped on request")
-    started: list[str] = []
-    monkeypatch.setattr(jobs, "start", lambda run: started.append(run.id))
     app = open_page()
     assert "stopped on request" in texts(app)
     app.button(key="resume-one").click().run()
-    assert started == ["one"]
+    assert list(Idle.held) == [run.folder], "its worker is started"
     assert run.status.state == "queued"
     assert "Queued" in texts(well(app))
 

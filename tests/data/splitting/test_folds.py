@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
+from fakeruns import ended
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -233,11 +233,11 @@ def test_an_experiment_is_deleted_as_a_whole_or_not_at_all(phantoms: str, no_tra
     runs = jobs.train(phantoms, ["dice"], folds=3)
     experiment = runs[0].config.experiment
     for run in runs[:2]:
-        run.write_status(dataclasses.replace(run.status, state="stopped"))
+        ended(run, "stopped")
     done = CliRunner().invoke(cli, ["runs", "delete", experiment, "--yes"])
     assert isinstance(done.exception, RunError) and runs[2].id in str(done.exception)
     assert len(list_runs()) == 3
-    runs[2].write_status(dataclasses.replace(runs[2].status, state="failed"))
+    ended(runs[2], "failed")
     assert CliRunner().invoke(cli, ["runs", "delete", experiment, "--yes"]).exit_code == 0
     assert list_runs() == []
 
