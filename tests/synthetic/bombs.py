@@ -127,8 +127,8 @@ def long_named_zip(path: Path, mb: int = 0) -> None:
         archive.writestr("a" * 60_000 + ".nii", b"x")
 
 
-def packed_zip(path: Path, mb: int = 10) -> None:
-    """One NIfTI file that is nothing but its header and ten GB of zeros."""
+def packed_zip(path: Path, mb: int = 5) -> None:
+    """One NIfTI file that is nothing but its header and five GB of zeros."""
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("ct.nii", "w", force_zip64=True) as file,

@@ -15,12 +15,16 @@ from covseg_core.errors import DatasetError
 
 @dataclass(frozen=True)
 class Limits:
-    """What a zip may become; there is no limit on the ratio, since masks shrink as far as a bomb does."""
+    """What a zip may become. Masks shrink as far as a bomb does, so that the ratio counts above a few GiB only."""
 
     files: int = 100_000
     bytes: int = 64 * 2**30
 
 
+_ANYWAY = 4 * 2**30
+"""Bytes that a zip may become however small it is."""
+_RATIO = 100
+"""How often a zip may become its own size beyond that: scans shrink to a half, masks to a thousandth."""
 _RESERVE = 200 * 2**20
 """Bytes on disk that are left to others."""
 DEPTH = 32
@@ -96,6 +100,8 @@ def _check_size(path: Path, folder: Path, entries: list[zipfile.ZipInfo], limits
     there = next(parent for parent in folder.absolute().parents if parent.exists())
     free = max(0, shutil.disk_usage(there).free - _RESERVE)
     size = sum(entry.file_size for entry in entries)
+    if size > max(_ANYWAY, _RATIO * path.stat().st_size):
+        raise DatasetError(path, f"{size >> 20:,} MiB when unpacked", "a zip that shrinks less: no scan does so much")
     if size > min(limits.bytes, free):
         allowed = f"the {free >> 20:,} MiB free on disk" if free < limits.bytes else f"{limits.bytes >> 20:,} MiB"
         raise DatasetError(path, f"{size >> 20:,} MiB when unpacked", f"at most {allowed}")
