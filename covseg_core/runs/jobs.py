@@ -37,7 +37,7 @@ from covseg_core.data.splitting.split import Split, make_splits
 from covseg_core.errors import RunError, SettingError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
-from covseg_core.runs.liveness import WorkerLock
+from covseg_core.runs.liveness import WorkerLock, lock_held
 from covseg_core.runs.run import reserved
 from covseg_core.version import __version__
 
@@ -135,8 +135,14 @@ def train(
     with _naming():
         experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:64])
         runs = _create([config(experiment, *one) for one in planned], [slices for _, slices, _ in planned])
-    for run in runs:
-        start(run)
+    try:
+        for run in runs:
+            start(run)
+    except BaseException:
+        for run in runs:  # who has no worker is lost, and can be resumed; this process will not start it any more
+            if not lock_held(run.folder):
+                run.write_status(dataclasses.replace(run.written_status, process=""))
+        raise
     return runs
 
 

@@ -73,6 +73,27 @@ def test_threads_of_a_dashboard_make_an_experiment_each(phantoms: str, no_traini
     assert len(Idle.held) == len(list_runs()) == 4
 
 
+def test_runs_whose_worker_could_not_be_started_are_lost_not_queued_for_ever(
+    phantoms: str, no_training: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dashboard that made them lives on, but will not start them any more."""
+
+    class SecondFails(Idle):
+        def __init__(self, command: list[str], **settings: object) -> None:
+            if Idle.held:
+                raise OSError("no room for another process")
+            super().__init__(command, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(subprocess, "Popen", SecondFails)
+    with pytest.raises(OSError, match="no room"):
+        jobs.train(phantoms, ["accuracy", "iou", "dice"], **TINY)
+    assert {run.config.metric: run.status.state for run in list_runs()} == {
+        "accuracy": "queued",
+        "iou": "lost",
+        "dice": "lost",
+    }
+
+
 def test_who_cannot_name_a_run_in_time_is_told(
     phantoms: str, checkpoints_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
