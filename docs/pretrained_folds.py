@@ -33,13 +33,13 @@ from covseg_core.prediction.ask import ask
 from covseg_core.prediction.case_lungs import shipped_lungs
 from covseg_core.prediction.engines import has_bfloat16
 from covseg_core.prediction.masks.components import parts_to_keep
-from covseg_core.prediction.predict import predict
+from covseg_core.prediction.predict import predict, predict_at
 from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.prediction.threshold import reaching
 from covseg_core.runs import Run, Status
 from covseg_core.runs.operating_point import FILE as POINT
-from covseg_core.runs.operating_point import PEAKS, VERSION, OperatingPoint
+from covseg_core.runs.operating_point import PEAKS, VERSION, OperatingPoint, Thresholds
 from covseg_core.runs.training_data import FILE as TRAINING_DATA
 from covseg_core.runs.training_data import describe
 from covseg_core.training.combine import combine_onnx
@@ -147,12 +147,10 @@ def _masks(
 
 def _point(run: Run, tested: Sequence[Tested]) -> OperatingPoint:
     """The highest peak that is about as good on the scans of all folds as any, with its best threshold."""
-    means = {cut: statistics.mean(one.dice[cut] for one in tested if not np.isnan(one.dice[cut])) for cut in TRIED}
+    means = {cut: statistics.mean(_there(tested, cut)) for cut in TRIED}
     highest = max(means.values())
     good = [cut for cut in TRIED if means[cut] >= highest - AS_GOOD]
     best = max(good, key=lambda cut: (cut[1], means[cut]))
-    for cut, mean in means.items():
-        print(f"threshold {cut[0]:g}, peak {cut[1]:g}: {mean:.4f}")
     return OperatingPoint(
         version=VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -191,17 +189,26 @@ def _failures(
         cv2.imwrite(str(folder / f"failure{number}.png"), picture[..., ::-1])
 
 
-def _false_alarms(run: Run, data: Path) -> list[str]:
-    """Rows of a table on scans without COVID-19."""
-    rows = []
-    found = predict(data / "noncovid" / "im.nii.gz", [run])
+def _healthy(run: Run, data: Path, threshold: float) -> dict[float, tuple[float, int, int]]:
+    """By peak, on slices without COVID-19: share of the lung that is marked, slices with more than 1 %, all slices."""
     lungs = load_mask(data / "noncovid" / "lung_mask.nii.gz").voxels > 0
-    shares = found.mask.sum(axis=(1, 2)) / np.maximum(lungs.sum(axis=(1, 2)), 1)
-    share, many = found.mask.sum() / lungs.sum(), int((shares > 0.01).sum())
-    rows.append(
-        f"| `noncovid` (evaluation only) | {len(shares)} slices of patients without COVID-19 | {share:.2%} of the lung "
-        f"| {many} slices with more than 1 % ({many / len(shares):.1%}) |"
-    )
+    scan, found = read_scan(data / "noncovid" / "im.nii.gz"), {}
+    with Spool() as spool:
+        answers = ask(scan, [run], spool, shipped_lungs())
+        for peak in PEAKS:
+            mask = predict_at(scan, answers, Thresholds(threshold, 0.0, peak)).mask
+            shares = mask.sum(axis=(1, 2)) / np.maximum(lungs.sum(axis=(1, 2)), 1)
+            found[peak] = float(mask.sum() / lungs.sum()), int((shares > 0.01).sum()), len(shares)
+    return found
+
+
+def _false_alarms(run: Run, data: Path, healthy: tuple[float, int, int]) -> list[str]:
+    """Rows of a table on scans without COVID-19."""
+    share, many, slices = healthy
+    rows = [
+        f"| `noncovid` (evaluation only) | {slices} slices of patients without COVID-19 | {share:.2%} of the lung "
+        f"| {many} slices with more than 1 % ({many / slices:.1%}) |"
+    ]
     for name, what in HEALTHY.items():
         report = predict(data / "dicom" / name, [run]).report
         part = report.lungs.both.share if report.lungs else None
@@ -210,8 +217,13 @@ def _false_alarms(run: Run, data: Path) -> list[str]:
     return rows
 
 
+def _there(tested: Sequence[Tested], cut: tuple[float, float]) -> list[float]:
+    """Dice of the scans that have one."""
+    return [one.dice[cut] for one in tested if not np.isnan(one.dice[cut])]
+
+
 def _mean(tested: Sequence[Tested], source: str, cut: tuple[float, float]) -> str:
-    values = [one.dice[cut] for one in tested if one.folder == source and not np.isnan(one.dice[cut])]
+    values = _there([one for one in tested if one.folder == source], cut)
     return f"{_spread(values)[:-1]}, {min(values):.3f} to {max(values):.3f})"
 
 
@@ -225,6 +237,13 @@ def _card(
 ) -> str:
     """The model card; every figure is computed here."""
     config, cut = run.config, (point.threshold, point.peak)
+    healthy = _healthy(run, data, point.threshold)
+    peaks = [
+        f"| {peak:g} | {statistics.mean(_there(tested, (point.threshold, peak))):.4f} | {share:.2%} "
+        f"| {many} of {slices} ({many / slices:.1%}) |"
+        for peak, (share, many, slices) in healthy.items()
+        if (point.threshold, peak) in TRIED
+    ]
     stacks = [
         score.values["dice"]
         for member in members
@@ -286,7 +305,14 @@ def _card(
         "",
         "| scan | what it is | marked | |",
         "|---|---|---|---|",
-        *_false_alarms(run, data),
+        *_false_alarms(run, data, healthy[point.peak]),
+        "",
+        f"What the peak does, at threshold {point.threshold:g}: Dice is of single folds on the scans above, false",
+        "alarms are of all folds together on `noncovid`.",
+        "",
+        "| peak | mean Dice | marked of healthy lung | slices with more than 1 % |",
+        "|---|---|---|---|",
+        *peaks,
         "",
         "## Where it fails",
         "",
