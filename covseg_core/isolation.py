@@ -154,7 +154,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **one, "PYTHONPATH": python_path()},
-            start_new_session=True,  # Ctrl-C is for the process that asks
+            process_group=0,  # Ctrl-C is for the process that asks
         )
 
     def send(self, message: bytes) -> None:
@@ -273,6 +273,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGTERM, _leave)  # so that what is half made is removed
+    os.nice(5)  # pages are drawn first
     for module in sys.argv[1:]:  # while nobody waits
         importlib.import_module(module)
     head = sys.stdin.buffer.read(_HEAD.size)
