@@ -114,9 +114,9 @@ class Receiver:
                 taken = await self._hand_over(scope, send, part.with_content(ticket[: _LONGEST - 1]))
                 kept = taken and not part.refusal
         except _TooLarge:
-            await _answer(send, 413, "File too large")
+            await answer(send, 413, "File too large")
         except (FormParserError, ValueError) as error:
-            await _answer(send, 400, str(error))
+            await answer(send, 400, str(error))
         finally:
             part.close()
             if not kept:
@@ -249,8 +249,9 @@ async def _pour(receive: Receive, part: _Part) -> bool:
     return True
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+async def answer(send: Send, status: int, text: str) -> None:
+    """Answer in a line, and close the connection: the rest of what is refused is not read."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
 
