@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
@@ -37,3 +39,19 @@ def test_strangers_get_nothing_and_pages_everything(visit: Open, server: Server,
     user.settles()
     answer = user.page.request.get(server.url)
     assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+
+
+def test_an_upload_without_a_session_is_cut_off_at_once(server: Server, data_folder: Path) -> None:
+    """It announces 300 MB, sends a part and stalls: the answer comes, the connection ends, nothing is on disk."""
+    own = f"127.0.0.1:{server.port}"
+    head = [f"PUT /_stcore/upload_file/nobody/file HTTP/1.1\r\nHost: {own}\r\nContent-Length: 300000000"]
+    head += ["Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n\r\n" + "x" * 2_000_000]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        try:
+            connection.sendall("\r\n".join(head).encode())
+            assert connection.recv(4096).startswith(b"HTTP/1.1 403")
+            while connection.recv(4096):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it was ended while we still sent
+    assert not list((data_folder / "uploads").glob("*"))
