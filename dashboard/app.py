@@ -1,7 +1,7 @@
 """Entry of the dashboard: `streamlit run dashboard/app.py`.
 
-Streamlit reads this file twice. As a module it finds the server, to which the receiver of uploads is added, and imports
-what the pages need meanwhile; as a script, for each browser, it sets up the page and navigates.
+Streamlit reads this file twice. As a module it finds the server, to which the gate and the receiver of uploads are
+added, and imports what the pages need meanwhile; as a script, for each browser, it sets up the page and navigates.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from dashboard import navigation
-from dashboard.services import startup, upload_receiver
+from dashboard.services import gate, startup, upload_receiver
 
 
 def main() -> None:
@@ -29,4 +29,4 @@ if __name__ == "__main__":
     main()
 else:
     startup.start()
-    app = st.App(__file__, middleware=[Middleware(upload_receiver.Receiver)])
+    app = st.App(__file__, middleware=[Middleware(gate.Gate), Middleware(upload_receiver.Receiver)])

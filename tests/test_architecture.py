@@ -46,7 +46,12 @@ DASHBOARD_LAYERS: dict[str, set[str]] = {
     "dashboard.services": {"dashboard.formatting"},
     "dashboard.components": SHARED,
     "dashboard.app_pages": SHARED | {"dashboard.components", "dashboard.navigation"},
-    "dashboard.app": {"dashboard.navigation", "dashboard.services.startup", "dashboard.services.upload_receiver"},
+    "dashboard.app": {
+        "dashboard.navigation",
+        "dashboard.services.gate",
+        "dashboard.services.startup",
+        "dashboard.services.upload_receiver",
+    },
 }
 """What each room of the dashboard may import beside itself and the core; a page never another page."""
 

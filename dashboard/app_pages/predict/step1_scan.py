@@ -130,7 +130,7 @@ def _read(space: Workspace) -> None:
     """Read it; there is a `problem` then if the scale has to be asked for."""
     try:
         with st.spinner("Reading the scan", show_time=True):
-            space.read()
+            space.load()
     except UnknownScale as error:
         space.problem = f"It is not clear which scale this scan is in: {error.found}."
 

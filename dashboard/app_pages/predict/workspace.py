@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import resource
 import shutil
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -39,6 +41,10 @@ from dashboard.services.upload_receiver import UploadedFile
 KEPT_SECONDS = 3600.0
 """How long a workspace is kept after somebody has last looked at it."""
 SWEEP_SECONDS = 300.0
+MOST = 200
+"""Workspaces at most, and no more than an eighth of the descriptors that the system gives a process."""
+MOST_BYTES = 64 * 2**30
+"""Bytes of all workspaces together, scans and answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +133,10 @@ class Workspace:
         except OSError as error:
             raise CovsegError(self.name, f"cannot be put on disk ({error.strerror or error})") from None
 
+    def load(self) -> None:
+        """`read`, unless another workspace has just this scan of a dataset: they share it then, and its descriptor."""
+        _workspaces().load(self)
+
     def reopen(self) -> None:
         """Back to the choice among series; what was made of the one before is dropped."""
         if task := tasks.get(self.task):
@@ -181,17 +191,69 @@ def _called(uploaded: Sequence[UploadedFile]) -> str:
     return tops.pop() if len(tops) == 1 and "" not in tops else f"{len(uploaded)} files"
 
 
+def _most() -> int:
+    """How many workspaces there may be: each maps up to some files, and the pages need descriptors as well."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if allowed == resource.RLIM_INFINITY else max(1, min(MOST, allowed // 8))
+
+
+def _total(spaces: Sequence[Workspace], sizes: dict[str, int]) -> int:
+    """Bytes of workspaces; a scan that several share counts once."""
+    scans = {id(space.scan): space.scan.volume.voxels.nbytes for space in spaces if space.scan is not None}
+    return sum(scans.values()) + sum(sizes[space.id] for space in spaces)
+
+
+def _bytes(folder: Path) -> int:
+    """Of the files in a folder, without the scan's copy, which is counted as the scan."""
+    found = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # it is being removed
+            found += path.stat().st_size if path.is_file() and path.name != "voxels.npy" else 0
+    return found
+
+
 class _Workspaces:
     """All workspaces of this process."""
 
     def __init__(self) -> None:
         self._all: dict[str, Workspace] = {}
         self._lock = threading.Lock()
+        self._scans: weakref.WeakValueDictionary[tuple[object, ...], Scan] = weakref.WeakValueDictionary()
+        """Scans of datasets, while a workspace has them."""
+        self._reading = [threading.Lock() for _ in range(16)]
+        """By what is read: those who ask for the same at once wait for the first."""
+
+    def load(self, space: Workspace) -> None:
+        """See `Workspace.load`."""
+        if space.source is None or not space.file.is_file():
+            space.read()
+        else:
+            self._share(space)
+        self.limit(space)
+
+    def _share(self, space: Workspace) -> None:
+        stamp = space.file.stat()  # a dataset that was deleted and made again under its name has other files
+        key = (space.source, space.file, stamp.st_ino, stamp.st_mtime_ns, stamp.st_size, space.scale, space.series)
+        with self._reading[hash(key) % len(self._reading)]:
+            space.scan = self._scans.get(key)
+            if space.scan is None:
+                space.read()
+            if space.scan is not None:
+                self._scans[key] = space.scan
+
+    def limit(self, kept: Workspace) -> None:
+        """Remove the oldest while there are too many, or they are too large; `kept` stays whatever it is."""
+        with self._lock:
+            by_age = sorted((space for space in self._all.values() if space is not kept), key=lambda space: space.used)
+        sizes = {space.id: _bytes(space.folder) for space in [*by_age, kept]}
+        while by_age and (len(by_age) + 1 > _most() or _total([*by_age, kept], sizes) > MOST_BYTES):
+            self.remove(by_age.pop(0))
 
     def add(self, space: Workspace) -> Workspace:
         self.sweep()
         with self._lock:
             self._all[space.id] = space
+        self.limit(space)
         return space
 
     def find(self, id: str | None) -> Workspace | None:

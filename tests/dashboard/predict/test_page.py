@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import gzip
 import json
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -946,3 +948,63 @@ def test_a_bomb_is_one_line_and_the_next_scan_is_welcome(
     assert psutil.Process().memory_info().rss - before < 100e6
     app = predict(send(app, chest()))
     assert "Done" in text(app)
+
+
+def linked(phantoms: str, case: int = 0) -> workspace.Workspace:
+    """What a session gets that opens a link to a case."""
+    dataset = load_dataset(phantoms)
+    space = workspace.take_case(dataset, dataset.cases[case])
+    space.load()
+    return space
+
+
+def test_sessions_that_open_the_same_link_share_the_scan(phantoms: str, data_folder: Path) -> None:
+    """One copy and one descriptor however many there are, also after the first has gone."""
+    first = linked(phantoms)
+    before = len(os.listdir("/proc/self/fd"))
+    others = [linked(phantoms) for _ in range(20)]
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list((data_folder / "predictions").rglob("voxels.npy"))) <= 1
+    assert {id(space.scan) for space in others} == {id(first.scan)}
+    assert linked(phantoms, case=1).scan is not first.scan
+    values = first.scan.volume.voxels.copy()
+    first.clear()
+    np.testing.assert_array_equal(others[0].scan.volume.voxels, values)
+
+
+def test_a_scan_that_nobody_has_any_more_is_let_go(phantoms: str) -> None:
+    linked(phantoms).clear()
+    gc.collect()
+    assert not workspace._workspaces()._scans
+
+
+def test_another_file_of_the_same_name_is_read(phantoms: str) -> None:
+    first = linked(phantoms)
+    first.file.touch()
+    assert linked(phantoms).scan is not first.scan
+
+
+def test_the_oldest_workspace_goes_first(phantoms: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "MOST", 3)
+    spaces = [linked(phantoms) for _ in range(3)]
+    spaces[0].used = time.time() + 1  # it was looked at last
+    spaces.append(linked(phantoms))
+    assert [workspace.find(space.id) is not None for space in spaces] == [True, False, True, True]
+    assert not spaces[1].folder.exists()
+
+
+def test_workspaces_are_limited_by_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
+    assert workspace._most() == 32
+
+
+def test_workspaces_are_limited_by_bytes(phantoms: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan that is shared counts once; answers of each count."""
+    spaces = [linked(phantoms) for _ in range(4)]
+    size = spaces[0].scan.volume.voxels.nbytes
+    monkeypatch.setattr(workspace, "MOST_BYTES", size + 1000)
+    spaces.append(linked(phantoms))
+    assert all(workspace.find(space.id) for space in spaces)
+    (spaces[2].folder / "answer").write_bytes(bytes(1001))
+    spaces.append(linked(phantoms))
+    assert [workspace.find(space.id) is not None for space in spaces] == [False] * 3 + [True] * 3

@@ -12,11 +12,21 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
+from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
 
 from dashboard.services import upload_receiver
 
 ROUTE = "/_stcore/upload_file/session/file"
 BOUNDARY = b"----WebKitFormBoundaryx7Yq"
+
+
+TOKEN = generate_xsrf_token_string()
+
+
+@pytest.fixture(autouse=True)
+def one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_receiver, "_is_active", lambda session: session == "session")
+    monkeypatch.setattr(upload_receiver, "_LEDGER", upload_receiver._Ledger())
 
 
 class Streamlit:
@@ -59,12 +69,13 @@ def form(content: bytes, name: str = "ct20/case 1/ct.nii") -> bytes:
 def send(after: Any, body: bytes, piece: int = 65536, path: str = ROUTE, gone: bool = False, **headers: str) -> int:
     """PUT a body in pieces; returns the status, 0 if there was no answer."""
     given = {"content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}", "content-length": str(len(body))}
+    given |= {"x-xsrftoken": TOKEN, "cookie": f"_streamlit_xsrf={TOKEN}"}
     scope = {
         "type": "http",
         "method": "PUT",
         "path": path,
         "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in (given | headers).items()],
+        "headers": [(name.encode(), value.encode()) for name, value in (given | headers).items() if value],
     }
     pieces = [body[start : start + piece] for start in range(0, len(body), piece)]
     status = 0
@@ -196,3 +207,108 @@ def test_nobody_gets_a_file_by_a_made_up_ticket() -> None:
 
 def test_a_small_file_of_its_own_is_no_ticket() -> None:
     assert upload_receiver.find(File(b"a scan, in short")) is None
+
+
+class Pieces:
+    """A body that is sent only if somebody reads it; nothing comes after `stall` pieces."""
+
+    def __init__(self, body: bytes = b"", stall: bool = False) -> None:
+        self.body, self.stall, self.read = body, stall, 0
+
+    async def __call__(self) -> dict[str, Any]:
+        self.read += 1
+        if self.read > 1 and self.stall:
+            await asyncio.sleep(30)
+        return {"type": "http.request", "body": self.body, "more_body": self.stall}
+
+
+def put(receive: Pieces, path: str = ROUTE, token: str = TOKEN, boundary: bytes = BOUNDARY, after: Any = None) -> int:
+    headers = {"content-type": f"multipart/form-data; boundary={boundary.decode()}", "x-xsrftoken": token}
+    headers["cookie"] = f"_streamlit_xsrf={TOKEN}"
+    listed = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "PUT", "path": path, "query_string": b"", "headers": listed}
+    status = 0
+
+    async def answer(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    asyncio.run(upload_receiver.Receiver(after or Streamlit())(scope, receive, answer))
+    return status
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"path": "/_stcore/upload_file/nobody/file"}, 400),
+        ({"token": "made up"}, 403),
+        ({"token": ""}, 403),
+        ({"boundary": b"b" * 257}, 400),
+        ({"boundary": b""}, 400),
+    ],
+)
+def test_strangers_are_refused_before_a_byte_is_read(given: dict[str, Any], status: int) -> None:
+    body = Pieces(form(b"content"))
+    assert put(body, **given) == status
+    assert body.read == 0
+    assert on_disk() == []
+
+
+def refused(after: Streamlit, words: str) -> None:
+    with pytest.raises(upload_receiver.DatasetError, match=words):
+        upload_receiver.find(File(after.content))
+
+
+def test_the_reserve_of_the_disk_holds_without_an_announced_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunked upload announces nothing."""
+    free = iter([10**12, *[upload_receiver.ROOM + 2_500_000] * 2])
+    last = upload_receiver.ROOM + 100
+    usage = lambda path: shutil._ntuple_diskusage(1, 1, next(free, last))  # type: ignore[attr-defined] # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    after = Streamlit()
+    assert send(after, form(bytes(5_000_000)), **{"content-length": "", "transfer-encoding": "chunked"}) == 204
+    refused(after, "0 MB free on the disk|210 MB free on the disk")
+    assert on_disk() == []
+
+
+@pytest.mark.parametrize(("name", "words"), [("SESSION_BYTES", "this browser"), ("ALL_BYTES", "wait to be imported")])
+def test_quotas_count_what_lies_there(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
+    """And what is gone counts no more."""
+    monkeypatch.setattr(upload_receiver, name, 3_000_000)
+    first, second, third = Streamlit(), Streamlit(), Streamlit()
+    send(first, form(bytes(2_000_000)))
+    send(second, form(bytes(2_000_000)))
+    refused(second, words)
+    assert len(on_disk()) == 1
+    upload_receiver.forget(File(first.content))
+    send(third, form(bytes(2_000_000)))
+    assert upload_receiver.find(File(third.content)) is not None
+
+
+def test_what_pages_have_taken_over_counts_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_receiver, "ALL_BYTES", 3_000_000)
+    folder = upload_receiver.uploads_root() / "taken" / "upload-taken"
+    folder.mkdir(parents=True)
+    (folder / "ct.nii").write_bytes(bytes(2_000_000))
+    after = Streamlit()
+    send(after, form(bytes(2_000_000)))
+    refused(after, "wait to be imported")
+
+
+def test_an_upload_that_stalls_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_receiver, "STALL_SECONDS", 0.2)
+    assert put(Pieces(form(b"content")[:50], stall=True)) == 408
+    assert on_disk() == []
+
+
+def test_an_upload_that_trickles_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then is not a sign of life."""
+    monkeypatch.setattr(upload_receiver, "STALL_SECONDS", 0.3)
+
+    class Trickle(Pieces):
+        async def __call__(self) -> dict[str, Any]:
+            await asyncio.sleep(0.05)
+            return {"type": "http.request", "body": b"-", "more_body": True}
+
+    assert put(Trickle()) == 408
+    assert on_disk() == []
