@@ -285,15 +285,18 @@ def reserved(run: Run, states: Sequence[State], expected: str) -> Iterator[tuple
 
     Raises
     ------
-    RunError : it is in another state, or its worker lives
+    RunError : it is in another state, its worker lives, or it is deleted meanwhile
     """
     _out_of_sight(run)
     status = run.status
     if status.state not in states:
         raise RunError(run.id, f"is {status.state}", expected)
     lock = WorkerLock(run.folder)
-    if not lock.take(_PATIENCE):
-        raise RunError(run.id, "its worker still runs", expected)
+    try:
+        if not lock.take(_PATIENCE):
+            raise RunError(run.id, "its worker still runs", expected)
+    except FileNotFoundError:
+        raise RunError(run.id, "was deleted in the meantime", expected) from None
     try:
         # another may have been faster; who would be in the queue has no worker, since the lock is ours
         status = run.written_status

@@ -10,7 +10,7 @@ from campaigns.__main__ import HEAD, PAGE, kept, named, written
 from campaigns.row import Row
 
 CAMPAIGNS = [
-    pytest.param(name, marks=[pytest.mark.timeout(900), *([pytest.mark.training] if campaign.TRAINS else [])])
+    pytest.param(name, marks=[pytest.mark.timeout(1500), pytest.mark.training] if campaign.TRAINS else [])
     for name, campaign in named().items()
 ]
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.phantom.phantom import write_sample
@@ -35,7 +35,8 @@ def no_worker_is_left() -> Iterator[None]:
             run.stop_file.touch()
             status = run.status
             if status.state in ACTIVE and status.pid:
-                os.kill(status.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(status.pid, signal.SIGKILL)
         jobs.wait(list_runs())
 
 

@@ -8,16 +8,18 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from covseg_core.config import RunConfig, SplitConfig
 from covseg_core.data.splitting.split import Split
-from covseg_core.errors import RunError
-from covseg_core.runs import Run, Status, create_run, delete_run, host, liveness
+from covseg_core.errors import CovsegError, RunError
+from covseg_core.runs import Run, Status, create_run, delete_run, host, list_runs, liveness
 from covseg_core.runs.liveness import WorkerLock, lock_held, process_lives, this_process
 
 HOLDS = """
@@ -32,7 +34,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="locks can be asked a
 
 @pytest.fixture
 def run() -> Run:
-    config = RunConfig("run-1", "experiment", "data", "f" * 64, "dice", "quick", "2020-01-01T00:00:00+00:00")
+    return _run("run-1")
+
+
+def _run(id: str) -> Run:
+    config = RunConfig(id, "experiment", "data", "f" * 64, "dice", "quick", "2020-01-01T00:00:00+00:00")
     return create_run(config, Split(SplitConfig(), {"a": (0, 1)}, {"b": (0,)}, {"c": (3,)}))
 
 
@@ -106,6 +112,26 @@ def test_a_run_is_not_deleted_while_its_lock_is_held_even_if_it_says_that_it_has
     _kill(other[0])
     delete_run(run)
     assert not run.folder.exists()
+
+
+def test_of_many_who_delete_a_run_at_once_one_does_and_the_others_are_told():
+    """Two people clean up."""
+    for number in range(20):
+        run = _run(f"run-{number}")
+        _written(run, "finished")
+        together = threading.Barrier(3)
+
+        def delete(_: int, run: Run = run, together: threading.Barrier = together) -> bool:
+            together.wait()
+            try:
+                delete_run(run)
+            except CovsegError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(3) as pool:
+            assert sorted(pool.map(delete, range(3))) == [False, False, True]
+        assert list_runs() == []
 
 
 def test_a_lock_goes_over_to_the_process_that_inherits_it(run):
