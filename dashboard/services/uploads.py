@@ -129,6 +129,7 @@ class Upload:
         labels: Sequence[int] | None = None,
         scale: Scale | None = None,
         allow_empty: bool = False,
+        pseudonyms: bool = False,
     ) -> Callable[[Any, threading.Event], str]:
         """The work of a task: `import_dataset`. The upload is removed unless there is something to mend.
 
@@ -140,7 +141,7 @@ class Upload:
             try:
                 check_room(self.bytes)  # for the copies
                 words = f"upload of {len(self.files)} files"
-                importing.import_dataset(name, self.sources, labels, scale, allow_empty, words, progress)
+                importing.import_dataset(name, self.sources, labels, scale, allow_empty, words, progress, pseudonyms)
             except CovsegError as error:
                 raise self._in_users_words(error) from None
             except BaseException:
