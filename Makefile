@@ -9,6 +9,8 @@
 # make bench    every script in benchmarks/
 # make campaign   what goes wrong, many times in a row: a table in docs/reliability.md. Hours; not in CI, which runs each small
 # make mutants  small changes to the code, one at a time: how many do the tests notice? An hour, in copies; not in CI
+# make pins     every package pinned with its SHA-256, from the short lists in requirements/; needs uv
+# make licences the licences of what is installed, in docs/reference/licences.md
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
@@ -36,7 +38,7 @@ COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --co
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help test check lint format run bench campaign mutants clean browser docs screenshots
+.PHONY: help test check lint format run bench campaign mutants clean browser docs screenshots pins licences
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -85,24 +87,31 @@ bench: $(VENV)/dev
 campaign: $(VENV)/dev
 	PYTHONPATH=.:tests $(BIN)/python -m campaigns $(CAMPAIGNS)
 
+pins:
+	$(PYTHON) requirements/lock.py
+
+licences: $(VENV)/run
+	$(BIN)/python docs/licences.py
+
 mutants: $(VENV)/dev
 	$(BIN)/python tests/mutants.py $(if $(JOBS),--jobs $(JOBS)) $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)
 
 # The three files below are stamps: they stand for an environment that holds what the requirements name.
-$(VENV)/run: requirements.txt pyproject.toml
+$(VENV)/run: requirements/run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "covseg needs Python 3.11 to 3.13; say which: PYTHON=python3.12 make test" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV); the first time this downloads about 0.6 GB"
-	$(PIP) -r requirements.txt
+	$(PIP) --require-hashes -r requirements/run.txt
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/dev: $(VENV)/run requirements-dev.txt
-	$(PIP) -r requirements-dev.txt
+$(VENV)/dev: $(VENV)/run requirements/dev.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/docs: $(VENV)/run requirements-docs.txt
-	$(PIP) -r requirements-docs.txt
+$(VENV)/docs: $(VENV)/run requirements/docs.txt
+	$(PIP) --require-hashes -r requirements/docs.txt
 	@touch $@
 
 clean:

@@ -86,28 +86,41 @@ def make_run(metric: Metric) -> Run:
     run = create_run(config, Split(SplitConfig(), {}, {}, {}))
     shape = ("N", SIZE, SIZE, 1)
     blur = helper.make_tensor("blur", TensorProto.FLOAT, (1, 1, 5, 5), [1 / 25] * 25)
-    low, high = (helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in zip("ab", BANDS[metric], strict=True))
-    air = helper.make_tensor("air", TensorProto.FLOAT, [], [-AIR])
+    low, high = BANDS[metric]
+    numbers = {"a": -low, "b": high, "air": -AIR, "one": 1, "minus": -1, "huge": 1e6}
+    constants = [helper.make_tensor(name, TensorProto.FLOAT, [], [value]) for name, value in numbers.items()]
     steps = [
         helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["grey"], ["planes"], perm=(0, 3, 1, 2)),
         helper.make_node("Conv", ["planes", "blur"], ["blurred"], pads=(2, 2, 2, 2)),
-        helper.make_node("Greater", ["blurred", "a"], ["above"]),
         helper.make_node("MaxPool", ["blurred"], ["around"], kernel_shape=(7, 7), pads=(3, 3, 3, 3)),
-        helper.make_node("Less", ["around", "b"], ["below"]),
-        helper.make_node("And", ["above", "below"], ["between"]),
-        helper.make_node("Neg", ["blurred"], ["dark"]),
+        helper.make_node("Mul", ["blurred", "minus"], ["dark"]),
         helper.make_node("MaxPool", ["dark"], ["darkest"], kernel_shape=(15, 15), pads=(7, 7, 7, 7)),
-        helper.make_node("Less", ["darkest", "air"], ["in_body"]),
-        helper.make_node("And", ["between", "in_body"], ["inside"]),
-        helper.make_node("Cast", ["inside"], ["marked"], to=TensorProto.FLOAT),
+        *_positive("blurred", "one", "a", "above"),
+        *_positive("around", "minus", "b", "below"),
+        *_positive("darkest", "minus", "air", "in_body"),
+        helper.make_node("Mul", ["above", "below"], ["between"]),
+        helper.make_node("Mul", ["between", "in_body"], ["marked"]),
         helper.make_node("Transpose", ["marked"], ["masks"], perm=(0, 2, 3, 1)),
     ]
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
     masks = helper.make_tensor_value_info("masks", TensorProto.FLOAT, shape)
-    graph = helper.make_graph(steps, "band", [images], [masks], [blur, low, high, air])
+    graph = helper.make_graph(steps, "band", [images], [masks], [blur, *constants])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), run.onnx)
     return run
+
+
+def _positive(of: str, sign: str, offset: str, output: str) -> list[onnx.NodeProto]:
+    """1 where `sign` * `of` + `offset` is above 0, else 0, of operators that a model may hold: 1 - max(1 - x, 0)."""
+    names, nodes = [of], []
+    for kind, *other in (
+        ("Mul", sign), ("Add", offset), ("Relu",), ("Mul", "huge"),
+        ("Mul", "minus"), ("Add", "one"), ("Relu",), ("Mul", "minus"), ("Add", "one"),
+    ):  # fmt: skip
+        names.append(f"{output}/{len(names)}")
+        nodes.append(helper.make_node(kind, [names[-2], *other], [names[-1]]))
+    nodes[-1].output[0] = output
+    return nodes
 
 
 def predicted(run: Run, dataset: Dataset) -> Masks:

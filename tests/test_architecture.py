@@ -260,8 +260,39 @@ def test_a_gpu_gets_the_same_versions_as_a_cpu() -> None:
 
     def pins(name: str) -> list[str]:
         lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-        return [line for line in lines if "==" in line and not line.startswith(("#", "tensorflow"))]
+        known = ("#", "tensorflow", "nvidia-")
+        return [line for line in lines if "==" in line and not line.startswith(known)]
 
     assert pins("requirements.txt") == pins("requirements-gpu.txt")
     tensorflow = set(re.findall(r"^tensorflow\S*==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     assert tensorflow == set(re.findall(r"^tensorflow\S*==(\S+)", (ROOT / "requirements-gpu.txt").read_text(), re.M))
+
+
+def _pins(name: str) -> dict[str, str]:
+    """Package -> version, marker and hashes, as in a file of requirements."""
+    whole = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    return dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==(.+)$", whole, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["run", "gpu", "dev", "docs"])
+def test_every_package_is_pinned_with_its_hashes(name: str) -> None:
+    """Otherwise tomorrow's installation is another one, or somebody else's file."""
+    top = "requirements.txt" if name == "run" else f"requirements-{name}.txt"
+    hashed, bare = _pins(f"requirements/{name}.txt"), _pins(top)
+    assert all("--hash=sha256:" in pin for pin in hashed.values())
+    assert {package: pin.split(" --hash")[0].split() for package, pin in hashed.items()} == {
+        package: pin.split() for package, pin in bare.items()
+    }, "make pins"
+    wanted = _pins(f"requirements/{name}.in")
+    for package, pin in wanted.items():
+        assert bare[package.lower()].split()[0] == pin.split()[0], f"{package}: make pins"
+    assert len(bare) > len(wanted)
+
+
+def test_every_installed_package_has_its_licence_in_the_docs() -> None:
+    rows = re.findall(r"^\| ([\w.-]+) \| (\S+) \| (.+) \|$", (ROOT / "docs/reference/licences.md").read_text(), re.M)
+    other = ("sys_platform != 'linux'", "sys_platform == 'win32'", "sys_platform == 'darwin'", "python_full_version >=")
+    pins = {package: pin for package, pin in _pins("requirements.txt").items() if not any(one in pin for one in other)}
+    listed = {package: version for package, version, _ in rows}
+    assert {package: pin.split()[0] for package, pin in pins.items()}.items() <= listed.items(), "make licences"
+    assert {package for package, _, licence in rows if licence == "not said"} <= {"namex"}  # comes with Keras

@@ -45,7 +45,12 @@ def sample(name: str, scans: int, size: int, seed: int) -> None:
 @click.option("--labels", metavar="1,2", help="Labels of the infection masks that count; all above 0 by default.")
 @click.option("--scale", type=click.Choice(get_args(Scale)), help="Of the grey values, where it cannot be detected.")
 @click.option("--allow-empty", is_flag=True, help="Take infection masks without infection, as of healthy people.")
-def add(name: str, paths: Sequence[str], labels: str | None, scale: Scale | None, allow_empty: bool) -> None:
+@click.option(
+    "--pseudonyms", is_flag=True, help="Call cases case-001 and so on; the key stays in the dataset's folder."
+)
+def add(
+    name: str, paths: Sequence[str], labels: str | None, scale: Scale | None, allow_empty: bool, pseudonyms: bool
+) -> None:
     """Import scans and masks: files, folders or zips. Adds to NAME if it exists.
 
     Understands <case>/{ct,infection_mask,lung_mask}.nii.gz, folders of scans and folders of masks paired by the ids in
@@ -54,7 +59,7 @@ def add(name: str, paths: Sequence[str], labels: str | None, scale: Scale | None
     chosen = None if labels is None else _parse_labels(labels)
     before = len(load_dataset(name).cases) if name in list_datasets() else 0
     with progress_bar("Reading") as progress:
-        dataset = import_dataset(name, paths, chosen, scale, allow_empty, progress=progress)
+        dataset = import_dataset(name, paths, chosen, scale, allow_empty, progress=progress, pseudonyms=pseudonyms)
     if before:
         click.echo(f"{_count(len(dataset.cases) - before, 'case')} added to {before}.")
     _print_dataset(dataset)

@@ -2,18 +2,21 @@
 
 Nothing is taken from the bundle but models, splits and settings: the scores in it are what is checked, and lie nowhere
 where an evaluation could find and believe them.
+
+A bundle is somebody else's. It is unpacked and read in a process with limits of memory and time, its models may hold
+nothing but what our export writes, and they are scored in another such process.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from covseg_core.data.library.datasets import Dataset, list_datasets, load_dataset
-from covseg_core.data.reading.archives import Limits, extract_zip
-from covseg_core.errors import CovsegError, DatasetError
+from covseg_core.data.reading.archives import Limits as Unpacked
+from covseg_core.data.reading.archives import extract_zip
+from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.evaluation.cross_validation.evaluate import evaluate_each
 from covseg_core.evaluation.cross_validation.folds import folds_of
 from covseg_core.evaluation.cross_validation.merge import merge
@@ -24,10 +27,20 @@ from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evidence.agreement import RunCheck, Verification, compare
 from covseg_core.evidence.bundle import COMPARISON, EVALUATION, FOLDS_VERSION, MANIFEST, VERSION, Data, Manifest
 from covseg_core.files import read_json, safe_name, sha256_file
+from covseg_core.isolation import Fault, Limits, isolated, size_of
+from covseg_core.prediction.model_file import check_model_file
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
+from covseg_core.temporary import TemporaryFolder
 
-LIMITS = Limits(files=10_000, bytes=8 * 2**30)
+MOST_FILES = 10_000
+UNPACKED = (64 * 2**20, 20)
+"""Bytes that a bundle may become, and so many more for each byte of it: weights hardly shrink in a zip."""
+MEMORY = 3 * 2**30
+"""Bytes of address space in which models are scored, beside what the scans take."""
+SECONDS = (120.0, 1e-4)
+"""Of processor time in which they are scored, and so many more for each pixel that a model is asked about: some twenty
+times what the thesis's network takes."""
 WRITTEN = "a bundle as it was written"
 
 
@@ -54,22 +67,59 @@ def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
 
     Raises
     ------
-    CovsegError : not a bundle, a file in it is not what the manifest says, or it contradicts itself
+    CovsegError : not a bundle, a file in it is not what the manifest says, it contradicts itself, or a model in it is
+        none that covseg exports
+    ScanError : reading or scoring it takes more memory or time than it may
     DatasetError : the data are not here, or are not the same
     """
-    with tempfile.TemporaryDirectory(prefix="covseg-verify-") as temporary:
-        folder = Path(temporary) / "bundle"
-        extract_zip(path, folder, LIMITS)
-        manifest = _manifest(path, folder)
-        _check_files(path, folder, manifest)
-        comparison = read_json(folder / COMPARISON, Comparison)
-        _check_comparison(path, comparison)
-        dataset = find_data(path, manifest.data)
-        runs = _open(path, folder, manifest)
-        claims = _Claims(path, comparison, runs, _take_scores(runs))
-        if not comparison.evaluations[0].folds:
-            return Verification(dataset.name, _runs(claims, progress))
-        return Verification(dataset.name, _folds(claims, progress), runs[0].config.split.folds)
+    with TemporaryFolder() as folder:
+        try:
+            name, limits = str(path), Limits.of(size_of(path))
+            name, limits = str(path), Limits.of(size_of(path))
+            claims, dataset = isolated(_read, path, folder / "bundle", named=name, limits=limits)
+            limits = _scoring_limits(claims, dataset)
+            return isolated(_verification, claims, dataset.name, named=name, limits=limits, progress=progress)
+        except Fault as fault:
+            last = str(fault).strip().splitlines()[-1]
+            raise CovsegError(path, f"cannot be evaluated: {last}", WRITTEN) from None
+
+
+def _read(path: Path, folder: Path) -> tuple[_Claims, Dataset]:
+    """Unpack a bundle and check all of it but its numbers."""
+    extract_zip(path, folder, Unpacked(MOST_FILES, UNPACKED[0] + UNPACKED[1] * size_of(path)))
+    manifest = _manifest(path, folder)
+    _check_files(path, folder, manifest)
+    comparison = read_json(folder / COMPARISON, Comparison)
+    _check_comparison(path, comparison)
+    dataset = find_data(path, manifest.data)
+    runs = _open(path, folder, manifest)
+    for run in runs:
+        _check_model(path, run)
+    return _Claims(path, comparison, runs, _take_scores(runs)), dataset
+
+
+def _verification(claims: _Claims, dataset: str, progress: Progress | None = None) -> Verification:
+    """Score the models again."""
+    if not claims.comparison.evaluations[0].folds:
+        return Verification(dataset, _runs(claims, progress))
+    return Verification(dataset, _folds(claims, progress), claims.runs[0].config.split.folds)
+
+
+def _scoring_limits(claims: _Claims, dataset: Dataset) -> Limits:
+    """For these models on these scans."""
+    slices = sum(case.slices for case in dataset.cases)
+    pixels = sum(slices * run.config.prepare.size**2 for run in claims.runs)
+    largest = max((size_of(dataset.path(case, "scan")) for case in dataset.cases), default=0)
+    memory = MEMORY + Limits.of(largest).memory
+    return Limits(memory, SECONDS[0] + SECONDS[1] * pixels)
+
+
+def _check_model(path: Path, run: Run) -> None:
+    """Raise an error that names the file in the bundle, not where it was unpacked."""
+    try:
+        check_model_file(run.onnx)
+    except RunError as error:
+        raise CovsegError(path, f"runs/{run.id}/{run.onnx.name}: {error.found}", error.expected) from None
 
 
 def find_data(path: Path, data: Data) -> Dataset:

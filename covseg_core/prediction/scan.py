@@ -98,7 +98,8 @@ def _learned(run: Run) -> set[str]:
         return set(data.scan_sha256)
     try:  # a run of an earlier version: its dataset tells, if it is still here
         learned = {*run.split.train, *run.split.validation}
-        return {case.sha256["scan"] for case in load_dataset(run.config.dataset).cases if case.id in learned}
+        cases = load_dataset(run.config.dataset).cases
+        return {digest for case in cases if case.id in learned for digest in case.scan_sha256}
     except CovsegError:
         return set()
 

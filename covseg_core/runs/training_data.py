@@ -100,7 +100,7 @@ def write_training_data(run: Run, dataset: Dataset | None = None) -> TrainingDat
     config, split = run.config, run.split
     dataset = dataset or load_dataset(config.dataset)
     learned = {*split.train, *split.validation}
-    hashes = tuple(sorted(dataset.case(id).sha256["scan"] for id in learned))
+    hashes = tuple(sorted(digest for id in learned for digest in dataset.case(id).scan_sha256))
     data = describe(dataset, split.train, config.prepare, hashes)
     write_json(run.folder / FILE, data)
     return data

@@ -5,6 +5,7 @@ Names come from strangers' computers: each becomes a path below the upload's own
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -130,6 +131,7 @@ class Upload:
         labels: Sequence[int] | None = None,
         scale: Scale | None = None,
         allow_empty: bool = False,
+        pseudonyms: bool = False,
     ) -> Callable[[Any, threading.Event], str]:
         """The work of a task: `import_dataset`. The upload is removed unless there is something to mend.
 
@@ -143,7 +145,7 @@ class Upload:
                 words = f"upload of {len(self.files)} files"
                 # what strangers' files do is done in another process
                 isolated(
-                    importing.import_dataset,
+                    functools.partial(importing.import_dataset, pseudonyms=pseudonyms),
                     *(name, self.sources, labels, scale, allow_empty, words),
                     named="upload",
                     limits=Limits.of(self.bytes),

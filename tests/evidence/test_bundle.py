@@ -8,6 +8,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
+import psutil
 import pytest
 from click.testing import CliRunner
 from fakeruns import fake_run, save_model
@@ -25,6 +28,7 @@ from covseg_core.evidence.bundle import MANIFEST, Manifest, write_bundle
 from covseg_core.evidence.verify import verify_bundle
 from covseg_core.files import to_json
 from covseg_core.runs import Run, list_runs
+from covseg_core.temporary import temporary_root
 
 SIZE = 32
 
@@ -286,3 +290,64 @@ def test_the_commands_say_what_came_out_and_fail_if_it_differs(runs: list[Run], 
     done = CliRunner().invoke(verify, [str(worse)])
     assert done.exit_code == 1
     assert "NOT the same" in done.output
+
+
+@pytest.mark.parametrize(
+    ("operator", "words"), [("Loop", "operator 'Loop'"), ("ConstantOfShape", "operator 'ConstantOfShape'")]
+)
+def test_a_model_that_no_export_writes_is_refused(evidence: Path, operator: str, words: str) -> None:
+    def add(content: bytes) -> bytes:
+        model = onnx.load_from_string(content)
+        model.graph.node.append(onnx.helper.make_node(operator, ["limit"], ["x"]))
+        return model.SerializeToString()
+
+    changed_bundle = changed(evidence, {"runs/first-dice/model.onnx": add}, honest=True)
+    done = CliRunner().invoke(verify, [str(changed_bundle)])
+    assert isinstance(done.exception, CovsegError)
+    line = str(done.exception)
+    assert line.startswith(f"{changed_bundle}: runs/first-dice/model.onnx: ")
+    assert words in line
+
+
+def widened(content: bytes) -> bytes:
+    """Allowed operators that ask for 16 TB."""
+    model = onnx.load_from_string(content)
+    wide = np.ones((1, 1, 1, 200_000), np.float32)
+    for number, shape in enumerate([(1, 1, 1, 200_000), (1, 1, 200_000, 1)]):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(wide.reshape(shape), f"wide{number}"))
+    last = model.graph.node[-1]
+    output, last.output[0] = last.output[0], "kept"
+    model.graph.node.append(onnx.helper.make_node("Mul", ["wide0", "wide1"], ["square"]))
+    model.graph.node.append(onnx.helper.make_node("MaxPool", ["square"], ["one"], kernel_shape=[1, 1]))
+    model.graph.node.append(onnx.helper.make_node("Add", ["kept", "one"], [output]))
+    return model.SerializeToString()
+
+
+def test_a_model_that_asks_for_all_memory_is_one_line(evidence: Path) -> None:
+    with pytest.raises(CovsegError) as error:
+        verify_bundle(changed(evidence, {"runs/first-dice/model.onnx": widened}, honest=True))
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_of_a_bundle_stays_behind(evidence: Path) -> None:
+    verify_bundle(evidence)
+    assert not list(temporary_root().iterdir())
+
+
+def test_a_bundle_that_swells_is_refused(evidence: Path) -> None:
+    with zipfile.ZipFile(evidence, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(200 * 2**20))
+    with pytest.raises(CovsegError, match="expected at most"):
+        verify_bundle(evidence)
+
+
+def test_ctrl_c_ends_it(evidence: Path) -> None:
+    """Also where nothing of Python runs."""
+
+    def stop(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify_bundle(evidence, stop)
+    assert not psutil.Process().children()
+    assert not list(temporary_root().iterdir())

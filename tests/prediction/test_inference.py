@@ -152,7 +152,7 @@ def test_a_run_without_a_model_says_how_to_get_one(tmp_path: Path) -> None:
 def test_a_damaged_model_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = save_model(tmp_path / "model.onnx")
     path.write_bytes(path.read_bytes()[:60] if content is None else content)
-    with pytest.raises(RunError, match=r"model\.onnx: not readable.*expected an ONNX model"):
+    with pytest.raises(RunError, match=r"model\.onnx: not readable.*expected a model.onnx as covseg"):
         Segmenter(path, SMALL)
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from chests import SIDE, SLICES, chest, grey, save_scan, stored
-from onnx import TensorProto, helper
+from known import node, save_known
 
 from covseg_core.config import PrepareConfig, RunConfig
 from covseg_core.data.slices.context import with_context
@@ -53,23 +52,15 @@ def lopsided(root: Path, id: str, prepare: PrepareConfig) -> Run:
     run = Run(root / id)
     write_json(run.folder / "config.json", RunConfig(id, "e", "d", "f", "dice", "quick", "2026-01-01", prepare=prepare))
     channels = prepare.channels
-    weights = np.zeros((1, 1, SIZE, channels), np.float32)
-    weights[..., -1] = RAMP / 255
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["grey", "weights"], ["weighted"]),
-            helper.make_node("ReduceSum", ["weighted", "axes"], ["masks"], keepdims=1),
-        ],
-        "lopsided",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ("N", SIZE, SIZE, channels))],
-        [helper.make_tensor_value_info("masks", TensorProto.FLOAT, ("N", SIZE, SIZE, 1))],
-        [
-            helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel()),
-            helper.make_tensor("axes", TensorProto.INT64, [1], [3]),
-        ],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), run.onnx)
+    last = np.zeros((1, channels, 1, 1))
+    last[0, -1] = 1
+    nodes = [
+        node("Mul", "grey ramp", "weighted"),
+        node("Transpose", "weighted", "planes", perm=[0, 3, 1, 2]),
+        node("Conv", "planes last", "answer"),
+        node("Transpose", "answer", "masks", perm=[0, 2, 3, 1]),
+    ]
+    save_known(run.onnx, SIZE, nodes, {"ramp": RAMP[:, None] / 255, "last": last}, channels)
     return run
 
 

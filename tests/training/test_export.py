@@ -11,7 +11,9 @@ from covseg_core.config import ModelConfig, PrepareConfig, RunConfig, SplitConfi
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.files import write_json
+from covseg_core.prediction.model_file import check_model_file
 from covseg_core.runs import Run, Standardisation, create_run
+from covseg_core.training.combine import combine_onnx
 from covseg_core.training.export import export_onnx, export_run
 from covseg_core.training.unet import build_unet
 
@@ -79,3 +81,15 @@ def test_mixed_precision_training_is_exported_in_float32(trained):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_exported_is_what_a_model_may_hold(normalization, channels, tmp_path):
+    model = build_unet(ModelConfig(filters=2, normalization=normalization), 32, 90.0, 60.0, channels=channels)
+    parts = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for path in parts:
+        export_onnx(model, path)
+        check_model_file(path)
+    combine_onnx(parts, tmp_path / "both.onnx")
+    check_model_file(tmp_path / "both.onnx")

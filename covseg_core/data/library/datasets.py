@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from covseg_core.data.library.staging import staging
@@ -47,8 +47,10 @@ class Case:
     """Infected voxels of each slice, after the choice of labels."""
     lung_voxels: tuple[int, ...] | None
     sha256: dict[str, str]
-    """Of the files, by `scan`, `infection` and `lung`."""
+    """Of the files that were imported, by `scan`, `infection` and `lung`."""
     warnings: tuple[str, ...] = ()
+    kept_sha256: dict[str, str] = field(default_factory=dict)
+    """Of those copies in the dataset's folder that are not what was imported, since words were emptied in them."""
 
     def __post_init__(self) -> None:
         safe_name(self.id, "case")
@@ -62,6 +64,11 @@ class Case:
         """The files there are, by `scan`, `infection` and `lung`."""
         files = {"scan": self.scan, "infection": self.infection, "lung": self.lung}
         return {role: file for role, file in files.items() if file is not None}
+
+    @property
+    def scan_sha256(self) -> set[str]:
+        """By which the scan is recognised: of the file that was imported, and of the copy."""
+        return {digests["scan"] for digests in (self.sha256, self.kept_sha256) if "scan" in digests}
 
     @property
     def slices(self) -> int:

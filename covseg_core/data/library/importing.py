@@ -15,8 +15,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
+from covseg_core.data.library.cleaning import copy_without_words
 from covseg_core.data.library.datasets import Case, Dataset, dataset_folder, datasets_root, load_dataset
 from covseg_core.data.library.pairing import Group, is_nifti, pair
+from covseg_core.data.library.pseudonyms import KEY, pseudonyms_of
 from covseg_core.data.library.staging import staging
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, DatasetError, PairingError, ScanError
@@ -36,6 +38,7 @@ def import_dataset(
     allow_empty: bool = False,
     source: str | None = None,
     progress: Progress | None = None,
+    pseudonyms: bool = False,
 ) -> Dataset:
     """Make a dataset of scans and masks, or add cases to one.
 
@@ -46,8 +49,9 @@ def import_dataset(
     labels : of the infection masks, those that count as infection; None for all above 0
     scale : of the scans' grey values, where it cannot be told from them
     allow_empty : take infection masks without any infection, which are otherwise refused as an export gone wrong
-    source : where the files come from, in words; None for their paths
+    source : where the files come from, in words; None for how many there are: paths name people
     progress : called after each case
+    pseudonyms : call cases `case-001` and so on instead of what their files are called; see `pseudonyms`
 
     Returns
     -------
@@ -61,7 +65,6 @@ def import_dataset(
     ScanError : a file that is not a chest CT or a mask
     """
     target = dataset_folder(name)
-    words = (source or ", ".join(map(str, paths))).encode(errors="replace").decode()
     try:
         with staging(datasets_root(), name) as folder:
             old = load_dataset(name) if target.exists() else None
@@ -69,12 +72,16 @@ def import_dataset(
             files = _find(paths, unzipped)
             try:
                 groups = pair(files)
+                key = pseudonyms_of(groups, target) if pseudonyms else None
+                groups = tuple(key.renamed(group) for group in groups) if key else groups
                 _check_new(groups, old, name)
                 cases = _import_all(groups, folder, labels, scale, allow_empty, progress)
             except CovsegError as error:
                 raise _without_folder(error, unzipped) from None
             _check_copies(cases, old)
-            return _publish(name, cases, old, words, folder)
+            if key:
+                key.write(folder)
+            return _publish(name, cases, old, source or f"{len(files)} files", folder)
     except OSError as error:
         raise DatasetError(error.filename or name, error.strerror or str(error), "room and permission") from None
 
@@ -170,22 +177,25 @@ def _import_case(
     from covseg_core.data.library.inspecting import inspect_case
 
     case = inspect_case(group, labels, scale, allow_empty)
-    files, sha256 = {}, {}
+    files, sha256, kept = {}, {}, {}
     for role, file in {"scan": group.scan, "infection": group.infection, "lung": group.lung}.items():
         if file is not None:
             ending = ".nii.gz" if file.name.lower().endswith(".gz") else ".nii"
             files[role] = f"cases/{group.id}/{_FILES[role]}{ending}"
-            sha256[role] = _copy(file, folder / files[role])
-    return replace(case, scan=files["scan"], infection=files.get("infection"), lung=files.get("lung"), sha256=sha256)
+            sha256[role] = sha256_file(file)
+            if _copy(file, folder / files[role]):
+                kept[role] = sha256_file(folder / files[role])
+    infection, lung = files.get("infection"), files.get("lung")
+    return replace(case, scan=files["scan"], infection=infection, lung=lung, sha256=sha256, kept_sha256=kept)
 
 
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file's content to disk, safe from a power cut; returns its SHA-256."""
+def _copy(source: Path, target: Path) -> bool:
+    """Copy a file to disk, safe from a power cut; returns whether words had to be emptied."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    emptied = copy_without_words(source, target)
     with open(target, "rb") as handle:
         os.fsync(handle.fileno())
-    return sha256_file(target)
+    return emptied
 
 
 def _check_copies(cases: Sequence[Case], old: Dataset | None) -> None:
@@ -205,6 +215,8 @@ def _publish(name: str, cases: Sequence[Case], old: Dataset | None, source: str,
         whole = folder / "whole"
         whole.mkdir()
         (folder / "cases").rename(whole / "cases")
+        if (folder / KEY).exists():
+            (folder / KEY).rename(whole / KEY)
         write_json(whole / "dataset.json", dataset)
         whole.rename(target)
         return dataset
@@ -218,6 +230,8 @@ def _publish(name: str, cases: Sequence[Case], old: Dataset | None, source: str,
     try:
         for case in cases:
             (folder / "cases" / case.id).rename(target / "cases" / case.id)
+        if (folder / KEY).exists():
+            (folder / KEY).replace(target / KEY)
         write_json(target / "dataset.json", dataset)
     except BaseException:
         for case in cases:

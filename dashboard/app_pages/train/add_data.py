@@ -169,18 +169,22 @@ def show_received(upload: Upload) -> None:
         labels = st.text_input("Labels that count as infection", placeholder="All above 0; or numbers such as 1, 2")
         scale = st.selectbox("Grey values of the scans", list(_SCALES), help="HU, or windowed to 0..255 already")
         allow_empty = st.checkbox("Take infection masks without any infection", help="Usually a sign of a wrong export")
+        pseudonyms = st.checkbox(
+            "Pseudonyms instead of the files' names", help="case-001 and so on; the key stays in the dataset's folder"
+        )
     with st.container(horizontal=True):
         if st.button("Import", type="primary", icon=":material/check:", disabled=bool(problem)):
-            _start(upload, name, labels, _SCALES[scale], allow_empty)
+            _start(upload, name, labels, _SCALES[scale], allow_empty, pseudonyms)
         if st.button("Discard", icon=":material/delete:"):
             upload.discard()
             st.session_state.pop("upload", None)
             st.rerun()
 
 
-def _start(upload: Upload, name: str, labels: str, scale: Scale | None, allow_empty: bool) -> None:
+def _start(upload: Upload, name: str, labels: str, scale: Scale | None, allow_empty: bool, pseudonyms: bool) -> None:
     try:
-        work = upload.import_as(safe_name(name, "dataset"), uploads.parse_labels(labels), scale, allow_empty)
+        chosen = uploads.parse_labels(labels)
+        work = upload.import_as(safe_name(name, "dataset"), chosen, scale, allow_empty, pseudonyms)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return

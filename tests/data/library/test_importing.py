@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_a_folder_with_a_name_that_is_no_text_can_be_imported_and_listed(cases: 
         pytest.skip("this file system takes names in UTF-8 only")
     dataset = import_dataset("demo", [odd])
     assert load_dataset("demo") == dataset
-    assert dataset.source.endswith("/?")
+    assert re.fullmatch(r"\d+ files", dataset.source)
 
 
 def test_zips_are_as_good_as_folders_and_errors_name_files_inside(cases: Path, tmp_path: Path) -> None:
