@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ T = TypeVar("T")
 Stamp = tuple[int, int, int, int]
 """Of a file: when its content and its entry were changed [ns], its size [bytes], and its number on the disk."""
 
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}\..+")
+"""Names of files that `atomic_path` writes."""
+_DAY = 86400.0
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -54,6 +58,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(root: Path) -> None:
+    """Remove files below a folder that a killed process has not finished: those of `atomic_path` that are a day old."""
+    for path in root.rglob(".*"):
+        try:
+            if _HALF_WRITTEN.fullmatch(path.name) and path.is_file() and time.time() - path.stat().st_mtime > _DAY:
+                path.unlink()
+        except OSError:
+            continue
 
 
 def write_bytes(path: Path, content: bytes) -> None:

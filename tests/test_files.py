@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from covseg_core.files import (
     cached_json,
     cached_sha256,
     read_json,
+    remove_half_written,
     safe_name,
     sha256_file,
     stamp,
@@ -158,3 +160,23 @@ def test_a_file_with_the_time_of_another_is_not_taken_for_it(tmp_path: Path) -> 
     os.utime(other, ns=(time, time))
     os.replace(other, path)
     assert cached_sha256(path) != first
+
+
+def test_what_a_killed_writer_left_goes_after_a_day(tmp_path: Path) -> None:
+    """It may hold a patient. What is being written stays, and so does all that has another name."""
+    folder = tmp_path / "run"
+    with atomic_path(folder / "report.json") as written:
+        written.write_bytes(b"patient")
+        left = folder / written.name.replace("report", "mask")
+        left.write_bytes(b"patient")
+        for name in (".0123.x", ".hidden", "0123abcd.x", ".0123abcg.x"):
+            (folder / name).write_bytes(b"")
+        old = time.time() - 90_000
+        for path in (left, *(folder / name for name in (".0123.x", ".hidden", "0123abcd.x", ".0123abcg.x"))):
+            os.utime(path, (old, old))
+        remove_half_written(tmp_path)
+        assert written.exists()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".0123.x", ".0123abcg.x", ".hidden", "0123abcd.x", "report.json",
+    ]  # fmt: skip
+    remove_half_written(tmp_path / "nothing")

@@ -6,7 +6,7 @@ import gc
 import importlib
 import threading
 
-from covseg_core import isolation, temporary
+from covseg_core import files, isolation, paths, temporary
 
 MODULES = (
     "pandas",
@@ -33,6 +33,8 @@ def start() -> threading.Thread:
 
 def _warm() -> None:
     temporary.sweep()
+    for root in (paths.data_root(), paths.checkpoints_root()):
+        files.remove_half_written(root)
     isolation.warm(*ISOLATED)
     for name in MODULES:
         importlib.import_module(name)
