@@ -85,7 +85,7 @@ bench: $(VENV)/dev
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 campaign: $(VENV)/dev
-	PYTHONPATH=.:tests $(BIN)/python -m campaigns $(CAMPAIGNS)
+	PYTHONPATH=.:tests:tests/synthetic $(BIN)/python -m campaigns $(CAMPAIGNS)
 
 pins:
 	$(PYTHON) requirements/lock.py

@@ -1,6 +1,6 @@
 """`make campaign`: all campaigns in full, and their table in docs/reliability.md.
 
-    PYTHONPATH=.:tests python -m campaigns [kill race ...] [--seed 0] [--count 10 | --small]
+    PYTHONPATH=.:tests:tests/synthetic python -m campaigns [kill race ...] [--seed 0] [--count 10 | --small]
 
 Names run these only, and replace only their rows. With a count or `--small` the table is printed, not kept.
 """
