@@ -173,7 +173,7 @@ def settle(page: Page) -> None:
     """Until the page has answered and has drawn what it got."""
     page.wait_for_timeout(500)
     page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
-    page.wait_for_function("document.querySelectorAll('[data-testid=\"stSkeleton\"]').length == 0")
+    page.wait_for_function("() => document.querySelectorAll('[data-testid=\"stSkeleton\"]').length == 0")
     page.wait_for_timeout(1000)
 
 

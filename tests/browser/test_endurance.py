@@ -47,7 +47,7 @@ def test_a_training_survives_a_closed_tab_and_a_restart(
     again = visit()
     again.main.get_by_role("link", name="Live curves").click()
     for tab in (again, stays):
-        tab.page.wait_for_function(f"{EPOCH} > {away}", timeout=3 * MINUTES)
+        tab.page.wait_for_function(f"() => {EPOCH} > {away}", timeout=3 * MINUTES)
     assert worker.is_running(), "the same process has trained all the time"
 
     again.click("Stop")
@@ -56,7 +56,7 @@ def test_a_training_survives_a_closed_tab_and_a_restart(
     assert run.status.state == "stopped"
     kept = run.status.epoch
     again.click("Resume")
-    stays.page.wait_for_function(f"{EPOCH} > {kept}", timeout=3 * MINUTES)
+    stays.page.wait_for_function(f"() => {EPOCH} > {kept}", timeout=3 * MINUTES)
     again.click("Stop")
     expect(again.main.get_by_text(re.compile("Stopped$"))).to_be_visible()
     assert [row["epoch"] for row in run.history()] == list(range(1, run.status.epoch + 1)), "an epoch is lost"

@@ -60,9 +60,9 @@ def train_all_three(user: User) -> None:
 
 def watch_them_learn(user: User) -> None:
     """The curves must grow under the user's eyes, without a click."""
-    user.page.wait_for_function(f"({POINTS})() > 0", timeout=3 * MINUTES)
+    user.page.wait_for_function(f"() => ({POINTS})() > 0", timeout=3 * MINUTES)
     before = user.page.evaluate(POINTS)
-    user.page.wait_for_function(f"({POINTS})() > {before}", timeout=3 * MINUTES)
+    user.page.wait_for_function(f"() => ({POINTS})() > {before}", timeout=3 * MINUTES)
     expect(user.main.get_by_text(re.compile("Finished$"))).to_have_count(3, timeout=10 * MINUTES)
     user.sees(f"Epoch {EPOCHS} of {EPOCHS}")
     expect(user.main.get_by_test_id("stImage").locator("img")).to_have_count(4)
