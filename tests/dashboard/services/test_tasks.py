@@ -166,7 +166,7 @@ def page() -> None:
 
 def test_a_page_shows_the_bar_until_the_end_and_can_cancel() -> None:
     work = Steps()
-    app = AppTest.from_function(page)
+    app = AppTest.from_function(page, default_timeout=60)
     app.session_state["task"] = tasks.start("test", "Counting", work)
     work.step()
     app.run()
@@ -184,7 +184,7 @@ def test_a_page_shows_the_bar_until_the_end_and_can_cancel() -> None:
 
 
 def test_a_page_with_an_id_of_long_ago_is_as_without() -> None:
-    app = AppTest.from_function(page)
+    app = AppTest.from_function(page, default_timeout=60)
     app.session_state["task"] = "gone"
     assert app.run().markdown[0].value == "state None"
     assert not app.exception
