@@ -249,7 +249,7 @@ def _mapped(path: Path) -> list[memoryview]:
 
 def _why(code: int, limits: Limits) -> str:
     """What the end of a process without an answer says."""
-    if code in (-signal.SIGXCPU, -signal.SIGALRM):
+    if code == -signal.SIGXCPU:
         return f"takes longer to read than the {limits.seconds:,.0f} s that a file of this size may take"
     if code == _OUT_OF_MEMORY:
         return f"needs more memory to read than the {limits.memory / 2**20:,.0f} MiB that a file of this size may take"

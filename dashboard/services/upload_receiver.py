@@ -28,6 +28,7 @@ from streamlit.web.server.server_util import is_xsrf_enabled
 from streamlit.web.server.starlette.starlette_app_utils import validate_xsrf_token
 from streamlit.web.server.starlette.starlette_server_config import XSRF_COOKIE_NAME
 
+from covseg_core.data.reading import archives
 from covseg_core.errors import DatasetError
 from covseg_core.paths import data_root
 
@@ -40,7 +41,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-ROOM = 200 * 2**20
+ROOM = archives.RESERVE
 """Bytes on disk that an upload leaves free."""
 
 SESSION_BYTES = 32 * 2**30
@@ -132,12 +133,12 @@ class Receiver:
         elif kind != b"multipart/form-data" or not 0 < len(boundary) <= _BOUNDARY:
             await answer(send, 400, f"Expected a form with a boundary of 1 to {_BOUNDARY} bytes")
         else:
-            await self._receive(scope, receive, send, _Part(uploads_root() / uuid.uuid4().hex, session, boundary))
+            part = _Part(uploads_root() / uuid.uuid4().hex, session, boundary)
+            await self._receive(scope, receive, send, part, int(announced))
 
-    async def _receive(self, scope: Scope, receive: Receive, send: Send, part: _Part) -> None:
+    async def _receive(self, scope: Scope, receive: Receive, send: Send, part: _Part, length: int) -> None:
         kept = False
         try:
-            length = int(Request(scope).headers.get("content-length", "0"))
             await asyncio.to_thread(part.open, length)
             if await _pour(receive, part):
                 words = _REFUSAL + part.refusal.encode() if part.refusal else f"covseg upload {part.path.name}".encode()

@@ -25,7 +25,7 @@ _ANYWAY = 4 * 2**30
 """Bytes that a zip may become however small it is."""
 _RATIO = 100
 """How often a zip may become its own size beyond that: scans shrink to a half, masks to a thousandth."""
-_RESERVE = 200 * 2**20
+RESERVE = 200 * 2**20
 """Bytes on disk that are left to others."""
 DEPTH = 32
 """Most folders in each other: hospitals' discs have five or six."""
@@ -98,7 +98,7 @@ def _check_size(path: Path, folder: Path, entries: list[zipfile.ZipInfo], limits
     if len(entries) > limits.files:
         raise DatasetError(path, f"{len(entries)} files", f"at most {limits.files}")
     there = next(parent for parent in folder.absolute().parents if parent.exists())
-    free = max(0, shutil.disk_usage(there).free - _RESERVE)
+    free = max(0, shutil.disk_usage(there).free - RESERVE)
     size = sum(entry.file_size for entry in entries)
     if size > max(_ANYWAY, _RATIO * path.stat().st_size):
         raise DatasetError(path, f"{size >> 20:,} MiB when unpacked", "a zip that shrinks less: no scan does so much")
