@@ -83,9 +83,11 @@ class Limits:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files of a folder; 0 where nothing is."""
-    if not path.is_dir():
-        return path.stat().st_size if path.is_file() else 0
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    found = 0
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        with contextlib.suppress(OSError):  # it is being removed
+            found += file.stat().st_size if file.is_file() else 0
+    return found
 
 
 def isolated(

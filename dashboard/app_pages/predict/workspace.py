@@ -203,15 +203,6 @@ def _total(spaces: Sequence[Workspace], sizes: dict[str, int]) -> int:
     return sum(scans.values()) + sum(sizes[space.id] for space in spaces)
 
 
-def _bytes(folder: Path) -> int:
-    """Of the files in a folder, without the scan's copy, which is counted as the scan."""
-    found = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # it is being removed
-            found += path.stat().st_size if path.is_file() and path.name != "voxels.npy" else 0
-    return found
-
-
 class _Workspaces:
     """All workspaces of this process."""
 
@@ -245,7 +236,7 @@ class _Workspaces:
         """Remove the oldest while there are too many, or they are too large; `kept` stays whatever it is."""
         with self._lock:
             by_age = sorted((space for space in self._all.values() if space is not kept), key=lambda space: space.used)
-        sizes = {space.id: _bytes(space.folder) for space in [*by_age, kept]}
+        sizes = {space.id: size_of(space.folder) for space in [*by_age, kept]}
         while by_age and (len(by_age) + 1 > _most() or _total([*by_age, kept], sizes) > MOST_BYTES):
             self.remove(by_age.pop(0))
 
