@@ -347,7 +347,8 @@ def test_ctrl_c_ends_it(evidence: Path) -> None:
     def stop(*_: int) -> None:
         raise KeyboardInterrupt
 
+    before = psutil.Process().children()  # one may wait for the next scan
     with pytest.raises(KeyboardInterrupt):
         verify_bundle(evidence, stop)
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= set(before)
     assert not list(temporary_root().iterdir())
