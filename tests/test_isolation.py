@@ -20,7 +20,7 @@ from covseg_core import isolation
 from covseg_core.data.reading.opening import SeriesChoice
 from covseg_core.errors import Cancelled, CovsegError, ScanError, SettingError
 from covseg_core.files import safe_name
-from covseg_core.isolation import Fault, Limits, isolated, warm
+from covseg_core.isolation import Fault, Limits, isolated, rest, warm
 from covseg_core.temporary import TemporaryFolder, sweep, temporary_root
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -30,6 +30,7 @@ SMALL = Limits(2**30, 20)
 @pytest.fixture
 def gone() -> Callable[[], bool]:
     """Whether no process is left of those that the test has started."""
+    rest()  # of the tests before
     before = psutil.Process().children()
     return lambda: psutil.Process().children() == before
 
