@@ -1,7 +1,7 @@
 """While others import and predict: how long somebody else's page takes to open, in Chromium on this computer.
 
-Three browsers import scans over and over, a fourth asks the shipped model about one, all in one dashboard with folders
-of its own; meanwhile a fifth opens the pages in turn, each time as a new visitor.
+Three users import scans over and over, a fourth asks the shipped model about one, all in one dashboard with folders of
+its own; meanwhile a fifth opens the pages in turn, each time as a new visitor.
 
     python benchmarks/busy.py [--loads 100] [--idle] [--chromium /usr/bin/chromium]
 """
@@ -9,6 +9,8 @@ of its own; meanwhile a fifth opens the pages in turn, each time as a new visito
 from __future__ import annotations
 
 import argparse
+import asyncio
+import itertools
 import os
 import shutil
 import socket
@@ -17,12 +19,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 from first_page import PAGES, ROOT, wait_for
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.async_api import Browser, Page, async_playwright
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +34,9 @@ from covseg_core.data.phantom.phantom import write_sample
 GOAL = 3.0
 """Seconds, 95th percentile."""
 PATIENCE = 300_000
-"""For the work of the others [ms]."""
+"""For one step of the work of the others [ms]."""
+CHROMIUM = ["--no-sandbox", "--disable-background-networking"]
+Work = Callable[[Page, str], Awaitable[None]]
 
 
 def main() -> None:
@@ -52,17 +57,14 @@ def main() -> None:
             [*command, f"--server.port={port}"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
         )
         url = f"http://127.0.0.1:{port}"
-        others = Others(url, options.chromium)
+        others = Others(url, options.chromium, scans)
         try:
             wait_for(url)
             if not options.idle:
-                for number in range(3):
-                    others.start(imports(scans, number))
-                others.start(predictions(scans))
-                others.wait_until_busy()
+                others.start()
             taken = open_pages(url, options.chromium, options.loads)
-        finally:
             others.stop()
+        finally:
             server.terminate()
             server.wait()
     table = Table("page", "median", "95 %", "slowest", title="a page opens for a new visitor [s]")
@@ -82,84 +84,88 @@ def make_scans(folder: Path) -> Path:
 
 
 class Others:
-    """Browsers that keep the dashboard busy, each in a thread of its own."""
+    """Four users who keep the dashboard busy, each with a page of one browser.
 
-    def __init__(self, url: str, chromium: str) -> None:
+    Their browser stands for other computers: what it computes is left to moments in which nobody else does.
+    """
+
+    def __init__(self, url: str, chromium: str, scans: Path) -> None:
         self.imported = self.predicted = 0
-        self._url, self._chromium = url, chromium
-        self._threads: list[threading.Thread] = []
-        self._end, self._failures = threading.Event(), list[BaseException]()
+        self._url, self._chromium, self._scans = url, chromium, scans
+        self._end = threading.Event()
+        self._failures: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self, work: Callable[[Page, str, Others], None]) -> None:
-        """Do it again and again until the end."""
-
-        def repeat() -> None:
-            try:
-                with sync_playwright() as playwright:
-                    browser = launch(playwright.chromium, self._chromium)
-                    while not self._end.is_set():
-                        page = browser.new_context().new_page()
-                        work(page, self._url, self)
-                        page.context.close()
-            except BaseException as error:  # told at the end
-                self._failures.append(error)
-
-        self._threads.append(threading.Thread(target=repeat, daemon=True))
-        self._threads[-1].start()
-
-    def wait_until_busy(self) -> None:
-        """Until each kind of work has been done once."""
+    def start(self) -> None:
+        """Returns as soon as each kind of work has been done once."""
+        self._thread.start()
         while not (self.imported >= 3 and self.predicted) and not self._failures:
             time.sleep(0.2)
 
     def stop(self) -> None:
         """Let them finish; raises what went wrong with one."""
         self._end.set()
-        for thread in self._threads:
-            thread.join(PATIENCE / 1000)
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE / 1000)
         if self._failures:
             raise self._failures[0]
 
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:  # told at the end
+            self._failures.append(error)
 
-def imports(scans: Path, number: int) -> Callable[[Page, str, Others], None]:
-    """Upload the folder and import it under a name of its own."""
-    made = 0
+    async def _work(self) -> None:
+        folder = self._scans / "browser"
+        folder.mkdir()
+        program = folder / "chromium"
+        program.write_text(f'#!/bin/sh\nexec nice -n 19 "{self._chromium}" "$@"\n')
+        program.chmod(0o755)
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=program, args=CHROMIUM)
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(3):
+                    tasks.create_task(self._again(browser, self._import, number))
+                tasks.create_task(self._again(browser, self._predict, 3))
 
-    def work(page: Page, url: str, others: Others) -> None:
-        nonlocal made
-        made += 1
-        page.goto(url)
-        page.locator('input[type="file"]').first.set_input_files(scans / "scans")
+    async def _again(self, browser: Browser, work: Work, number: int) -> None:
+        """Until the end, as a new visitor each time."""
+        for times in itertools.count():
+            if self._end.is_set():
+                return
+            context = await browser.new_context()
+            page = await context.new_page()
+            page.set_default_timeout(PATIENCE)
+            await work(page, f"{number}-{times}")
+            await context.close()
+
+    async def _import(self, page: Page, name: str) -> None:
+        """Upload the folder and import it under a name of its own."""
+        await page.goto(self._url)
+        await page.locator('input[type="file"]').first.set_input_files(self._scans / "scans")
         field = page.get_by_label("Name of the dataset", exact=True)
-        field.wait_for(timeout=PATIENCE)
-        field.fill(f"scans-{number}-{made}")
-        field.press("Enter")
-        page.get_by_role("button", name="Import").first.click(timeout=PATIENCE)
-        expect(page.get_by_text("is ready").first).to_be_visible(timeout=PATIENCE)
-        others.imported += 1
+        await field.fill(f"scans-{name}")
+        await field.press("Enter")
+        await page.get_by_role("button", name="Import").first.click()
+        await page.get_by_text("is ready").first.wait_for()
+        self.imported += 1
 
-    return work
-
-
-def predictions(scans: Path) -> Callable[[Page, str, Others], None]:
-    """Upload a scan and ask the model that is chosen at first."""
-
-    def work(page: Page, url: str, others: Others) -> None:
-        page.goto(f"{url}/predict")
-        page.get_by_role("heading", name=PAGES["predict"], exact=True).wait_for(timeout=PATIENCE)
-        page.locator('input[type="file"]').first.set_input_files(next(scans.glob("alone/*/ct.nii.gz")))
-        page.get_by_role("button", name="Predict", exact=True).click(timeout=PATIENCE)
-        expect(page.get_by_text("Done").first).to_be_visible(timeout=PATIENCE)
-        others.predicted += 1
-
-    return work
+    async def _predict(self, page: Page, name: str) -> None:
+        """Upload a scan and ask the model that is chosen at first."""
+        await page.goto(f"{self._url}/predict")
+        await page.get_by_role("heading", name=PAGES["predict"], exact=True).wait_for()
+        await page.locator('input[type="file"]').first.set_input_files(next(self._scans.glob("alone/*/ct.nii.gz")))
+        await page.get_by_role("button", name="Predict", exact=True).click()
+        await page.get_by_text("Done").first.wait_for()
+        self.predicted += 1
 
 
 def open_pages(url: str, chromium: str, loads: int) -> dict[str, list[float]]:
     """Seconds until the heading can be read, by page."""
     taken: dict[str, list[float]] = {title: [] for title in PAGES.values()}
     with sync_playwright() as playwright:
-        browser = launch(playwright.chromium, chromium)
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM)
         for number in range(loads):
             path, title = list(PAGES.items())[number % len(PAGES)]
             page = browser.new_context().new_page()
@@ -169,10 +175,6 @@ def open_pages(url: str, chromium: str, loads: int) -> dict[str, list[float]]:
             taken[title].append(time.perf_counter() - began)
             page.context.close()
     return taken
-
-
-def launch(kind, chromium: str) -> Browser:
-    return kind.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
 
 
 if __name__ == "__main__":
