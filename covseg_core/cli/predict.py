@@ -70,6 +70,12 @@ NO_LUNGS = "none"
     show_default=True,
     help="bfloat16: half the time, on processors that have it, for runs that passed `covseg bfloat16`.",
 )
+@click.option("--name", default="", help="What the sheet and the report call the scan. Not given: nothing.")
+@click.option(
+    "--keep-patient",
+    is_flag=True,
+    help="Name patient and study in DIR/mask.dcm as the series does, for an archive that files by them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def predict(
     scan: Path,
@@ -143,6 +149,8 @@ def _print(prediction: Prediction) -> None:
         lesions = f", {mask.lesions:,} lesion{'s' * (mask.lesions != 1)}" if report.target == "infection" else ""
         slices = f"in {len(mask.positive_slices)} of {report.scan.shape[0]} slices"
         click.echo(f"{name:<{width}}  {_size(mask)}, {slices}{lesions}{cut}")
+    if report.nothing:
+        click.echo(report.nothing)
     if report.lungs:
         _print_lungs(report)
     if report.operating:

@@ -44,6 +44,8 @@ def predict(
     combine: Combine = "mean",
     mirror: bool = False,
     precision: Precision = "float32",
+    name: str = "",
+    keep_patient: bool = False,
 ) -> Prediction:
     """Predict the mask of a scan, and write it if an output folder is given.
 
@@ -74,6 +76,8 @@ def predict(
         the time
     precision : to compute in. `bfloat16` takes half the time on processors that have it, for models that have passed
         the check of `covseg bfloat16`; a lung model that has not is asked in float32
+    name : what the sheet and the report call the scan; nothing by default, since a name can tell who somebody is
+    keep_patient : the DICOM SEG of a series names patient and study, as an archive may need it to file it
 
     Raises
     ------
@@ -102,7 +106,9 @@ def predict(
     check_files([run.id for run in runs], output, lungs is not None, read.kind)
     with Spool() as spool:
         answers = ask(read, runs, spool, lungs, progress=progress, cancel=cancel, mirror=mirror, precision=precision)
-        return predict_at(read, answers, thresholds, output, keep_beyond, cancel, combine)
+        return predict_at(
+            read, answers, thresholds, output, keep_beyond, cancel, combine, name=name, keep_patient=keep_patient
+        )
 
 
 def predict_at(
@@ -113,6 +119,8 @@ def predict_at(
     keep_beyond: bool = False,
     cancel: Cancel | None = None,
     combine: Combine = "mean",
+    name: str = "",
+    keep_patient: bool = False,
 ) -> Prediction:
     """The prediction that `predict` makes, from answers that are there already.
 
@@ -121,7 +129,7 @@ def predict_at(
     scan : the one that the models were asked about
     answers : what `ask` returned
     thresholds : threshold, smallest size and peak, of all models or of each in their order
-    output, keep_beyond, combine : as for `predict`
+    output, keep_beyond, combine, name, keep_patient : as for `predict`
 
     Raises
     ------
@@ -135,7 +143,7 @@ def predict_at(
     models = [(answer.model.run, answer.target) for answer in answers.models]
     _check_request(models, thresholds, (lungs.model.run, lungs.target) if lungs else None)
     _check_size(scan, thresholds)
-    files = check_files(answers.runs, output, lungs is not None, scan.kind)
+    files = check_files(answers.runs, output, lungs is not None, scan.kind, name, keep_patient)
     return decide(scan, answers, thresholds, files, keep_beyond, cancel, combine)
 
 

@@ -14,7 +14,7 @@ from covseg_core.runs import ACTIVE, Run, jobs, list_runs
 
 WHAT = "kill -9 of a training at a random moment, then resume: lost at once, and in the end the curve and the scores of"
 WHAT += " a training that nobody killed"
-FULL, SMALL, SECONDS, TRAINS = 200, 2, 3 * 3600, True
+FULL, SMALL, SECONDS, TRAINS = 200, 1, 3 * 3600, True
 
 EPOCHS = 6
 MOST = 5

@@ -74,6 +74,8 @@ def save_dicom_seg(
     person = _person(series, scan.volume.path) if keep_patient else dict.fromkeys(_PATIENT, "")
     sources = _sources(series, [index for _, index in real], person)
     segmentation = _segmentation(frames, sources, _gap(series), target, algorithm, version)
+    segmentation.SeriesDescription = f"covseg: {target}, for research only"
+    segmentation.SeriesDate, segmentation.SeriesTime = segmentation.ContentDate, segmentation.ContentTime
     try:
         with atomic_path(path) as temporary:
             segmentation.save_as(temporary)

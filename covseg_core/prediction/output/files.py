@@ -40,10 +40,19 @@ class Files:
     models: dict[str, str]
     """Names of the models' own masks by run id; none for a single model."""
     replaced: tuple[str, ...]
+    name: str = ""
+    """What the report calls the scan."""
+    keep_patient: bool = False
+    """Whether the DICOM SEG names patient and study, as the series does."""
 
 
 def check_files(
-    ids: Sequence[str], output: str | os.PathLike[str] | None, lungs: bool, kind: str = "nifti"
+    ids: Sequence[str],
+    output: str | os.PathLike[str] | None,
+    lungs: bool,
+    kind: str = "nifti",
+    name: str = "",
+    keep_patient: bool = False,
 ) -> Files | None:
     """The files of a prediction by runs of these ids; None without an output folder.
 
@@ -56,7 +65,7 @@ def check_files(
     folder, models = Path(output), {id: f"mask_{id}.nii.gz" for id in ids} if len(ids) > 1 else {}
     names = [MASK, *models.values(), REPORT, TABLE, SHEET]
     names += [LUNG_MASK] * lungs + [DISAGREEMENT] * (len(ids) > 1) + [DICOM_SEG] * (kind == "dicom")
-    return Files(folder, models, check_output(folder, names))
+    return Files(folder, models, check_output(folder, names), name, keep_patient)
 
 
 def write_files(
@@ -76,10 +85,11 @@ def write_files(
     mask_of : the mask of one model, by run id
     """
     with whole_folder(files.folder) as staging, ThreadPoolExecutor(1) as beside:
+        report = dataclasses.replace(report, name=files.name)
         # packing needs no interpreter, and a DICOM SEG little else
         masks = beside.submit(_write_masks, files, staging, scan, mask, mask_of, answers, cancel)
         if scan.kind == "dicom":
-            report = _with_seg(report, scan, mask, staging / DICOM_SEG)
+            report = _with_seg(report, scan, mask, staging / DICOM_SEG, files.keep_patient)
         masks.result()
         stop_if(cancel)
         report = dataclasses.replace(report, files=_hashes(staging))
@@ -126,12 +136,12 @@ def _disagreement(answers: Sequence[Probabilities], shape: tuple[int, ...]) -> n
     return levels
 
 
-def _with_seg(report: Report, scan: Scan, mask: np.ndarray, path: Path) -> Report:
+def _with_seg(report: Report, scan: Scan, mask: np.ndarray, path: Path, keep_patient: bool) -> Report:
     """Write the mask as DICOM SEG; the report, with a warning where the series cannot have one."""
     # highdicom takes a second to import
     from covseg_core.prediction.output.dicom_seg import save_dicom_seg, seg_problem
 
     if problem := seg_problem(scan):
         return dataclasses.replace(report, warnings=(*report.warnings, f"no DICOM SEG: {problem}"))
-    save_dicom_seg(mask, scan, path, report.target, report.algorithm, __version__)
+    save_dicom_seg(mask, scan, path, report.target, report.algorithm, __version__, keep_patient)
     return report

@@ -1,4 +1,5 @@
-"""What `report.json` says about a prediction. No file name and no header text: both can hold a patient's name."""
+"""What `report.json` says about a prediction. No header text, and no name that was not
+given for it: both can tell who the patient is."""
 
 from __future__ import annotations
 
@@ -112,6 +113,8 @@ class Report:
     """The same in words."""
     mirror: bool = False
     """Whether each slice was shown to the models mirrored, too."""
+    name: str = ""
+    """What the user calls the scan; empty unless it was given for the files, since a name can tell who somebody is."""
 
     @property
     def algorithm(self) -> str:
@@ -120,6 +123,13 @@ class Report:
         name = f"covseg, {self.combine} of {len(self.models)} models" if several else self.models[0].run
         mirrored = ", mirror images too" if self.mirror else ""
         return name[: 64 - len(mirrored)] + mirrored
+
+    @property
+    def nothing(self) -> str:
+        """What a mask without a voxel does not say; empty where something was found."""
+        if self.mask.voxels:
+            return ""
+        return f"no {self.target} was found, which does not prove that there is none"
 
     @property
     def range_voxels(self) -> tuple[int, int]:

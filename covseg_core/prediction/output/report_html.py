@@ -40,7 +40,7 @@ def make_sheet(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.n
     """
     ml = report.scan.voxel_ml
     unit = "voxels" if ml is None else "mL"
-    remarks = [*report.warnings, *(report.passport.notes if report.passport else ())]
+    remarks = [*filter(None, [report.nothing]), *report.warnings, *(report.passport.notes if report.passport else ())]
     places = choose_slices(report.mask.positive_slices, mask, sides)
     page = _template().render(
         report=report,

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from covseg_core.config import METRICS, Target
 from covseg_core.files import cached_sha256
+from covseg_core.prediction.case_lungs import LUNGS
 from dashboard.services.model_catalog import ListedRun, finished_runs, newest, shipped_runs
 
-RECOMMENDED = "infection"
-"""Of the shipped models."""
+RECOMMENDED = ("infection", LUNGS)
+"""Of the shipped models, one for each target."""
 TARGETS: dict[Target, str] = {"infection": "Infection", "lung": "Lungs"}
 
 
@@ -18,19 +19,24 @@ def offered() -> list[ListedRun]:
     return [one for one in (*finished_runs(), *shipped_runs()) if one.run.onnx.is_file()]
 
 
-def preselected(models: Sequence[ListedRun]) -> list[str]:
-    """Of the newest experiment that is finished, the models that differ; of a cross-validation all folds of one metric,
-    of several seeds all seeds, of folds and seeds the folds of one seed.
+def recommended(model: ListedRun) -> bool:
+    """Whether it is the shipped model to begin with."""
+    return model.shipped and model.id in RECOMMENDED
 
-    One by patient comes before one by slice, whose scores say less about a new patient. The shipped models count as one
-    experiment, of which the recommended one is chosen.
+
+def preselected(models: Sequence[ListedRun]) -> list[str]:
+    """The recommended shipped model, whatever was trained since: a training on five phantoms says nothing about a scan.
+
+    Without it, of the newest experiment that is finished the models that differ; of a cross-validation all folds of one
+    metric, of several seeds all seeds, of folds and seeds the folds of one seed. One by patient comes before one by
+    slice, whose scores say less about a new patient.
     """
+    if best := [one.id for one in models if recommended(one)]:
+        return best
     own = [one for one in models if not one.shipped]
     chosen = newest([one for one in own if one.config.split.kind == "patient"] or own) or list(models)
     if not chosen:
         return []
-    if not own and any(one.id == RECOMMENDED for one in chosen):
-        return [RECOMMENDED]
     metrics = [one.config.metric for one in chosen]
     metric = "dice" if "dice" in metrics else metrics[0]
     of_metric = [one for one in chosen if one.config.metric == metric]

@@ -30,7 +30,7 @@ def main() -> None:
         prediction_task.start(space, chosen.runs, lungs, chosen.mirror, chosen.precision)
         st.rerun()  # so that the button knows
     if space:
-        show_prediction(space)
+        show_prediction(space, chosen)
 
 
 def show_no_model() -> None:
@@ -46,7 +46,7 @@ def show_no_model() -> None:
             navigation.link(navigation.TRAIN, "Go to Data and training")
 
 
-def show_prediction(space: Workspace) -> None:
+def show_prediction(space: Workspace, chosen: step2_models.Chosen) -> None:
     """How far the task is; then step 3, or before it a look at the scan."""
     task = task_progress.show(space.task)
     waiting = task is None and tasks.get(space.task) is not None
@@ -55,7 +55,7 @@ def show_prediction(space: Workspace) -> None:
     if task and task.state == "cancelled":
         st.info("The prediction was cancelled.", icon=":material/cancel:")
     if space.answers and not waiting:
-        step3_result.show(space)
+        step3_result.show(space, outdated=not chosen.answered(space.answers))
     elif not space.answers:
         st.subheader("Preview")
         st.caption(

@@ -20,9 +20,11 @@ from covseg_core.prediction.probabilities import Probabilities, centred
 from covseg_core.prediction.scan import Scan
 from covseg_core.runs.operating_point import Threshold, Thresholds
 from dashboard.app_pages.predict.result_figures import names
-from dashboard.app_pages.predict.workspace import Decided, Workspace
+from dashboard.app_pages.predict.workspace import Decided, Naming, Workspace
 from dashboard.components import slice_viewer
 from dashboard.services import cache
+
+ANONYMOUS = Naming()
 
 
 def decided(space: Workspace, thresholds: Thresholds, combine: Combine = "mean") -> Prediction:
@@ -91,7 +93,9 @@ def preview(space: Workspace) -> slice_viewer.Scene:
     )
 
 
-def download(space: Workspace, thresholds: Thresholds, name: str, combine: Combine = "mean") -> bytes:
+def download(
+    space: Workspace, thresholds: Thresholds, name: str, combine: Combine = "mean", naming: Naming = ANONYMOUS
+) -> bytes:
     """A file of the prediction, as docs/reference/prediction.md lists them.
 
     All of them are made by the first download, in the scan's own geometry; masks are read back and compared when they
@@ -104,10 +108,10 @@ def download(space: Workspace, thresholds: Thresholds, name: str, combine: Combi
     scan, answers = _there(space)
     with space.writing:
         wanted = decided(space, thresholds, combine)
-        if space.written is None or space.written[0] is not wanted:
-            made = predict_at(scan, answers, thresholds, space.output, combine=combine)
-            space.written = (wanted, made.report.files)
-        path, digests = space.output / name, space.written[1]
+        if space.written is None or space.written[0] is not wanted or space.written[1] != naming:
+            made = predict_at(scan, answers, thresholds, space.output, combine=combine, **vars(naming))
+            space.written = (wanted, naming, made.report.files)
+        path, digests = space.output / name, space.written[2]
         if name in digests and sha256_file(path) != digests[name]:
             raise CovsegError(name, "is not as it was written", "a disk without errors")
         return path.read_bytes()

@@ -27,11 +27,36 @@ def headline(report: Report) -> dict[str, str]:
         cells[f"Range over {len(report.models)} models [{unit}]"] = low if low == high else f"{low} to {high}"
     if report.lungs:
         parts = {"Right lung": report.lungs.right, "Left lung": report.lungs.left, "Both lungs": report.lungs.both}
-        cells |= {f"{name} [%]": percent(part.share) for name, part in parts.items()}
+        cells |= {f"{name} infected [%]": percent(part.share) for name, part in parts.items()}
     if report.target == "infection":
         cells["Lesions"] = f"{report.mask.lesions:,}"
     cells["Slices with a mask"] = f"{len(report.mask.positive_slices)} of {report.scan.shape[0]}"
     return cells
+
+
+def explained(report: Report) -> list[str]:
+    """What makes the figures of the headline add up, a sentence each; of an empty mask what it does not say."""
+    ml, unit = report.scan.voxel_ml, "voxels" if report.scan.voxel_ml is None else "mL"
+    size, found = report.mask.voxels, []
+    if report.nothing:
+        return [f"{report.nothing[0].upper()}{report.nothing[1:]}."]
+    if report.lungs and report.lungs.both.voxels:
+        both = report.lungs.both
+        inside, whole = quantity(both.infection_voxels, ml), quantity(both.voxels, ml)
+        outside = size - both.infection_voxels
+        found.append(
+            f"{inside} of {whole} {unit} of lung are infected"
+            + (f"; {quantity(outside, ml)} {unit} of the mask lie outside of the lungs." if outside else ".")
+        )
+    if len(report.models) > 1:
+        low, high = report.range_voxels
+        if not low <= size <= high:
+            which = "smaller" if size < low else "larger"
+            found.append(
+                f"The mask of all is {which} than that of each model: what is in it is decided voxel by voxel, "
+                "not by the models' volumes."
+            )
+    return found
 
 
 def models_table(report: Report, called: Sequence[str]) -> pd.DataFrame:

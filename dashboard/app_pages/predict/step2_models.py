@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
@@ -13,7 +15,7 @@ from covseg_core.prediction.case_lungs import LUNGS
 from covseg_core.prediction.engines import Precision, has_bfloat16
 from covseg_core.runs import Run
 from covseg_core.runs.bfloat16 import read_check
-from dashboard.app_pages.predict import offered_models, passport
+from dashboard.app_pages.predict import model_facts, offered_models, passport
 from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.formatting import plain
 from dashboard.services import tasks, url_state
@@ -66,13 +68,14 @@ def show_models(models: list[ListedRun], space: Workspace | None) -> Chosen:
         "Models",
         list(offered),
         default,
-        format_func=lambda id: offered[id].label,
+        format_func=lambda id: model_facts.label(offered[id]),
         key=f"models-{target}",
         placeholder="Choose at least one",
         wrap=True,
         help="Several models are combined to one mask, by the mean of their probabilities or by a vote.",
     )
     url_state.write(runs=ids)
+    _about([offered[id] for id in ids])
     chosen_models = [offered[id] for id in ids]
     chosen = Chosen(chosen_models, _lungs(models, target), _mirror(space), _precision(chosen_models))
     if twins := offered_models.same_models(chosen.models):
@@ -85,6 +88,30 @@ def show_models(models: list[ListedRun], space: Workspace | None) -> Chosen:
     if space and space.scan:
         passport.show_unusual(space.scan, [*chosen.models, *([chosen.lungs] if chosen.lungs else [])])
     return chosen
+
+
+def _about(models: Sequence[ListedRun]) -> None:
+    """What speaks for the chosen models."""
+    if not models:
+        return
+    with st.popover("About these models", icon=":material/info:"):
+        for model in models:
+            found = model_facts.facts(model)
+            score = "never scored" if found.dice is None else f"mean Dice {found.dice:.3f} on {found.on}"
+            st.markdown(f"**{plain(model.id)}**  \nScore: {plain(score)}  \nTrained on {plain(found.learned)}")
+            if found.card and st.button("Model card", key=f"card-{model.id}", icon=":material/description:"):
+                _card(found.card)
+
+
+@st.dialog("Model card", width="large")
+def _card(path: Path) -> None:
+    """Its text, and its pictures below it."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pictures = re.compile(r"!\[(.*?)\]\((.+?)\)")
+    st.markdown("\n".join(line for line in lines if not pictures.search(line)))
+    for line in lines:
+        for caption, name in pictures.findall(line):
+            st.image(str(path.parent / name), caption)
 
 
 def _lungs(models: Sequence[ListedRun], target: Target) -> ListedRun | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Literal
 
@@ -16,7 +17,7 @@ from covseg_core.prediction.output.folder import REPORT
 from covseg_core.prediction.output.report import Report
 from covseg_core.runs.operating_point import PEAKS, Thresholds, words
 from dashboard.app_pages.predict import result, result_figures
-from dashboard.app_pages.predict.workspace import Workspace
+from dashboard.app_pages.predict.workspace import LONGEST_NAME, Naming, Workspace
 from dashboard.components import slice_viewer
 from dashboard.formatting import plain, sentence
 from dashboard.services import operating_points, url_state
@@ -39,12 +40,14 @@ SLIDERS = ("threshold", "minimum", "peak")
 
 
 @st.fragment
-def show(space: Workspace) -> None:
-    """Moving a slider reruns only this."""
+def show(space: Workspace, outdated: bool = False) -> None:
+    """Moving a slider reruns only this. `outdated`: other models are chosen than those whose answers are shown."""
     answers = space.answers
     if space.scan is None or answers is None:
         return
     st.subheader("3. Mask")
+    if outdated:
+        st.warning(_of_before(answers), icon=":material/history:")
     figures, settings = st.columns([5, 2], gap="medium")
     with settings:
         combine = _combine(answers)
@@ -63,6 +66,8 @@ def show(space: Workspace) -> None:
         own = [warning for answer in answers.models for warning in answer.warnings]
         for warning in dict.fromkeys([*own, *lungs]):
             st.warning(sentence(warning), icon=":material/warning:")
+        if sentences := result_figures.explained(report):
+            st.caption("  \n".join(sentences))
     _downloads(space, answers, thresholds, combine)
     slice_viewer.show(result.scene(space, prediction, thresholds), "predict")
     if len(answers.models) > 1:
@@ -148,19 +153,44 @@ def _stand(thresholds: Thresholds) -> tuple[float, int, float]:
     return thresholds.threshold, int(thresholds.minimum_mm3), thresholds.peak
 
 
+def _of_before(answers: Answers) -> str:
+    """Whose everything below is."""
+    which = " and ".join(answers.runs) if len(answers.runs) < 4 else f"{len(answers.runs)} models"
+    return (
+        f"All figures, pictures and files below are of what was asked before: {plain(which)}. Press Predict for what "
+        "is chosen now."
+    )
+
+
+def _naming(space: Workspace, seg: bool, place: DeltaGenerator) -> Naming:
+    """What the files call the scan, and whether they name the patient."""
+    text = place.text_input(
+        "Name in files", space.file_name, max_chars=LONGEST_NAME, key=f"name-{space.id}",
+        help="Files begin with it, and the sheet shows it. Use a pseudonym if they leave your group.",
+    )  # fmt: skip
+    name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
+    keep = seg and space.names_patient and place.toggle(
+        "Keep patient in DICOM SEG", key="predict-keep-patient",
+        help="Copies name, id, birth date and study from the series, for an archive that files by them. Off: blank.",
+    )  # fmt: skip
+    return Naming(name, keep)
+
+
 def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds, combine: Combine) -> None:
     """Each file as it is asked for."""
 
     def button(
         place: DeltaGenerator, label: str, name: str, kind: Literal["primary", "secondary"] = "secondary"
     ) -> None:
-        make = partial(result.download, space, thresholds, name, combine)
+        make = partial(result.download, space, thresholds, name, combine, naming)
+        called = f"{naming.name}_{name}" if naming.name else name
         place.download_button(
-            label, make, name, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
+            label, make, called, icon=":material/download:", on_click="ignore", type=kind, key=f"get-{name}"
         )
 
     dicom = space.scan is not None and space.scan.kind == "dicom"
-    row = st.container(horizontal=True, vertical_alignment="center")
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    naming = _naming(space, dicom and not space.seg_problem, row.container(width=230))
     button(row, "Download mask", MASK)
     if dicom and not space.seg_problem:
         button(row, "DICOM SEG", DICOM_SEG)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import resource
 import shutil
 import threading
 import time
 import uuid
 import weakref
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -43,6 +45,8 @@ KEPT_SECONDS = 3600.0
 SWEEP_SECONDS = 300.0
 MOST = 200
 """Workspaces at most, and no more than an eighth of the descriptors that the system gives a process."""
+LONGEST_NAME = 60
+"""Characters of a scan's name in files."""
 MOST_BYTES = 64 * 2**30
 """Bytes of all workspaces together, scans and answers."""
 
@@ -55,6 +59,16 @@ class Decided:
     thresholds: Thresholds
     combine: Combine
     prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What the files say about who it is."""
+
+    name: str = ""
+    """What the sheet calls the scan, and with which files begin."""
+    keep_patient: bool = False
+    """Whether the DICOM SEG names patient and study."""
 
 
 @dataclass(eq=False)
@@ -88,8 +102,8 @@ class Workspace:
     task: str | None = None
     used: float = field(default_factory=time.time)
     decided: Decided | None = None
-    written: tuple[Prediction, dict[str, str]] | None = None
-    """What the files in `output` are of, and their SHA-256 by name."""
+    written: tuple[Prediction, Naming, dict[str, str]] | None = None
+    """What the files in `output` are of, what they call it, and their SHA-256 by name."""
     writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -106,6 +120,19 @@ class Workspace:
     def spool(self) -> Spool:
         """Keeps answers in the folder, never in memory."""
         return Spool(self.folder / "answers", in_memory=0)
+
+    @property
+    def file_name(self) -> str:
+        """What files about it are called at first: the case's id, or the name of the upload without its type."""
+        if self.source:
+            return self.source[1]
+        stem = re.sub(r"(\.nii)?\.[A-Za-z0-9]{1,5}$", "", self.name)
+        return re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:LONGEST_NAME] or "scan"
+
+    @property
+    def names_patient(self) -> bool:
+        """Whether it is a DICOM series whose files are still there to be asked for patient and study."""
+        return self.scan is not None and self.scan.kind == "dicom" and not zipfile.is_zipfile(self.file)
 
     def touch(self) -> None:
         """Somebody looks at it: it stays for another hour."""

@@ -7,6 +7,7 @@ import gc
 import gzip
 import json
 import os
+import re
 import resource
 import threading
 import time
@@ -32,13 +33,14 @@ from covseg_core.errors import CovsegError, ScanError
 from covseg_core.files import sha256_file, write_json
 from covseg_core.prediction.engines import has_bfloat16
 from covseg_core.prediction.inference import Segmenter
+from covseg_core.prediction.masks.lung_sides import LungPart, LungReport
 from covseg_core.prediction.predict import predict as predict_scan
 from covseg_core.runs import Run, create_run, open_run
 from covseg_core.runs.bfloat16 import VERSION as BFLOAT16
 from covseg_core.runs.bfloat16 import Bfloat16Check
 from covseg_core.runs.operating_point import FILE, VERSION, OperatingPoint, Thresholds
 from covseg_core.temporary import temporary_root
-from dashboard.app_pages.predict import offered_models, result, workspace
+from dashboard.app_pages.predict import offered_models, result, result_figures, workspace
 from dashboard.app_pages.predict.step3_result import OWN
 from dashboard.formatting import plain
 from dashboard.services import tasks, uploads
@@ -192,6 +194,45 @@ def test_the_models_that_differ_are_chosen_from_the_newest_experiment(make: Call
     assert offered_models.preselected([]) == []
 
 
+def ship(run: Run, root: Path, name: str) -> None:
+    """Make a run one of those that come with covseg."""
+    (root / "pretrained").mkdir(exist_ok=True)
+    write_json(run.folder / "config.json", dataclasses.replace(run.config, id=name, experiment=name))
+    (run.folder / "status.json").unlink()
+    (run.folder / "README.md").write_text("# Card\n\nMade for a test.\n")
+    os.rename(run.folder, root / "pretrained" / name)
+
+
+def test_a_run_of_ones_own_does_not_take_the_place_of_the_recommended_model(
+    make: Callable[..., Run], checkpoints_folder: Path
+) -> None:
+    """A training on phantoms that has just ended says nothing about a patient."""
+    ship(make(experiment="theirs"), checkpoints_folder, "infection")
+    make(created="2026-02-02T03:04:05+00:00")
+    app = open_page()
+    assert app.multiselect[0].value == ["infection"]
+    assert "infection · recommended" in app.multiselect[0].options
+    assert "Score: never scored" in text(app)
+    press(app, "Model card")
+    assert "Made for a test." in text(app)
+
+
+def test_the_list_of_models_tells_their_scores(make: Callable[..., Run]) -> None:
+    run = make()
+    point = OperatingPoint(
+        VERSION, "", sha256_file(run.onnx), "validation", "mean Dice over scans", 0.5, 0, "mm3", 0.625, 0.6, 0.5, 0.6,
+        scans=7, slices=70,
+    )  # fmt: skip
+    write_json(run.folder / FILE, point)
+    app = open_page()
+    assert app.multiselect[0].options[0].endswith(" · Dice 0.62")
+    assert "mean Dice 0.625 on 7 scans (mean Dice over scans)" in unmarked(text(app))
+
+
+def unmarked(markdown: str) -> str:
+    return re.sub(r"\\(.)", r"\1", markdown)
+
+
 def test_a_cross_validation_predicts_with_all_its_folds(make: Callable[..., Run]) -> None:
     """One fold alone has learned from fewer patients than there are."""
     for fold in range(1, 5):
@@ -314,6 +355,68 @@ def test_voxels_are_counted_where_their_size_is_not_known(make: Callable[..., Ru
     assert ":gray-badge[Spacing not known]" in text(app)
     voxels = int(metrics(app)["Infection [voxels]"].replace(",", ""))
     assert voxels == np.count_nonzero(expected(0.5, -1000))
+
+
+def test_what_was_asked_before_is_marked_once_other_models_are_chosen(make: Callable[..., Run]) -> None:
+    make("dice")
+    make("iou", -950)
+    app = predict(send(open_page(runs="first-dice"), chest()))
+    assert not app.warning
+    well(app.multiselect[0].set_value(["first-dice", "first-iou"]).run())
+    [warning] = [warning.value for warning in app.warning]
+    assert "are of what was asked before: first-dice." in warning
+    app = predict(app)
+    assert not app.warning
+    well(app.multiselect[0].set_value([]).run())
+    assert "first-dice and first-iou" in app.warning[0].value
+
+
+def test_files_are_called_as_the_scan_unless_another_name_is_given(make: Callable[..., Run]) -> None:
+    make()
+    app = predict(send(open_page(), chest(), "Müller 7 (a).nii.gz".removesuffix(".gz")))
+    [field] = app.text_input
+    assert (field.label, field.value) == ("Name in files", "Müller-7-a")
+    well(field.set_value("../study/042").run())
+    naming = [button.proto for button in app.get("download_button")]
+    assert naming
+    space = the_workspace(app)
+    sheet = result.download(space, Thresholds(), "report.html", naming=workspace.Naming("study-042"))
+    assert b"<h1>Infection on a chest CT: study-042</h1>" in sheet
+    assert b"study-042" not in result.download(space, Thresholds(), "report.html"), "a name is not kept in secret"
+
+
+def test_figures_on_the_screen_add_up(make: Callable[..., Run]) -> None:
+    """What is in the lungs, what is not, and why the mask of all is in no range."""
+    make("dice")
+    make("iou", -950)
+    app = predict(send(open_page(runs="first-dice,first-iou"), chest()))
+    report = the_workspace(app).decided.prediction.report
+    low, high = report.range_voxels
+    [told] = [caption.value for caption in app.caption if "of each model:" in caption.value] or [""]
+    assert bool(told) == (not low <= report.mask.voxels <= high)
+    outside = dataclasses.replace(report.mask, voxels=high + 1)
+    found = result_figures.explained(dataclasses.replace(report, mask=outside))
+    assert found == [
+        "The mask of all is larger than that of each model: what is in it is decided voxel by voxel, not by the models'"
+        " volumes."
+    ]
+    both = LungPart(1000, 1.6, 80, 0.128, 0.08)
+    lungs = LungReport(None, "lung", "0" * 64, both, both, both, 0, 0, 0, 5, 0, 0, 100)
+    inside = dataclasses.replace(report, mask=dataclasses.replace(report.mask, voxels=100), lungs=lungs, models=())
+    assert result_figures.explained(inside) == [
+        "0.1 of 1.6 mL of lung are infected; <0.1 mL of the mask lie outside of the lungs."
+    ]
+
+
+def test_an_empty_mask_is_no_proof(make: Callable[..., Run]) -> None:
+    make(zero=199)
+    voxels = chest()
+    voxels[voxels >= 199] = TISSUE
+    app = predict(send(open_page(), voxels))
+    assert metrics(app)["Infection [mL]"] == "0.0"
+    assert "No infection was found, which does not prove that there is none." in text(app)
+    sheet = result.download(the_workspace(app), Thresholds(), "report.html")
+    assert b"does not prove" in sheet
 
 
 def test_a_scan_of_a_dataset_can_be_taken(make: Callable[..., Run], phantoms: str) -> None:

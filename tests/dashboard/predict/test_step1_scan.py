@@ -119,14 +119,35 @@ def test_a_dicom_series_gives_masks_shares_of_lungs_and_a_dicom_seg(folder: Path
     metrics = {metric.label: metric.value for metric in app.metric}
     voxels = int((chest() == LESION).sum())
     assert metrics["Infection [mL]"] == f"{voxels * 0.125:.1f}"
-    assert {"Right lung [%]", "Left lung [%]", "Both lungs [%]"} <= metrics.keys()
-    assert (metrics["Right lung [%]"] == "0.0") != (metrics["Left lung [%]"] == "0.0"), "the lesion is in one lung only"
+    shares = [metrics[f"{side} infected [%]"] for side in ("Right lung", "Left lung", "Both lungs")]
+    assert shares.count("0.0") == 1, "the lesion is in one lung only"
     assert "DICOM SEG" in downloads(app)
     seg = pydicom.dcmread(io.BytesIO(result.download(space, Thresholds(), "mask.dcm")))
     assert seg.pixel_array.sum() == voxels
     for name in ("report.json", "report.html", "report.csv", "mask.dcm"):
         assert SECRET.encode() not in result.download(space, Thresholds(), name), name
     assert SECRET not in text(app)
+
+
+def test_a_dicom_seg_names_the_patient_only_if_that_is_asked_for(folder: Path) -> None:
+    write(folder / "ct", stack())
+    app, space = predict(send(*files(folder)))
+    [keep] = [toggle for toggle in app.toggle if toggle.label == "Keep patient in DICOM SEG"]
+    assert not keep.value
+    seg = pydicom.dcmread(io.BytesIO(result.download(space, Thresholds(), "mask.dcm")))
+    assert (seg.PatientName, seg.StudyDate) == ("", "")
+    assert seg.SeriesDescription == "covseg: infection, for research only"
+    assert seg.SeriesDate == seg.ContentDate
+    naming = workspace.Naming(keep_patient=True)
+    seg = pydicom.dcmread(io.BytesIO(result.download(space, Thresholds(), "mask.dcm", naming=naming)))
+    assert SECRET in str(seg.PatientName)
+
+
+def test_a_zip_is_gone_once_it_was_read_and_cannot_name_the_patient(folder: Path) -> None:
+    write(folder / "ct", stack())
+    app, _ = predict(send(("ct.zip", zipped(folder), "application/zip")))
+    assert "DICOM SEG" in downloads(app)
+    assert "Keep patient in DICOM SEG" not in [toggle.label for toggle in app.toggle]
 
 
 def test_of_several_series_one_is_chosen_and_another_can_be(folder: Path) -> None:
