@@ -1,7 +1,8 @@
 """Learning curves as Plotly figures. No Streamlit here: a notebook can draw the same.
 
-One figure with two panels, loss and score, that share the x axis: what is zoomed in one is zoomed in the other. A run
-has one colour in both; training is dashed, validation solid, and a star marks the epoch whose weights are kept.
+One figure with a panel for each loss and one for the score, which share the x axis: what is zoomed in one is zoomed in
+the others. A run has one colour in all of them; training is dashed, validation solid, and a star marks the epoch whose
+weights are kept.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ TOP, PLOT, TICKS, NARROW = 34, 300, 56, 480
 """Heights of the titles, of the curves, of the x axis, and width of a narrow page [pixels]."""
 FLAT = 0.04
 """Share of an axis below which a box counts as a line along the other axis."""
+GAP = 0.05
+"""Between two panels, as a share of the figure's width."""
+LOSSES = {row.loss for row in METRICS.values()}
 SHORT = {"pixel_accuracy": "accuracy", "iou_foreground": "IoU", "dice_foreground": "Dice"}
 SCORE_LABELS: dict[Score, str] = {
     "own": "Score in each run's own metric",
@@ -60,7 +64,7 @@ class View:
     log: bool = False
     """Loss on a logarithmic scale."""
     zoom: Mapping[str, Range] = field(default_factory=dict)
-    """What is shown of an axis: `epoch`, `time` [s], `loss`, and each score by its name; absent: all of it."""
+    """What is shown of an axis: `epoch`, `time` [s], each loss and each score by its name; absent: all of it."""
 
 
 def slots(selected: Sequence[str], before: Mapping[str, int]) -> dict[str, int]:
@@ -105,46 +109,54 @@ def kept_epoch(curve: Curve) -> int:
     return best_epoch(curve.history.get(f"val_{METRICS[curve.metric].score}", np.empty(0)).tolist())
 
 
-def alike(curves: Sequence[Curve]) -> list[str]:
-    """Names of the runs whose curve lies exactly on that of a run before it, or under it."""
-    found: list[str] = []
-    for index, curve in enumerate(curves):
-        for other in curves[:index]:
-            ours, theirs = (one.history.get("val_loss", np.empty(0)) for one in (curve, other))
-            common = min(len(ours), len(theirs))
-            if common and np.array_equal(ours[:common], theirs[:common]):
-                found += [name for name in (other.name, curve.name) if name not in found]
-    return found
+def alike(curves: Sequence[Curve]) -> list[list[str]]:
+    """Names of the runs whose curves lie exactly on each other, as far as the shorter one goes, in groups."""
+    groups: list[list[Curve]] = []
+    for curve in curves:
+        for group in groups:
+            if _same(curve, group[0]):
+                group.append(curve)
+                break
+        else:
+            groups.append([curve])
+    return [[curve.name for curve in group] for group in groups if len(group) > 1]
+
+
+def _same(one: Curve, other: Curve) -> bool:
+    ours, theirs = (each.history.get("val_loss", np.empty(0)) for each in (one, other))
+    common = min(len(ours), len(theirs))
+    return bool(common) and np.array_equal(ours[:common], theirs[:common])
+
+
+def losses(curves: Sequence[Curve]) -> list[str]:
+    """The losses that the runs minimise, each once: their values cannot be compared with each other."""
+    found = {METRICS[curve.metric].loss for curve in curves}
+    return [loss for loss in dict.fromkeys(row.loss for row in METRICS.values()) if loss in found]
 
 
 def draw(curves: Sequence[Curve], view: View) -> go.Figure:
-    """Loss and score of the runs, side by side."""
+    """The losses and the score of the runs, side by side."""
     unit, seconds = _time_unit(curves)
     scale = seconds if view.axis == "time" else 1.0
     traces: list[dict[str, Any]] = _key()
+    kinds = losses(curves)
+    names = [*kinds, view.score]
     for curve in curves:
-        traces += _panel(curve, view, scale, "loss", "loss", ("x", "y"))
+        traces += _panel(curve, view, scale, "loss", "loss", _axes(kinds.index(METRICS[curve.metric].loss)))
         column = _column(curve, view)
-        traces += _panel(curve, view, scale, column, SHORT[column], ("x2", "y2"))
+        traces += _panel(curve, view, scale, column, SHORT[column], _axes(len(kinds)), legend=True)
     x = {
         "title": {"text": "Epoch" if view.axis == "epoch" else f"Training time [{unit}]"},
         **_shown(view.zoom.get(view.axis), scale, log=False),
     }
     if view.axis == "epoch":
-        x |= {"tickformat": "d"}
+        x |= {"tickformat": "d"} | ({"dtick": 1} if _few_epochs(curves, view) else {})
     legend = _legend_height(curves)
     height = TOP + PLOT + TICKS + legend
-    layout = {
+    layout: dict[str, Any] = {
         "height": height,
         "margin": {"l": 8, "r": 8, "t": TOP, "b": TICKS + legend},
-        "xaxis": x | {"domain": [0, 0.47], "anchor": "y"},
-        "xaxis2": x | {"domain": [0.53, 1], "anchor": "y2", "matches": "x"},
-        "yaxis": {"anchor": "x", **_shown(view.zoom.get("loss"), 1.0, view.log)} | _log(view.log),
-        "yaxis2": {"anchor": "x2", **_shown(view.zoom.get(view.score), 1.0, log=False)},
-        "annotations": [
-            _title("Loss (logarithmic)" if view.log else "Loss", 0.0),
-            _title(SCORE_LABELS[view.score], 0.53),
-        ],
+        "annotations": [],
         "legend": {
             "orientation": "h",
             "x": 0,
@@ -157,6 +169,15 @@ def draw(curves: Sequence[Curve], view: View) -> go.Figure:
         # a box that is drawn zooms: the page hears of it and asks for the figure again, so that no refresh undoes it
         "dragmode": "select",
     }
+    share = (1 - GAP * len(kinds)) / len(names)
+    for number, name in enumerate(names):
+        begin = number * (share + GAP)
+        across, up = _axes(number)
+        log = view.log and name in kinds
+        layout[f"xaxis{across[1:]}"] = x | {"domain": [begin, begin + share], "anchor": up}
+        layout[f"xaxis{across[1:]}"] |= {"matches": "x"} if number else {}
+        layout[f"yaxis{up[1:]}"] = {"anchor": across, **_shown(view.zoom.get(name), 1.0, log)} | _log(log)
+        layout["annotations"].append(_title(_name(name, view, len(kinds)), begin))
     return go.Figure(traces, layout)
 
 
@@ -168,12 +189,12 @@ class Frame:
     scale: float
     """Of the x axis: seconds, or epochs, in its unit."""
     shown: Mapping[str, Range]
-    """Ends of each axis."""
+    """Ends of each axis: of x first, then of the panels from left to right."""
 
 
 def frame(curves: Sequence[Curve], view: View) -> Frame:
     """What `draw` shows."""
-    names = (view.axis, "loss", view.score)
+    names = (view.axis, *losses(curves), view.score)
     shown = {name: view.zoom.get(name) or _extent(curves, view, name) for name in names}
     return Frame(view, _time_unit(curves)[1] if view.axis == "time" else 1.0, shown)
 
@@ -185,9 +206,9 @@ def zoomed(frame: Frame, box: Mapping[str, Any]) -> dict[str, Range]:
     """
     view = frame.view
     drawn: dict[str, list[float]] = {view.axis: [end * frame.scale for end in box["x"]]}
-    drawn["loss" if box["yref"] == "y" else view.score] = box["y"]
+    drawn[list(frame.shown)[int(box["yref"][1:] or 1)]] = box["y"]
     wanted = {name: (float(min(ends)), float(max(ends))) for name, ends in drawn.items()}
-    shares = {name: _share(ends, frame.shown[name], log=view.log and name == "loss") for name, ends in wanted.items()}
+    shares = {name: _share(ends, frame.shown[name], log=view.log and name in LOSSES) for name, ends in wanted.items()}
     longest = max(shares.values())
     return dict(view.zoom) | {
         name: ends for name, ends in wanted.items() if shares[name] > 0 and shares[name] >= min(FLAT, longest)
@@ -209,8 +230,8 @@ def _extent(curves: Sequence[Curve], view: View, name: str) -> Range:
     for curve in curves:
         if name in ("epoch", "time"):
             columns = ["epoch" if name == "epoch" else "total_seconds"]
-        elif name == "loss":
-            columns = ["loss", "val_loss"]
+        elif name in LOSSES:
+            columns = ["loss", "val_loss"] if METRICS[curve.metric].loss == name else []
         else:
             column = _column(curve, view)
             columns = [column, f"val_{column}"]
@@ -222,13 +243,38 @@ def _extent(curves: Sequence[Curve], view: View, name: str) -> Range:
     return float(values.min()), float(values.max())
 
 
+def _axes(number: int) -> tuple[str, str]:
+    """Names of a panel's axes, from the left, as traces call them."""
+    return (f"x{number + 1}", f"y{number + 1}") if number else ("x", "y")
+
+
+def _name(name: str, view: View, losses: int) -> str:
+    """Above a panel."""
+    if name == view.score:
+        return SCORE_LABELS[view.score]
+    label = next((row.loss_label for row in METRICS.values() if row.loss == name), "") if losses > 1 else ""
+    return f"Loss{f': {label}' if label else ''}{' (logarithmic)' if view.log else ''}"
+
+
+def _few_epochs(curves: Sequence[Curve], view: View) -> bool:
+    """Whether Plotly by itself would put ticks between epochs, all with the same number."""
+    first, last = view.zoom.get("epoch") or _extent(curves, view, "epoch")
+    return last - first < 10
+
+
 def _column(curve: Curve, view: View) -> str:
     """Of `history.csv`, for the score that is looked at."""
     return METRICS[curve.metric if view.score == "own" else view.score].score
 
 
 def _panel(
-    curve: Curve, view: View, scale: float, column: str, shown: str, axes: tuple[str, str]
+    curve: Curve,
+    view: View,
+    scale: float,
+    column: str,
+    shown: str,
+    axes: tuple[str, str],
+    legend: bool = False,
 ) -> list[dict[str, Any]]:
     """Training, validation and kept epoch of one run in one panel."""
     history = curve.history
@@ -245,7 +291,7 @@ def _panel(
             "mode": "lines+markers" if symbol and solid else "lines",
             "line": {"color": colour, "width": 2 if solid else 1.25, "dash": "solid" if solid else "dash"},
             "name": curve.name,
-            "showlegend": solid and axes[0] == "x",
+            "showlegend": solid and legend,
             "hovertemplate": f"%{{y:.4f}} {shown}, {where}<extra>{curve.name}</extra>",
         }
         if symbol and solid:

@@ -94,7 +94,7 @@ def zoomed(view: charts.View, curves: list[charts.Curve], box: dict) -> dict:
 
 def test_a_box_zooms_both_axes_and_stays_when_the_curves_grow() -> None:
     view = charts.View(zoom=zoomed(charts.View(), [curve(epochs=20)], box((12, 4), (1.5, 0.5))))
-    assert view.zoom == {"epoch": (4, 12), "loss": (0.5, 1.5)}
+    assert view.zoom == {"epoch": (4, 12), "soft_dice_loss": (0.5, 1.5)}
     for epochs in (20, 40):
         layout = charts.draw([curve(epochs=epochs)], view).layout
         assert layout.xaxis.range == layout.xaxis2.range == (4, 12)
@@ -117,7 +117,7 @@ def test_zooming_again_goes_deeper() -> None:
     first = charts.View(zoom=zoomed(charts.View(), runs, box((10, 20), (0.1, 0.2))))
     # a tenth of what is shown, though a hundredth of the whole
     second = zoomed(first, runs, box((14, 15), (0.10, 0.15)))
-    assert second == {"epoch": (14, 15), "loss": (0.10, 0.15)}
+    assert second == {"epoch": (14, 15), "soft_dice_loss": (0.10, 0.15)}
 
 
 def test_time_zoomed_in_minutes_is_the_same_time_in_hours() -> None:
@@ -130,13 +130,13 @@ def test_time_zoomed_in_minutes_is_the_same_time_in_hours() -> None:
 
 
 def test_a_logarithmic_loss_shows_the_same_zoom() -> None:
-    view = charts.View(log=True, zoom={"loss": (0.01, 0.1)})
+    view = charts.View(log=True, zoom={"soft_dice_loss": (0.01, 0.1)})
     axis = charts.draw([curve(epochs=20)], view).layout.yaxis
     assert axis.type == "log"
     assert axis.range == pytest.approx((-2, -1))
     assert charts.draw([curve()], charts.View(log=True)).layout.yaxis2.type is None, "a score is never logarithmic"
     zoom = zoomed(charts.View(log=True), [curve(epochs=20)], box((4, 12), (0.1, 1.0)))
-    assert zoom["loss"] == (0.1, 1.0)
+    assert zoom["soft_dice_loss"] == (0.1, 1.0)
 
 
 def test_a_run_keeps_its_colour_when_others_come_and_go() -> None:
@@ -167,5 +167,30 @@ def test_a_run_without_an_epoch_is_no_error() -> None:
 def test_a_hidden_curve_is_named() -> None:
     """Accuracy and IoU share a loss: without a word the user looks for a curve that lies under another."""
     same = [curve("A"), curve("B", slot=1), curve("C", slot=2, val_loss=[1, 2, 3])]
-    assert charts.alike(same) == ["A", "B"]
+    assert charts.alike(same) == [["A", "B"]]
     assert charts.alike(same[1:]) == []
+    other = curve("D", val_loss=[1, 2, 3])
+    assert charts.alike([*same, other]) == [["A", "B"], ["C", "D"]], "two pairs are no four of a kind"
+
+
+def test_losses_of_two_kinds_lie_in_two_panels() -> None:
+    """In one of them the curve of the smaller loss would be a flat line at 0."""
+    runs = [curve("Accuracy", metric="accuracy"), curve("IoU", metric="iou", slot=1), curve("Dice", slot=2)]
+    drawn = charts.draw(runs, charts.View(score="dice"))
+    panels = {axis: {trace.name for trace in traces(drawn, axis)} for axis in ("x", "x2", "x3")}
+    assert panels == {"x": {"Accuracy", "IoU"}, "x2": {"Dice"}, "x3": {"Accuracy", "IoU", "Dice"}}
+    titles = [annotation.text for annotation in drawn.layout.annotations]
+    assert titles == ["<b>Loss: Binary cross-entropy</b>", "<b>Loss: Soft Dice</b>", "<b>Dice (foreground)</b>"]
+    assert [trace.name for trace in drawn.data if trace.showlegend and trace.xaxis] == ["Accuracy", "IoU", "Dice"]
+    zoom = zoomed(charts.View(score="dice"), runs, box((1, 2), (0.2, 0.4), "2"))
+    assert list(zoom) == ["epoch", "soft_dice_loss"]
+    axes = charts.draw(runs, charts.View(score="dice", zoom=zoom)).layout
+    assert axes.yaxis2.range == (0.2, 0.4)
+    assert axes.yaxis.range is None
+    assert axes.yaxis3.range is None
+
+
+@pytest.mark.parametrize(("epochs", "step"), [(3, 1), (10, 1), (100, None)])
+def test_no_epoch_stands_twice_at_the_axis(epochs: int, step: int | None) -> None:
+    """Plotly puts ticks at 1, 1.5 and 2, and writes 1, 1 and 2."""
+    assert charts.draw([curve(epochs=epochs)], charts.View()).layout.xaxis.dtick == step

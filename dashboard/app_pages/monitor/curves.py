@@ -33,7 +33,7 @@ def choose_view() -> None:
             "Score",
             list(SCORES),
             format_func=SCORES.__getitem__,
-            default="own",
+            default="dice",
             key="monitor_score",
             persist_state="session",
             required=True,
@@ -82,10 +82,9 @@ def show(seen: Sequence[Snapshot], names: dict[str, str]) -> None:
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         hint = "Draw a box in a figure to zoom in."
-        if same := charts.alike(curves):
-            hint += (
-                f" Some curves hide others: {' and '.join(same)} have the same loss and seed and have learned the same."
-            )
+        if groups := charts.alike(curves):
+            same = "; ".join(" and ".join(names) for names in groups)
+            hint += f" Some curves hide others: {same} have the same loss and seed and have learned the same."
         st.caption(hint, width="stretch")
         if now.zoom:
             st.button("Show everything", icon=":material/zoom_out_map:", on_click=show_everything)
