@@ -14,8 +14,9 @@ from covseg_core.runs import open_runs
 @click.command("operating-point")
 @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
 @click.option("--reset", is_flag=True, help="Remove the runs' operating points: back to threshold 0.5.")
+@click.option("--few", is_flag=True, help="Also where the validation part has fewer than 5 scans.")
 @json_option
-def operating_point(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> None:
+def operating_point(run_ids: tuple[str, ...], reset: bool, few: bool, as_json: bool) -> None:
     """Pick the threshold, smallest lesion and peak of each RUN on its validation part, and store them in the run.
 
     RUN can be an experiment, which stands for all its runs.
@@ -36,7 +37,7 @@ def operating_point(run_ids: tuple[str, ...], reset: bool, as_json: bool) -> Non
     points = {}
     for run in runs:
         with progress_bar(f"Predicting validation, {run.id}", quiet=as_json) as progress:
-            points[run.id] = choose_point(run, progress)
+            points[run.id] = choose_point(run, progress, few)
     if as_json:
         print_json([{"run": id} | dataclasses.asdict(point) for id, point in points.items()])
         return

@@ -36,6 +36,18 @@ def read(name: str, default: T, allowed: Container[Any] | None = None) -> T:
     return value if text and (allowed is None or value in allowed) else default
 
 
+def gone(name: str, known: Container[str], instead: str) -> str:
+    """A sentence on what a link names and what is not here any more, and what is shown instead; empty if all is here.
+
+    A link that silently leads to something else is worse than one that leads nowhere.
+    """
+    missing = [id for id in dict.fromkeys(st.query_params.get(name, "").split(",")) if id and id not in known]
+    if not missing:
+        return ""
+    all_of_it = len(missing) == len({id for id in st.query_params[name].split(",") if id})
+    return f"Not here any more: {', '.join(missing)}.{f' {instead}' if all_of_it else ''}"
+
+
 def write(**values: str | int | float | Sequence[str] | None) -> None:
     """Put values into the URL without a rerun; None, "" and an empty list take a name out of it.
 

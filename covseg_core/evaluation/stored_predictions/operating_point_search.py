@@ -25,6 +25,8 @@ from covseg_core.runs.operating_point import DEFAULT, FILE, PEAKS, VERSION, Oper
 PREDICTIONS = "validation_predictions.npy"
 """In the run's folder: (N, S, S) float16, ordered by case and slice, and after the array the model's SHA-256."""
 MEASURE = "mean Dice over validation scans, on the network's grid"
+FEW = 5
+"""Below so many scans a point says more about them than about the model."""
 MINIMUMS: dict[Unit, tuple[float, ...]] = {
     "mm3": (0, 10, 20, 50, 100, 200, 500),
     "voxels": (0, 5, 10, 20, 50, 100, 200),
@@ -36,7 +38,7 @@ _EQUAL = 1e-9
 """Scores that differ by less are taken for the same."""
 
 
-def choose_point(run: Run, progress: Progress | None = None) -> OperatingPoint:
+def choose_point(run: Run, progress: Progress | None = None, few: bool = False) -> OperatingPoint:
     """Pick threshold, smallest size and peak with the best mean Dice over validation scans, and store them in the run.
 
     Of equals the threshold closest to 0.5, then the smallest size and then the lowest peak win. Scans without the
@@ -46,11 +48,16 @@ def choose_point(run: Run, progress: Progress | None = None) -> OperatingPoint:
     ----------
     run : with a `model.onnx`, whose dataset is here
     progress : may raise to end it: nothing is stored then
+    few : pick it also where the validation part has less than `FEW` scans
 
     Raises
     ------
-    RunError : the run's dataset is gone or has changed, its validation part shows no target, or it has no model
+    RunError : the run's dataset is gone or has changed, its validation part has too few scans or shows no target, or
+        the run has no model
     """
+    if (scans := scans_to_choose_on(run)) < FEW and not few:
+        found = f"{scans} validation scan{'s' * (scans != 1)}, on which a point can be the best by chance"
+        raise RunError(run.id, found, f"at least {FEW}, or `--few`")
     model = validation(run, progress)
     target = run.config.target
     if not model.has_truth:
@@ -83,6 +90,11 @@ def choose_point(run: Run, progress: Progress | None = None) -> OperatingPoint:
     )
     write_json(run.folder / FILE, point)
     return point
+
+
+def scans_to_choose_on(run: Run) -> int:
+    """How many scans the run's validation part has."""
+    return sum(1 for slices in run.split.validation.values() if slices)
 
 
 def forget_point(run: Run) -> bool:

@@ -8,7 +8,12 @@ import pandas as pd
 import streamlit as st
 
 from covseg_core.evaluation.model import SingleRun
-from covseg_core.evaluation.stored_predictions.operating_point_search import choose_point, forget_point
+from covseg_core.evaluation.stored_predictions.operating_point_search import (
+    FEW,
+    choose_point,
+    forget_point,
+    scans_to_choose_on,
+)
 from covseg_core.runs import Run
 from covseg_core.runs.operating_point import OperatingPoint
 from dashboard.app_pages.compare import stored_predictions
@@ -43,12 +48,18 @@ def _show_points(table: pd.DataFrame, stored: Sequence[OperatingPoint | None]) -
 def _buttons(runs: list[Run], stored: bool) -> None:
     """Pick points in a task, or remove them."""
 
+    fewest = min(map(scans_to_choose_on, runs))
+    few = fewest < FEW and st.checkbox(
+        f"Choose on {fewest} validation scan{'s' * (fewest != 1)}", key="few-scans",
+        help=f"With fewer than {FEW} scans a point can be the best by chance, and make masks of new scans worse.",
+    )  # fmt: skip
+
     def work(progress: tasks.TaskProgress, cancelled: object) -> None:
         for number, run in enumerate(runs, start=1):
             progress.phase(f"Predicting validation, model {number} of {len(runs)}", "slices")
-            choose_point(run, progress)
+            choose_point(run, progress, few)
 
-    key = ("operating-point", *(run.id for run in runs))
+    key = ("operating-point", few, *(run.id for run in runs))
     row = st.container(horizontal=True)
     task = task_progress.task_button(
         key,

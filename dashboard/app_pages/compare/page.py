@@ -23,6 +23,7 @@ from dashboard.app_pages.compare import (
     verdict,
     what_if,
 )
+from dashboard.formatting import plain
 from dashboard.services import model_catalog, url_state
 
 MODELS, DATASET = "compare-models", "compare-dataset"
@@ -81,6 +82,8 @@ def choose(offered: list[Model]) -> list[Model]:
     if MODELS not in st.session_state:
         newest = [model.id for model in model_catalog.newest(offered)]
         st.session_state[MODELS] = url_state.read("runs", newest, known)
+        if missing := url_state.gone("runs", known, "The newest experiment is shown instead."):
+            st.warning(plain(missing), icon=":material/search_off:")
     st.session_state[MODELS] = [id for id in st.session_state[MODELS] if id in known]  # one may have been deleted
     chosen = st.multiselect(
         "Models",

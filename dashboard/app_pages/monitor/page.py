@@ -7,6 +7,7 @@ from covseg_core.figures import learning_curves as charts
 from covseg_core.runs import ACTIVE
 from dashboard import navigation
 from dashboard.app_pages.monitor import curves, previews, run_progress, run_rows
+from dashboard.formatting import plain
 from dashboard.services import model_catalog, run_history, url_state
 from dashboard.services.model_catalog import ListedRun
 from dashboard.services.run_history import Snapshot
@@ -51,8 +52,8 @@ def choose_runs(known: list[ListedRun]) -> list[ListedRun]:
     if "monitor_runs" not in st.session_state:
         asked = url_state.read("runs", run_history.preselected(known))
         st.session_state.monitor_runs = [id for id in asked if id in ids]
-        if missing := [id for id in asked if id not in ids]:
-            st.warning(f"Not here any more: {', '.join(missing)}", icon=":material/search_off:")
+        if missing := url_state.gone("runs", ids, ""):
+            st.warning(plain(missing), icon=":material/search_off:")
     else:
         # a run that was deleted meanwhile is no option any more
         kept = [id for id in st.session_state.monitor_runs if id in ids]

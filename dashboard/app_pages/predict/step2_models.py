@@ -63,6 +63,9 @@ def show_models(models: list[ListedRun], space: Workspace | None) -> Chosen:
         )
     offered = {one.id: one for one in models if one.config.target == target}
     shown = [run for run in (space.answers.runs if space and space.answers else ()) if run in offered]
+    everything = {one.id for one in models}
+    if missing := url_state.gone("runs", everything, "Another model is chosen instead."):
+        st.warning(plain(missing), icon=":material/search_off:")
     default = url_state.read("runs", shown or offered_models.preselected(list(offered.values())), offered)
     ids = st.multiselect(
         "Models",

@@ -104,7 +104,11 @@ def test_the_table_follows_the_sliders(runs: list[Run]) -> None:
 
 def test_a_point_is_picked_on_validation_and_scored_on_test(runs: list[Run]) -> None:
     app = open_page(what_if.OPEN)
-    next(button for button in app.button if button.label == "Choose on validation").click().run()
+    press = "Choose on validation"
+    next(button for button in app.button if button.label == press).click().run()
+    assert "on which a point can be the best by chance" in pages.wait(app).error
+    app.checkbox(key="few-scans").check()
+    next(button for button in well(app.run()).button if button.label == press).click().run()
     assert pages.wait(app).state == "finished"
     app = open_page(what_if.OPEN)
     shown = table(app, "Test at the point")
@@ -170,7 +174,7 @@ def test_folds_are_explored_together_and_have_a_point_each(dataset: Dataset, kin
         save_likeness(run.onnx, SIZE)
     comparison = evaluate_folds(runs)
     for run in runs:
-        choose_point(run)
+        choose_point(run, few=True)
     app = open_page(what_if.OPEN)
     dice = table(app, "At the sliders")
     merged = comparison.evaluations[0].model.over_scans["dice"].mean
@@ -186,6 +190,6 @@ def test_predictions_that_do_not_fit_are_an_error_in_words(runs: list[Run]) -> N
 
 
 def test_a_point_of_the_model_before_is_not_shown(runs: list[Run]) -> None:
-    write_json(runs[0].folder / FILE, dataclasses.replace(choose_point(runs[0]), model_sha256="0" * 64))
+    write_json(runs[0].folder / FILE, dataclasses.replace(choose_point(runs[0], few=True), model_sha256="0" * 64))
     app = open_page(what_if.OPEN)
     assert any("None is stored yet" in caption.value for caption in app.caption)

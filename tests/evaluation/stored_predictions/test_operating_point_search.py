@@ -73,14 +73,22 @@ def run(make_run: Callable[..., Run]) -> Run:
 
 def point(run: Run, **values: object) -> OperatingPoint:
     """A stored point of the run's present model, without a peak unless one is given."""
-    choose_point(run)
+    choose_point(run, few=True)
     made = dataclasses.replace(read_point(run), **{"peak": 0.0, **values})  # type: ignore[type-var, arg-type]
     write_json(run.folder / FILE, made)
     return made
 
 
+def test_on_a_few_scans_a_point_is_refused_unless_it_is_asked_for(run: Run) -> None:
+    """Picked on one scan it made masks of others worse, and prediction used it without a word."""
+    with pytest.raises(RunError, match="3 validation scans, on which .* expected at least 5, or `--few`"):
+        choose_point(run)
+    assert read_point(run) is None
+    assert choose_point(run, few=True).scans == 3
+
+
 def test_it_is_the_best_of_all_that_are_tried(run: Run) -> None:
-    chosen = choose_point(run)
+    chosen = choose_point(run, few=True)
     model = validation(run)
     tried = {
         (threshold, minimum, peak): model.at(threshold, minimum, peak).over_scans["dice"].mean
@@ -166,7 +174,7 @@ def test_how_a_point_is_picked_by_hand(
     """As docs/reference/analyses.md says it: from the same scores everybody must get the same point."""
     answers = Answers(known)
     monkeypatch.setattr(operating_point_search, "validation", lambda *_: answers)
-    chosen = choose_point(run)
+    chosen = choose_point(run, few=True)
     assert (chosen.threshold, chosen.minimum) == picked[:2]
     assert chosen.score == pytest.approx(picked[2])
     assert chosen.peak == (picked[3] if len(picked) > 3 else 0)
@@ -179,7 +187,7 @@ def test_where_no_scan_has_a_score_the_middle_stays(run: Run, monkeypatch: pytes
     """A model that marks nothing above 0.5 is still scored as worse than one with any score, 0 included."""
     answers = Answers({(0.05, 5): [0.0, math.nan]}, "voxels", other=math.nan)
     monkeypatch.setattr(operating_point_search, "validation", lambda *_: answers)
-    chosen = choose_point(run)
+    chosen = choose_point(run, few=True)
     assert (chosen.threshold, chosen.minimum, chosen.score, chosen.unit) == (0.05, 5, 0.0, "voxels")
     assert (chosen.alone, chosen.score_alone, chosen.score_at_half) == (0.5, -1, -1)
     assert answers.asked == all_that_is_tried("voxels")
@@ -188,7 +196,7 @@ def test_where_no_scan_has_a_score_the_middle_stays(run: Run, monkeypatch: pytes
 def test_a_point_says_when_and_on_what_it_was_picked(run: Run) -> None:
     """Whoever reads the file a year later must know what it belongs to."""
     before = datetime.now(UTC).replace(microsecond=0)
-    chosen = choose_point(run)
+    chosen = choose_point(run, few=True)
     assert before <= datetime.fromisoformat(chosen.created) <= datetime.now(UTC)
     assert chosen.created.endswith("+00:00") and len(chosen.created) == len("2024-01-01T00:00:00+00:00")
     assert chosen.model_sha256 == sha256_file(run.onnx)
@@ -199,7 +207,7 @@ def test_a_point_says_when_and_on_what_it_was_picked(run: Run) -> None:
 def test_answers_that_are_not_the_models_are_asked_for_again(run: Run, change: str) -> None:
     """Stored by an earlier covseg, for another split, by another model, or cut off by a full disk."""
     path = run.folder / PREDICTIONS
-    first = choose_point(run)
+    first = choose_point(run, few=True)
     content, right = path.read_bytes(), np.load(path)
     digest = content[-32:]
     assert digest == bytes.fromhex(sha256_file(run.onnx))
@@ -217,7 +225,7 @@ def test_answers_that_are_not_the_models_are_asked_for_again(run: Run, change: s
         else:
             digest = b"none"
         handle.write(digest)
-    assert choose_point(run).score == first.score
+    assert choose_point(run, few=True).score == first.score
     np.testing.assert_array_equal(np.load(path), right)
 
 
@@ -240,7 +248,7 @@ def test_slices_are_stored_by_case_and_slice(run: Run, dataset: Dataset) -> None
 def test_a_run_without_a_validation_part_is_refused(run: Run) -> None:
     write_json(run.folder / "split.json", dataclasses.replace(run.split, validation={}))
     with pytest.raises(RunError, match=r"^run: its split has no validation part; expected validation slices, to pick"):
-        choose_point(run)
+        choose_point(run, few=True)
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +258,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(run: Run, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full)
         with pytest.raises(CovsegError) as caught:
-            choose_point(run)
+            choose_point(run, few=True)
     path = run.folder / PREDICTIONS
     assert str(caught.value) == f"{path}: cannot be written (No space left on device); expected room on disk"
     assert not path.exists() and not list(run.folder.glob(".*"))
@@ -258,7 +266,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(run: Run, monkeypatch: 
     with pytest.raises(
         CovsegError, match=rf"^{re.escape(str(path))}: reads back as something else .*a disk that works$"
     ):
-        choose_point(run)
+        choose_point(run, few=True)
 
 
 def test_the_test_part_has_no_say_in_it(run: Run, dataset: Dataset) -> None:
@@ -267,7 +275,7 @@ def test_the_test_part_has_no_say_in_it(run: Run, dataset: Dataset) -> None:
         case = dataset.case(id)
         dataset.path(case, "scan").unlink()
         dataset.path(case, "infection").unlink()
-    assert choose_point(run).chosen_on == "validation"
+    assert choose_point(run, few=True).chosen_on == "validation"
     assert not run.test_predictions.exists()
 
 
@@ -281,14 +289,14 @@ def test_validation_is_predicted_once_for_a_model(run: Run, monkeypatch: pytest.
 
     monkeypatch.setattr(Segmenter, "probabilities", watched)
     told = []
-    first = choose_point(run, lambda done, total: told.append((done, total)))
+    first = choose_point(run, lambda done, total: told.append((done, total)), few=True)
     assert sum(asked) == first.slices == told[-1][0] == told[-1][1]
     stored = np.load(run.folder / PREDICTIONS)
     assert (stored.shape, stored.dtype) == ((first.slices, SIZE, SIZE), np.float16)
-    assert dataclasses.replace(choose_point(run), created="") == dataclasses.replace(first, created="")
+    assert dataclasses.replace(choose_point(run, few=True), created="") == dataclasses.replace(first, created="")
     assert sum(asked) == first.slices, "predicted a second time"
     save_likeness(run.onnx, SIZE, 60.0)
-    assert choose_point(run).score_at_half != first.score_at_half, "answers of the model before"
+    assert choose_point(run, few=True).score_at_half != first.score_at_half, "answers of the model before"
     assert sum(asked) == 2 * first.slices
 
 
@@ -301,12 +309,12 @@ def test_a_cancelled_search_leaves_nothing(run: Run) -> None:
 
     before = sorted(run.folder.iterdir())
     with pytest.raises(Stopped):
-        choose_point(run, stop)
+        choose_point(run, stop, few=True)
     assert sorted(run.folder.iterdir()) == before
 
 
 def test_a_point_of_an_earlier_model_is_not_used(run: Run) -> None:
-    choose_point(run)
+    choose_point(run, few=True)
     save_likeness(run.onnx, SIZE, 60.0)
     assert read_point(run) is None
     assert thresholds_of([run]) == Thresholds()
@@ -316,13 +324,13 @@ def test_without_its_data_the_error_says_what_is_missing(run: Run) -> None:
     """As for a shipped model: its folder travels without the scans."""
     delete_dataset("phantoms")
     with pytest.raises(RunError, match=r"run: its validation scans are not here \(dataset phantoms\)"):
-        choose_point(run)
+        choose_point(run, few=True)
 
 
 def test_data_that_have_changed_are_refused(run: Run) -> None:
     write_json(run.folder / "config.json", dataclasses.replace(run.config, fingerprint="0" * 64))
     with pytest.raises(RunError, match="has changed"):
-        choose_point(run)
+        choose_point(run, few=True)
 
 
 def test_a_validation_part_without_a_lesion_is_refused(run: Run, dataset: Dataset) -> None:
@@ -331,7 +339,7 @@ def test_a_validation_part_without_a_lesion_is_refused(run: Run, dataset: Datase
     split = dataclasses.replace(run.split, validation={healthy[0]: tuple(range(8))})
     write_json(run.folder / "split.json", split)
     with pytest.raises(RunError, match="no infection on its validation slices"):
-        choose_point(run)
+        choose_point(run, few=True)
     assert not (run.folder / FILE).exists()
 
 
@@ -432,7 +440,7 @@ def test_on_the_command_line(
 ) -> None:
     make_run("a")
     make_run("b", width=60.0)
-    code, out, err = covseg("operating-point", "a", "b")
+    code, out, err = covseg("operating-point", "a", "b", "--few")
     assert (code, err) == (0, "")
     points = {id: read_point(Run(Path(os.environ["COVSEG_CHECKPOINTS"]) / id)) for id in "ab"}
     for chosen in points.values():
@@ -469,7 +477,7 @@ def test_on_the_command_line(
         assert "operating point" not in out
         assert json.loads((tmp_path / options[0] / "report.json").read_text())["threshold"] == 0.5
     assert "the operating point of the run" in (tmp_path / "one" / "report.html").read_text()
-    code, out, _ = covseg("operating-point", "a", "--json")
+    code, out, _ = covseg("operating-point", "a", "--json", "--few")
     assert json.loads(out)[0]["run"] == "a" and json.loads(out)[0]["chosen_on"] == "validation"
     code, out, _ = covseg("operate", "a", "--reset")
     assert (code, out) == (0, "a: back to threshold 0.5\n"), "the name it had before still works"
