@@ -10,7 +10,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from dashboard import navigation
-from dashboard.services import gate, startup, upload_receiver
+from dashboard.services import gate, startup, upload_receiver, url_state
 
 
 def main() -> None:
@@ -22,7 +22,9 @@ def main() -> None:
         menu_items={"About": "**covseg** trains and compares U-Nets on chest CT. For research; not for diagnosis."},
     )
 
-    st.navigation(navigation.pages()).run()
+    page = st.navigation(navigation.pages())
+    url_state.enter(page.url_path)
+    page.run()
 
 
 if __name__ == "__main__":

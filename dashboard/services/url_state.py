@@ -14,7 +14,22 @@ import streamlit as st
 SLIDERS = ("z", "threshold")
 """Keys of widgets that are bound to the URL; Streamlit lets nobody else write these names."""
 
+PAGE = "page"
+"""In the session: which page was open last."""
+
 T = TypeVar("T", str, int, float, list[str])
+
+
+def enter(page: str) -> None:
+    """Forget what the sliders of another page were set to: pages share the names, and with them Streamlit the values.
+
+    What the link says stays.
+    """
+    if st.session_state.get(PAGE, page) != page:
+        for name in (*SLIDERS, "peak"):
+            if name not in st.query_params:
+                st.session_state.pop(name, None)
+    st.session_state[PAGE] = page
 
 
 def read(name: str, default: T, allowed: Container[Any] | None = None) -> T:

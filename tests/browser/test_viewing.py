@@ -56,6 +56,23 @@ def test_the_slices_follow_the_arrow_keys(visit: Open, models: list[Run]) -> Non
     assert user.pictures() != pictures
 
 
+def test_a_threshold_of_one_page_is_none_of_the_other(visit: Open, models: list[Run]) -> None:
+    """It is set for other models, and on Compare a look at the test part would have moved it."""
+    user = visit("compare")
+    user.press("Threshold", "End")
+    expect(user.slider("Threshold")).to_have_value("0.95")
+    user.go("Quick prediction")
+    user.choose("Where it is", "From a dataset")
+    user.click("Take this scan")
+    user.click("Predict")
+    user.sees("3. Mask")
+    expect(user.slider("Threshold")).to_have_value("0.5")
+    user.press("Threshold", "Home")
+    expect(user.slider("Threshold")).to_have_value("0.05")
+    user.go("Compare")
+    expect(user.slider("Threshold")).to_have_value("0.5")
+
+
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR"])
 def test_the_downloaded_mask_lies_on_the_scan_as_it_was_uploaded(
     visit: Open, models: list[Run], sample: Dataset, tmp_path: Path, axes: str
