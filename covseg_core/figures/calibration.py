@@ -76,6 +76,7 @@ def _framed(chart: go.Figure, x: str, y: str) -> go.Figure:
         height=HEIGHT,
         margin={"l": 8, "r": 8, "t": 40, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
+        modebar={"orientation": "v"},  # else it lies over the legend
         xaxis={"title": x, "range": [-0.02, 1.02], "tickformat": ".1f", "zeroline": False},
         yaxis={"title": y, "range": [-0.02, 1.02], "tickformat": ".1f", "zeroline": False},
         hovermode="closest",

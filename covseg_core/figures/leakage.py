@@ -36,6 +36,7 @@ def figure(found: Leakage) -> go.Figure:
         height=300,
         margin={"l": 8, "r": 8, "t": 32, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
+        modebar={"orientation": "v"},  # else it lies over the legend
         xaxis={"title": "Correlation with the nearest training slice", "range": [lowest - 2 * BIN, 1 + BIN]},
         yaxis={"title": "Test slices [%]"},
     )

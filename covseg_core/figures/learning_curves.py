@@ -157,6 +157,7 @@ def draw(curves: Sequence[Curve], view: View) -> go.Figure:
         "height": height,
         "margin": {"l": 8, "r": 8, "t": TOP, "b": TICKS + legend},
         "annotations": [],
+        "modebar": {"orientation": "v"},  # else it lies over titles
         "legend": {
             "orientation": "h",
             "x": 0,

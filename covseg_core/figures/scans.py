@@ -35,6 +35,7 @@ def figure(comparison: Comparison, measure: str = "dice") -> go.Figure:
         height=110 + (ROW if len(rows) <= MANY else TIGHT_ROW) * len(rows),
         margin={"l": 8, "r": 8, "t": 40, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
+        modebar={"orientation": "v"},  # else it lies over the legend
         xaxis={"title": wording.label(measure, first.units) + " of the scan", "zeroline": False},
         yaxis={
             "tickvals": list(range(len(rows))),
