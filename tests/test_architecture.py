@@ -51,6 +51,7 @@ DASHBOARD_LAYERS: dict[str, set[str]] = {
         "dashboard.services.gate",
         "dashboard.services.startup",
         "dashboard.services.upload_receiver",
+        "dashboard.services.url_state",
     },
 }
 """What each room of the dashboard may import beside itself and the core; a page never another page."""

@@ -38,8 +38,13 @@ def predictors(comparison: Comparison) -> dict[str, Scores]:
     """Models and baselines, by the name their column has."""
     models = zip(model_names(comparison), comparison.evaluations, strict=True)
     return {name: evaluation.model for name, evaluation in models} | {
-        scores.name.capitalize(): scores for scores in comparison.baselines
+        baseline_name(scores): scores for scores in comparison.baselines
     }
+
+
+def baseline_name(scores: Scores) -> str:
+    """As tables and figures call a baseline: `threshold` is one of grey values, not of probabilities."""
+    return "HU threshold" if scores.name == "threshold" else scores.name.capitalize()
 
 
 def header(comparison: Comparison) -> str:

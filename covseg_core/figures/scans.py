@@ -113,7 +113,7 @@ def _reference(scores: Scores, measure: str, dash: str) -> go.Scatter:
         x=x,
         y=y,
         mode="lines",
-        name=scores.name.capitalize(),
+        name=wording.baseline_name(scores),
         line={"color": NEUTRAL, "width": 2, "dash": dash},
-        hovertemplate="%{x:.4f}<extra>" + f"{scores.name.capitalize()}: {scores.description}" + "</extra>",
+        hovertemplate="%{x:.4f}<extra>" + f"{wording.baseline_name(scores)}: {scores.description}" + "</extra>",
     )

@@ -31,7 +31,7 @@ Plane = Callable[[int], np.ndarray]
 
 WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediastinum", "full": "Full"}
 STYLES: dict[rendering.Style, str] = {"fill": "Fill", "contour": "Contour"}
-PANEL, LARGE_PANEL, FEW = 310, 470, 2
+SMALL_PANEL, PANEL, LARGE_PANEL, FEW = 180, 310, 470, 2
 """Width of a picture [px]; of up to `FEW` pictures, larger."""
 SLIDER = 160
 """Width of a slider beside others [px]."""
@@ -151,14 +151,22 @@ def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return
-    # pictures of one size that wrap: five in a row on a wide screen, three on a laptop
+    _row(panels, z, PANEL if len(panels) > FEW else LARGE_PANEL)
+    if below is not None:
+        below(threshold)
+
+
+def show_still(scene: Scene, z: int) -> None:
+    """One slice of a scene, small and without controls; raises `CovsegError` if it cannot be read."""
+    _row(render(scene, z, "lung", "contour", 1.0, scene.threshold), z, SMALL_PANEL)
+
+
+def _row(panels: Sequence[Panel], z: int, width: int) -> None:
+    """Pictures of one size that wrap: five in a row on a wide screen, three on a laptop."""
     row = st.container(horizontal=True, gap="small")
-    width = PANEL if len(panels) > FEW else LARGE_PANEL
     for panel in panels:
         url = "data:image/jpeg;base64," + base64.b64encode(panel.picture).decode()
         row.image(url, panel.caption, width=width, alt=f"{panel.caption}, slice {z}")
-    if below is not None:
-        below(threshold)
 
 
 def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float, bool]:

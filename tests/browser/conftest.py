@@ -304,6 +304,10 @@ class User:
         self.main.get_by_role("radiogroup", name=group).get_by_text(option, exact=True).click()
         self.settles()
 
+    def tab(self, name: str) -> None:
+        self.main.get_by_role("tab", name=name, exact=True).click()
+        self.settles()
+
     def open(self, expander: str) -> None:
         self.main.get_by_test_id("stExpander").get_by_text(expander).first.click()
 

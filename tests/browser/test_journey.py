@@ -72,10 +72,13 @@ def compare(user: User, folder: Path) -> None:
     """Every model with every metric on the same test scans, on the page and in the files; and the slices themselves."""
     user.go("Compare")
     user.sees("Every model, every metric, the same test slices")
+    expect(user.panels).to_have_count(5)  # CT, truth, three models
+    user.tab("Export")
     with zipfile.ZipFile(user.download("Tables (CSV)", folder)) as tables:
         scores = pd.read_csv(tables.open("scores.csv"))
     assert {"accuracy", "iou", "dice", "mean_iou"} <= set(scores["measure"])
-    expect(user.panels).to_have_count(6)  # CT, truth, three models, disagreement
+    user.tab("Slices")
+    expect(user.panels).to_have_count(6)  # and disagreement
     user.click("Worst slice")
     user.sees(re.compile("Worst slice, 1 of"))
     with zipfile.ZipFile(user.download("Masks of this scan", folder)) as masks:

@@ -23,6 +23,7 @@ def test_a_link_reproduces_a_view(visit: Open, models: list[Run]) -> None:
     """What a colleague is sent must show the same models on the same slice at the same threshold."""
     mine = visit("compare")
     mine.sees("Every model, every metric, the same test slices")
+    mine.tab("Slices")
     mine.click(re.compile("^Remove IoU"))
     mine.click("Best slice")
     mine.sees(re.compile("Best slice, 1 of"))
@@ -39,7 +40,7 @@ def test_a_link_reproduces_a_view(visit: Open, models: list[Run]) -> None:
 
 def test_the_slices_follow_the_arrow_keys(visit: Open, models: list[Run]) -> None:
     """All panels move to the next slice together; a panel that stays behind would show another place of the chest."""
-    user = visit("compare")
+    user = visit("compare?tab=Slices")
     expect(user.panels).to_have_count(6)
     user.settles()
     before, pictures = user.shown(), user.pictures()
@@ -58,7 +59,7 @@ def test_the_slices_follow_the_arrow_keys(visit: Open, models: list[Run]) -> Non
 
 def test_a_threshold_of_one_page_is_none_of_the_other(visit: Open, models: list[Run]) -> None:
     """It is set for other models, and on Compare a look at the test part would have moved it."""
-    user = visit("compare")
+    user = visit("compare?tab=Slices")
     user.press("Threshold", "End")
     expect(user.slider("Threshold")).to_have_value("0.95")
     user.go("Quick prediction")
@@ -70,6 +71,7 @@ def test_a_threshold_of_one_page_is_none_of_the_other(visit: Open, models: list[
     user.press("Threshold", "Home")
     expect(user.slider("Threshold")).to_have_value("0.05")
     user.go("Compare")
+    user.tab("Slices")
     expect(user.slider("Threshold")).to_have_value("0.5")
 
 

@@ -28,8 +28,4 @@ def show(comparison: Comparison) -> None:
     if leak := comparable.leak(comparison):
         st.warning(leak, icon=":material/warning:")
     if notes := comparable.notes(comparison):
-        st.info(_bullets(notes), icon=":material/info:")
-
-
-def _bullets(sentences: list[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences) if len(sentences) > 1 else sentences[0]
+        st.info(" ".join(notes), icon=":material/info:")

@@ -1,4 +1,4 @@
-"""The end of the Compare page: export as files."""
+"""The Compare page's export as files."""
 
 from __future__ import annotations
 

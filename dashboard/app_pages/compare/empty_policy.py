@@ -21,13 +21,13 @@ def choose(comparison: Comparison) -> Comparison:
     if POLICY not in st.session_state:
         st.session_state[POLICY] = url_state.read("empty", evaluated, policies)
     chosen = st.segmented_control(
-        "Where truth and prediction are both empty",
+        "Both masks empty",
         policies,
         format_func=lambda policy: WORDS[policy].capitalize(),
         required=True,
         key=POLICY,
-        help="Left out: Dice, IoU, HD95 and NSD are undefined there. Perfect: they are 1, and HD95 is 0. Pooled scores "
-        "change only if a whole data set is empty",
+        help="Where truth and prediction are both empty. Left out: Dice, IoU, HD95 and NSD are undefined there. "
+        "Perfect: they are 1, and HD95 is 0. Pooled scores change only if a whole data set is empty",
     )
     policy = cast(EmptyPolicy, chosen or evaluated)
     url_state.write(empty=policy if policy != evaluated else None)

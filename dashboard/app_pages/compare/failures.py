@@ -27,7 +27,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     if comparison.evaluations[0].target != "infection":
         return
     words = "Failures: missed lesions, false alarms, wrong boundaries"
-    box = st.expander(words, icon=":material/photo_library:", key=OPEN, on_change="rerun")
+    box = st.expander(words, True, icon=":material/photo_library:", key=OPEN, on_change="rerun")
     if not box.open:
         return
     with box:

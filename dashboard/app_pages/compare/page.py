@@ -12,6 +12,7 @@ from dashboard.app_pages.compare import (
     calibration,
     conditions,
     downloads,
+    empty_policy,
     failures,
     leakage,
     other_sources,
@@ -20,6 +21,7 @@ from dashboard.app_pages.compare import (
     scores,
     seed_choice,
     slices,
+    tabs,
     verdict,
     what_if,
 )
@@ -27,6 +29,7 @@ from dashboard.formatting import plain
 from dashboard.services import model_catalog, url_state
 
 MODELS, DATASET = "compare-models", "compare-dataset"
+NO_SLICES = "Predictions on another dataset are not kept, so there are no slices to look at."
 NOT_A_RANKING = (
     "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
     "be the same prediction. The next table can: there every model has every metric."
@@ -39,30 +42,47 @@ def main() -> None:
     if not offered:
         show_empty_state()
         return
-    chosen = choose(offered)
+    head = st.container(horizontal=True, gap="medium")
+    with head:
+        chosen = choose(offered)
     if not chosen:
         st.info("Choose at least one model above.", icon=":material/compare:")
         return
-    dataset = choose_dataset(chosen)
+    with head:
+        dataset = choose_dataset(chosen)
     comparison = score_task.comparison_of(chosen, dataset)
     if comparison is None:
         other_sources.show(chosen)
         return
+    with head:
+        comparison = empty_policy.choose(comparison)
+        one, shown = (comparison, chosen) if dataset else seed_choice.choose(comparison, chosen)
     conditions.show(comparison)
-    show_own(comparison)
-    comparison = scores.show(comparison)
-    verdict.show(comparison, chosen)
-    show_chart(comparison)
-    one, shown = comparison, chosen
-    if not dataset:
-        one, shown = seed_choice.choose(comparison, chosen)
-        slices.show(one, shown)
-        what_if.show(one, shown)
-        calibration.show(one, shown)
-        failures.show(one, shown)
-        leakage.show(comparison, chosen)
-    other_sources.show(chosen)
-    downloads.show(comparison, one, shown)
+    boxes = dict(zip(tabs.NAMES, st.tabs(tabs.NAMES, key=tabs.KEY, bind="query-params"), strict=True))
+    open_tab = next((name for name, box in boxes.items() if box.open), tabs.SUMMARY)
+    with boxes[open_tab]:
+        if open_tab == tabs.SUMMARY:
+            show_own(comparison)
+            verdict.show_sentences(comparison)
+            if not dataset:
+                slices.show_one(one, shown)
+            scores.show(comparison)
+        elif open_tab == tabs.STATISTICS:
+            verdict.show(comparison)
+            show_chart(comparison)
+            if not dataset:
+                leakage.show(comparison, chosen)
+            other_sources.show(chosen)
+        elif open_tab == tabs.EXPORT:
+            downloads.show(comparison, one, shown)
+        elif dataset:
+            st.info(NO_SLICES, icon=":material/hide_image:")
+        elif open_tab == tabs.SLICES:
+            slices.show(one, shown)
+        else:
+            failures.show(one, shown)
+            what_if.show(one, shown)
+            calibration.show(one, shown)
 
 
 def show_empty_state() -> None:
@@ -91,6 +111,7 @@ def choose(offered: list[Model]) -> list[Model]:
         format_func=lambda id: model_catalog.label(known[id]),
         key=MODELS,
         help=f"Finished runs, the newest experiment first{folds}",
+        wrap=True,
     )
     url_state.write(runs=chosen)
     return [known[id] for id in chosen]
@@ -110,7 +131,7 @@ def choose_dataset(chosen: list[Model]) -> str:
                 f"All of {name}, less what any model has learned from" if name else "Their test part"
             ),
             key=DATASET,
-            width=400,
+            width=200,
             help=(
                 "Runs of different splits share no test part. They are compared on the slices that none of them has "
                 "learned from."

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores, Summary
 from covseg_core.evaluation.seeds.over_seeds import Level, spread
-from covseg_core.evaluation.wording import model_names, predictors
+from covseg_core.evaluation.wording import baseline_name, model_names, predictors
 
 UNDEFINED = "none"
 
 
 def legend(comparison: Comparison, level: Level) -> list[str]:
     """How to read the table of scores, a sentence each, as Markdown."""
-    baselines = "; ".join(f"*{scores.name.capitalize()}*, {scores.description}" for scores in comparison.baselines)
+    baselines = "; ".join(f"*{baseline_name(scores)}*, {scores.description}" for scores in comparison.baselines)
     found = [f"Baselines, which need no learning: {baselines}. *Best* includes them where n is the same."]
+    found[0] += " The best model is in bold." * (len(comparison.evaluations) > 1)
     found.append(wording.TWO_IOUS)
     if seeds := wording.several_seeds(comparison):
         where = "after ±" if level == "pooled" else "in brackets"
@@ -53,7 +55,9 @@ def score_table(comparison: Comparison, level: Level) -> pd.DataFrame:
     baselines included, of those with this n: means over different n do not compare.
     """
     first, columns = comparison.evaluations[0], predictors(comparison)
-    models, rows = model_names(comparison), []
+    models = model_names(comparison)
+    rows: list[dict[str, object]] = []
+    shown: list[str] = []
     evaluations = dict(zip(models, comparison.evaluations, strict=True))
     for measure in MEASURES:
         values = {
@@ -71,12 +75,42 @@ def score_table(comparison: Comparison, level: Level) -> pd.DataFrame:
         if len(set(counts)) == 1:
             best = _best(measure, {name: value for name, (_, value, own) in values.items() if own == n})
         rows.append({"Measure": wording.label(measure, first.units), "Best": best, "n": n, **cells})
-    return pd.DataFrame(rows, columns=["Measure", "Best", "n", *columns])
+        shown.append(measure)
+    table = pd.DataFrame(rows, columns=["Measure", "Best", "n", *columns])
+    table.attrs["measures"] = shown
+    return table
+
+
+def in_bold(table: pd.DataFrame, comparison: Comparison, level: Level) -> Styler:
+    """The table with the best model of each measure in bold; none where all are alike, or n differs."""
+    names = model_names(comparison)
+    bold = pd.DataFrame("", table.index, table.columns)
+    scores = [
+        {
+            name: _number(evaluation.model, measure, level)
+            for name, evaluation in zip(names, comparison.evaluations, strict=True)
+        }
+        for measure in table.attrs["measures"]
+    ]
+    for row, values in enumerate(scores):
+        best = _best(table.attrs["measures"][row], values).split(", ")
+        if table["Best"].iloc[row] != "n differs" and best != ["all"] and len(names) > 1:
+            for name in names:
+                if name.partition(" · ")[0] in best:
+                    bold.iloc[row, bold.columns.get_loc(name)] = "font-weight: bold"
+    return table.style.apply(lambda _: bold, axis=None)
 
 
 def widths(table: pd.DataFrame) -> dict[str, int]:
     """Of the columns of a table of text [px]: the browser keeps those of the first text it has seen."""
     return {name: 24 + 7 * max(len(str(text)) for text in (name, *table[name])) for name in table.columns}
+
+
+def _number(scores: Scores, measure: str, level: Level) -> float | None:
+    if level == "pooled":
+        return scores.pooled[measure]
+    summary = (scores.over_scans if level == "scans" else scores.over_slices).get(measure)
+    return None if summary is None else summary.mean
 
 
 def _value(scores: Scores, measure: str, level: Level, seeds: Summary | None) -> tuple[str, float | None, int]:

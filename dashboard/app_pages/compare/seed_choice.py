@@ -1,4 +1,4 @@
-"""Below the tables of the Compare page: which seed the pictures and panels are of, where models have several."""
+"""Which seed the pictures and panels of the Compare page are of, where models have several."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def choose(comparison: Comparison, chosen: Sequence[Model]) -> tuple[Comparison,
         return comparison, list(chosen)
     there = numbers(max(chosen, key=lambda model: len(model.seeds)))
     place = st.selectbox(
-        "Seed in what follows",
+        "Seed of slices and failures",
         range(len(there)),
         format_func=lambda place: str(there[place]),
         key=SEED,
         width=200,
-        help="Tables and verdict above are over all seeds; slices and panels are of one seed of each model.",
+        help="Tables and verdict are over all seeds; slices, failures and evidence are of one seed of each model.",
     )
     shown = [members(model)[min(place, len(members(model)) - 1)] for model in chosen]
     found, why = comparable.compared(shown)

@@ -1,4 +1,4 @@
-"""The lower half of the Compare page: choose a test scan, jump to telling slices, look at them."""
+"""The slices of the Compare page: choose a test scan, jump to telling slices, look at them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.prediction.masks.disagreement import disagreement
-from dashboard.app_pages.compare import downloads, score_table
+from dashboard.app_pages.compare import downloads, score_table, tabs
 from dashboard.components import slice_viewer
 from dashboard.components.slice_viewer import Layer, Scene
 from dashboard.services import url_state
@@ -37,9 +37,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     st.subheader("Slices")
     try:
         dataset = load_dataset(comparison.dataset)
-        if dataset.fingerprint != comparison.evaluations[0].fingerprint:
-            found = "has changed since the models were scored, so that its slices cannot be shown"
-            raise CovsegError(f"dataset {dataset.name}", found)
+        check_unchanged(dataset, comparison)
         case = _choose(comparison, chosen)
         scene = slice_viewer.scene_of_case(dataset, dataset.case(case), chosen)
         masks = partial(downloads.show_masks, comparison, chosen, case)
@@ -49,6 +47,29 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
         _list(comparison)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
+
+
+def show_one(comparison: Comparison, chosen: Sequence[Model]) -> None:
+    """One slice of each model, small: the one with the largest true mask of the first scan."""
+    try:
+        dataset = load_dataset(comparison.dataset)
+        check_unchanged(dataset, comparison)
+        case = slice_ranking.slice_table(comparison)["Scan"].iloc[0]
+        scene = _compared(
+            slice_viewer.scene_of_case(dataset, dataset.case(case), chosen), wording.model_names(comparison)
+        )
+        z = scene.zs[len(scene.zs) // 2] if scene.start is None else scene.start
+        slice_viewer.show_still(dataclasses.replace(scene, heat=None), z)
+        st.caption(f"Slice {z} of {case}. All slices, at any threshold, are under *Slices*.")
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def check_unchanged(dataset: Dataset, comparison: Comparison) -> None:
+    """Raise `CovsegError` unless it is the dataset that the models were scored on."""
+    if dataset.fingerprint != comparison.evaluations[0].fingerprint:
+        found = "has changed since the models were scored, so that its slices cannot be shown"
+        raise CovsegError(f"dataset {dataset.name}", found)
 
 
 def _compared(scene: Scene, names: Sequence[str]) -> Scene:
@@ -69,6 +90,7 @@ def _compared(scene: Scene, names: Sequence[str]) -> Scene:
 def go_to(case: str, z: int) -> None:
     """Show a slice of a scan, when the page is run next; to be called in a widget's callback."""
     _forget_jump()
+    st.session_state[tabs.KEY] = tabs.SLICES
     st.session_state[CASE] = case
     slice_viewer.go_to(VIEWER, z)
 

@@ -9,20 +9,29 @@ import streamlit as st
 
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.measures import MEASURES
-from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.significance.verdict import COMPARED, Verdict, cells, verdict
 from covseg_core.figures import differences
 from dashboard.app_pages.compare import score_table
 
 MEASURE = "compare-verdict-measure"
+ALONE = "Choose a second model above to compare this one with."
 
 
-def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
+def show_sentences(comparison: Comparison) -> None:
+    """By the first measure, without the numbers behind them."""
+    if len(comparison.evaluations) < 2:
+        st.caption(ALONE)
+        return
+    found = _verdict(comparison.key, COMPARED[0], comparison)
+    st.markdown("\n".join(f"- {pair.sentence}" for pair in found.pairs))
+
+
+def show(comparison: Comparison) -> None:
     """Sentences, a figure of the differences, and the numbers behind them."""
     st.subheader("Which model is better?")
     if len(comparison.evaluations) < 2:
-        st.caption("Choose a second model above to compare this one with.")
+        st.caption(ALONE)
         return
     measure = st.selectbox(
         "Compared by",

@@ -77,7 +77,7 @@ def test_the_folds_of_a_metric_are_one_entry_and_all_is_there(folds: list[Run]) 
         assert said in conditions
     assert any("Every patient is tested once" in info.value for info in app.info)
     assert list(app.dataframe[0].value["Run"]) == ["experiment-iou", "experiment-dice"]
-    assert len(app.selectbox(key="compare-case").options) == 5
+    assert len(open_page("compare", tab="Slices").selectbox(key="compare-case").options) == 5
     assert all(box.label != "Scored on" for box in app.selectbox), "together they have learned from everybody"
     assert not app.error
 
@@ -106,7 +106,7 @@ def test_every_slice_is_shown_with_the_model_that_has_not_seen_it(folds: list[Ru
             expected = image > limit_of(folds, model.config.metric, score.case)
             np.testing.assert_array_equal(values[number], expected)
             np.testing.assert_array_equal(values[number : number + 1], expected[np.newaxis])
-    app = open_page("compare")
+    app = open_page("compare", tab="Slices")
     for label in ("Worst slice", "Best slice", "Most disagreed"):
         next(button for button in app.button if button.label == label).click().run()
         assert not app.exception
@@ -196,7 +196,7 @@ def test_files_of_folds_are_offered_and_made_only_when_asked_for(
     asked: list[str] = []
     for name in ("predictions_zip", "evidence_zip", "tables_zip", "masks_zip"):
         monkeypatch.setattr(export_files, name, lambda *args, name=name: asked.append(name))
-    app = open_page("compare")
+    app = open_page("compare", tab="Export")
     labels = [button.label for button in app.get("download_button")]
     assert {"Test predictions (.npy)", "Evidence (zip)", "Tables (CSV)"} <= set(labels)
     assert not asked

@@ -39,7 +39,9 @@ def by_slice(dataset: Dataset) -> Run:
 
 
 def open_page(*runs: Run, opened: bool = True) -> AppTest:
-    return pages.open_page("compare", {"compare-leakage": opened}, runs=",".join(run.id for run in runs))
+    return pages.open_page(
+        "compare", {"compare-leakage": opened}, tab="Statistics", runs=",".join(run.id for run in runs)
+    )
 
 
 def test_without_the_other_split_the_page_says_how_to_get_it(by_patient: Run) -> None:

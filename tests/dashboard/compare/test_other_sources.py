@@ -43,7 +43,9 @@ def run(imported: Path, data_folder: Path) -> Run:
 
 
 def open_page(opened: bool = True, runs: str = "one") -> AppTest:
-    return pages.open_page("compare", {other_sources.OPEN: True} if opened else {}, runs=runs, dataset="corona")
+    return pages.open_page(
+        "compare", {other_sources.OPEN: True} if opened else {}, runs=runs, dataset="corona", tab="Statistics"
+    )
 
 
 def matrix(app: AppTest) -> dict[tuple[str, str], str]:

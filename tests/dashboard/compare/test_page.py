@@ -29,7 +29,7 @@ from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.evidence.verify import verify_bundle
 from covseg_core.files import write_json
 from covseg_core.runs import Run, create_run
-from dashboard.app_pages.compare import export_files
+from dashboard.app_pages.compare import export_files, score_table
 
 LIMITS: dict[Metric, float] = {"accuracy": 90, "iou": 90, "dice": 130}
 """Grey values above which the models see infection: the first two are one model."""
@@ -93,14 +93,7 @@ def subheaders(app: AppTest) -> list[str]:
     return [header.value for header in app.subheader]
 
 
-SECTIONS = [
-    "Each model in its own metric",
-    "Every model, every metric, the same test slices",
-    "Which model is better?",
-    "Dice of each test scan",
-    "Slices",
-    "Export",
-]
+SECTIONS = ["Each model in its own metric", "Every model, every metric, the same test slices"]
 
 
 def test_without_a_finished_run_the_page_says_what_to_do() -> None:
@@ -132,7 +125,48 @@ def test_the_newest_experiment_is_there_at_once(three: list[Run]) -> None:
     assert not app.error and not app.warning
 
 
-BASELINES = ["Background", "Lung", "Threshold"]
+BASELINES = ["Background", "Lung", "HU threshold"]
+
+
+@pytest.mark.parametrize(
+    ("tab", "there"),
+    [
+        ("Summary", SECTIONS),
+        ("Slices", ["Slices"]),
+        ("Statistics", ["Which model is better?", "Dice of each test scan"]),
+        ("Failures", []),
+        ("Export", ["Export"]),
+        ("Nonsense", SECTIONS),
+    ],
+)
+def test_a_link_opens_a_tab_and_nothing_else_is_computed(three: list[Run], tab: str, there: list[str]) -> None:
+    app = open_page(tab=tab)
+    assert subheaders(app) == there
+    assert [each.label for each in app.tabs] == ["Summary", "Slices", "Statistics", "Failures", "Export"]
+    assert not app.error
+
+
+def test_the_summary_shows_a_slice_of_each_model_and_says_who_is_better(three: list[Run]) -> None:
+    app = open_page()
+    captions = [image.caption for picture in app.get("image") for image in picture.proto.imgs]
+    assert captions[:2] == ["CT", "True mask"]
+    assert [caption.rpartition(" · ")[0] for caption in captions[2:]] == ["A · Accuracy", "B · IoU", "C · Dice"]
+    assert any("Accuracy and IoU model: the same predictions." in text.value for text in app.markdown)
+
+
+def test_the_best_model_is_in_bold(three: list[Run]) -> None:
+    comparison = evaluate_runs(three)
+    table = score_table.score_table(comparison, "pooled")
+    html = score_table.in_bold(table, comparison, "pooled").to_html()
+    row, column = list(table["Measure"]).index("Dice (foreground)"), list(table.columns).index("C · Dice")
+    best = {
+        name: evaluation.model.pooled["dice"] for name, evaluation in zip("ABC", comparison.evaluations, strict=True)
+    }
+    assert (f"row{row}_col{column}" in html.split("</style>")[0]) == (best["C"] == max(best.values()))
+    assert html.count("font-weight: bold") >= 1
+    alone = dataclasses.replace(comparison, evaluations=comparison.evaluations[:1])
+    single = score_table.score_table(alone, "pooled")
+    assert "font-weight" not in score_table.in_bold(single, alone, "pooled").to_html()
 
 
 def test_means_come_with_their_spread(three: list[Run]) -> None:
@@ -148,7 +182,8 @@ def test_a_link_chooses_the_models(three: list[Run]) -> None:
     app = open_page(runs="first-dice,gone")
     assert app.multiselect[0].value == ["first-dice"]
     assert list(app.dataframe[0].value["Model"]) == ["A · Dice"]
-    assert next(button for button in app.button if button.label == "Most disagreed").disabled, "with whom?"
+    slices = open_page(runs="first-dice,gone", tab="Slices")
+    assert next(button for button in slices.button if button.label == "Most disagreed").disabled, "with whom?"
 
 
 def test_no_model_is_a_state_with_a_way_on(three: list[Run]) -> None:
@@ -191,7 +226,10 @@ def test_runs_without_a_common_test_part_meet_on_what_none_has_seen(make: Callab
     app.run()
     common = sum(len(set(zs) & set(other.split.test.get(id, ()))) for id, zs in one.split.test.items())
     assert any(f"n = {common} slices" in text.value for text in app.markdown)
-    assert subheaders(app) == [name for name in SECTIONS if name != "Slices"], "predictions were not kept"
+    assert subheaders(app) == SECTIONS
+    app.session_state["tab"] = "Slices"
+    assert "Predictions on another dataset are not kept" in app.run().info[-1].value
+    app.session_state["tab"] = "Summary"
     app.multiselect[0].set_value([one.id]).run()
     assert all(box.label != "Scored on" for box in app.selectbox), "alone it has a test part"
     assert subheaders(app) == SECTIONS
@@ -260,7 +298,7 @@ def test_scores_outlive_their_dataset(three: list[Run], dataset: Dataset) -> Non
 
 
 def test_jumps_go_to_the_slice_and_to_the_next_one(three: list[Run], dataset: Dataset) -> None:
-    app = open_page()
+    app = open_page(tab="Slices")
     table = slice_ranking.slice_table(evaluate_runs(three))
     for label, kind in (("Worst slice", "worst"), ("Best slice", "best")):
         found = slice_ranking.ranked(table, kind)  # type: ignore[arg-type]

@@ -81,7 +81,9 @@ def test_seeds_that_were_not_scored_are_by_one_click(seeds: list[Run]) -> None:
 def test_slices_and_panels_are_of_the_seed_that_is_chosen(seeds: list[Run]) -> None:
     """A picture of one seed under the mean of three has to say which."""
     evaluate(seeds)
-    app = open_page("compare", {"compare-trust": True, "compare-gallery": True, "compare-whatif": True})
+    opened = {"compare-trust": True, "compare-gallery": True, "compare-whatif": True}
+    assert not open_page("compare", opened, tab="Failures").error
+    app = open_page("compare", tab="Slices")
     assert not app.error
     asked: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -92,7 +94,8 @@ def test_slices_and_panels_are_of_the_seed_that_is_chosen(seeds: list[Run]) -> N
         app.session_state["compare-seed"] = 1
         pages.well(app.run())
     assert asked == [["experiment-iou-seed2of3", "experiment-dice-seed2of3"]]
-    assert any("Predictions and evidence are of the seed that is shown." in text.value for text in app.caption)
+    export = open_page("compare", tab="Export")
+    assert any("Predictions and evidence are of the seed that is shown." in text.value for text in export.caption)
 
 
 def test_files_of_one_seed_can_be_taken_away(seeds: list[Run]) -> None:

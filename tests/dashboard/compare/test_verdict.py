@@ -62,16 +62,15 @@ def three(gain: float = 0.1) -> Comparison:
     return by_patient({"accuracy": BASE, "iou": BASE, "dice": BASE + gain * steps})
 
 
-def test_the_answer_stands_right_after_the_scores_in_words_and_numbers(store: Store) -> None:
+def test_the_answer_is_given_in_words_and_numbers(store: Store) -> None:
     store(three())
-    app = open_page()
-    headers = [header.value for header in app.subheader]
-    scores = headers.index("Every model, every metric, the same test slices")
-    assert headers[scores + 1] == "Which model is better?"
+    assert "- Dice model better than accuracy model by 0.10" in verdict_text(open_page()), "already in the summary"
+    app = open_page(tab="Statistics")
+    assert app.subheader[0].value == "Which model is better?"
     said = verdict_text(app)
     assert "- Accuracy and IoU model: the same predictions." in said
     assert "- Dice model better than accuracy model by 0.10 (0.09 to 0.11), n = 9 patients." in said
-    table = app.dataframe[2].value.set_index("Pair")
+    table = app.dataframe[0].value.set_index("Pair")
     assert list(table.index) == ["A · Accuracy - B · IoU", "A · Accuracy - C · Dice", "B · IoU - C · Dice"]
     row = table.loc["A · Accuracy - C · Dice"]
     assert (row["Difference"], row["Patients"], row["p"]) == ("-0.1000", "9", f"{2 / 2**9:.4f}")
@@ -82,18 +81,18 @@ def test_the_answer_stands_right_after_the_scores_in_words_and_numbers(store: St
 
 def test_two_patients_name_no_winner(store: Store) -> None:
     store(by_patient({"accuracy": [0.2, 0.3], "dice": [0.8, 0.9]}))
-    app = open_page()
+    app = open_page(tab="Statistics")
     assert "Dice and accuracy model cannot be told apart: 2 test patients." in verdict_text(app)
     assert any("fewer than 6 patients" in caption.value for caption in app.caption)
 
 
 def test_another_measure_is_one_choice_away(store: Store) -> None:
     store(three())
-    app = open_page()
+    app = open_page(tab="Statistics")
     app.selectbox(key=GAP).set_value("iou").run()
     assert not app.exception
     [difference] = [pair.difference for pair in verdict(three(), "iou").pairs if pair.first + pair.second == "AC"]
-    assert f"{difference:+.4f}" == app.dataframe[2].value["Difference"][1] != "-0.1000"
+    assert f"{difference:+.4f}" == app.dataframe[0].value["Difference"][1] != "-0.1000"
 
 
 def test_a_leak_is_part_of_the_sentence(store: Store) -> None:
@@ -111,6 +110,7 @@ def test_models_that_are_all_the_same_get_no_empty_figure(store: Store) -> None:
     app = open_page()
     assert any("the same predictions" in text.value for text in app.markdown)
     assert len(app.dataframe) == 2
+    assert not open_page(tab="Statistics").dataframe
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def runs(dataset: Dataset) -> list[Run]:
 
 def open_page(*panels: str) -> AppTest:
     """The Compare page with these expanders open."""
-    return pages.open_page("compare", dict.fromkeys(panels, True))
+    return pages.open_page("compare", dict.fromkeys(panels, True), tab="Failures")
 
 
 def well(app: AppTest) -> AppTest:
@@ -81,9 +81,14 @@ def test_nothing_is_computed_until_a_panel_is_opened(runs: list[Run], monkeypatc
     def never(*_: object) -> None:
         raise AssertionError("computed")
 
-    monkeypatch.setattr("dashboard.app_pages.compare.stored_predictions.scans_of_test", never)
-    labels = [box.label for box in open_page().expander]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dashboard.app_pages.compare.stored_predictions.scans_of_test", never)
+        assert not pages.open_page("compare").expander, "the summary needs no predictions"
+    monkeypatch.setattr("dashboard.app_pages.compare.stored_predictions.what_ifs", never)
+    monkeypatch.setattr("dashboard.app_pages.compare.calibration._curves_of", never)
+    labels = [box.label for box in pages.open_page("compare", tab="Failures").expander]
     assert "What if: another threshold, small or faint lesions left out" in labels
+    assert "Calibration and precision-recall" in labels
 
 
 def test_the_table_follows_the_sliders(runs: list[Run]) -> None:
@@ -159,7 +164,7 @@ def test_the_slices_show_where_models_disagree(runs: list[Run], dataset: Dataset
         np.testing.assert_array_equal(layer.plane(4), plane)
     alone = slice_viewer.scene_of_case(dataset, case, single_runs(runs[:1]))
     assert slices._compared(alone, ["A"]).heat is None
-    app = open_page()
+    app = pages.open_page("compare", tab="Slices")
     captions = [image.caption for element in app.get("image") for image in element.proto.imgs]
     assert captions[:2] == ["CT", "True mask"] and "Disagreement" in captions
     assert any(slice_viewer.HEAT in caption.value for caption in app.caption)
