@@ -77,8 +77,13 @@ class Limits:
     @classmethod
     def of(cls, size: int) -> Limits:
         """For files of so many bytes."""
-        memory = min(MEMORY[0] + MEMORY[1] * size, round(SHARE * _machine_memory()))
+        memory = min(MEMORY[0] + MEMORY[1] * size, most_memory())
         return cls(memory, SECONDS[0] + SECONDS[1] * size)
+
+
+def most_memory() -> int:
+    """Bytes that a process may take on this machine, whatever it does."""
+    return round(SHARE * _machine_memory())
 
 
 def size_of(path: Path) -> int:
