@@ -36,7 +36,7 @@ WHAT = (
 )
 WHAT += " loop or swell is verified: one line or other numbers, never success for changed figures, nothing outside or"
 WHAT += " left, at most 1.6 GB in the other process"
-FULL, SMALL, SECONDS, TRAINS = 300, 3, 2 * 3600, False
+FULL, SMALL, SECONDS, TRAINS = 300, 2, 2 * 3600, False
 LONGEST = 120.0
 """Seconds by the clock for one."""
 MEMORY = 1.6e9
