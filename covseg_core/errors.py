@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 
+_LONGEST = 300
+"""Characters of each of the three parts: names and values come from files, and may be as long as those."""
+
 
 class CovsegError(Exception):
     """Something the user can mend.
@@ -28,12 +31,17 @@ class CovsegError(Exception):
         self.what = os.fspath(what)
         self.found = found
         self.expected = expected
-        text = f"{self.what}: {found}" + (f"; expected {expected}" if expected else "")
+        text = f"{_short(self.what)}: {_short(found)}" + (f"; expected {_short(expected)}" if expected else "")
         super().__init__(" ".join(text.split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         """To be told by another process, also where a kind of error takes more than these three."""
         return _told, (type(self), self.args, self.__dict__)
+
+
+def _short(part: str) -> str:
+    """Without its middle, if it is too long."""
+    return part if len(part) <= _LONGEST else f"{part[:200]} ... {part[-80:]}"
 
 
 def _told(kind: type[CovsegError], arguments: tuple[object, ...], values: dict[str, object]) -> CovsegError:

@@ -3,7 +3,7 @@
 In the process of the dashboard it would cost everybody's work. The limits follow from the size of the files and from
 the machine. They are limits, no prison: the process may read and write what the user may.
 
-    python -m covseg_core.isolation [MODULE...]    a call in; progress, then its result or its error out
+What happens on the other side is in `isolated_process`.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import importlib
-import mmap
 import os
 import pickle
-import resource
 import select
 import signal
-import struct
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import psutil
 
-from covseg_core.errors import Cancelled, CovsegError, ScanError
+from covseg_core.errors import Cancelled, ScanError
+from covseg_core.isolated_process import ERROR, FAULT, HEAD, OUT_OF_MEMORY, PROGRESS, RESULT, mapped
 from covseg_core.paths import python_path
 from covseg_core.progress import Progress
 from covseg_core.temporary import TemporaryFolder
@@ -45,13 +41,6 @@ SECONDS = (15.0, 0.5e-6)
 """Of processor time, and so many more for each byte of the files."""
 _TICK = 0.2
 """Seconds between two looks at whether the work was cancelled."""
-_HEAD = struct.Struct("<cQ")
-"""What is before each message: its kind and its length in bytes."""
-_PROGRESS, _RESULT, _ERROR, _FAULT = b"p", b"r", b"e", b"f"
-_OUT_OF_MEMORY = 77
-"""Exit code."""
-_ALIGNED = 64
-"""Arrays begin at multiples of so many bytes, as NumPy's own do."""
 
 
 class Event(Protocol):
@@ -77,8 +66,13 @@ class Limits:
     @classmethod
     def of(cls, size: int) -> Limits:
         """For files of so many bytes."""
-        memory = min(MEMORY[0] + MEMORY[1] * size, round(SHARE * _machine_memory()))
+        memory = min(MEMORY[0] + MEMORY[1] * size, most_memory())
         return cls(memory, SECONDS[0] + SECONDS[1] * size)
+
+
+def most_memory() -> int:
+    """Bytes that a process may take on this machine, whatever it does."""
+    return round(SHARE * _machine_memory())
 
 
 def size_of(path: Path) -> int:
@@ -123,26 +117,31 @@ def isolated(
     with TemporaryFolder() as folder:
         child = _take()
         try:
-            child.send(pickle.dumps((limits, str(folder / "arrays"), function, arguments, progress is not None)))
+            call = (limits.memory, limits.seconds, str(folder / "arrays"), function, arguments, progress is not None)
+            child.send(pickle.dumps(call))
             kind, body = child.answer(progress, cancel)
         finally:
             code = child.end()
-        if kind == _RESULT:
-            return pickle.loads(body, buffers=_mapped(folder / "arrays"))
-    if kind == _ERROR:
+            if _kept is not None:  # while the answer is on its way
+                threading.Thread(target=_renew, name="covseg-isolation", daemon=True).start()
+        if kind == RESULT:
+            return pickle.loads(body, buffers=mapped(folder / "arrays"))
+    if kind == ERROR:
         raise pickle.loads(body)
-    if kind == _FAULT:
+    if kind == FAULT:
         raise Fault(body.decode())
     raise ScanError(named, _why(code, limits), "a file that says no more than it holds")
 
 
 def warm(*modules: str) -> None:
-    """Start a process for the next call, which then need not wait for Python and these modules."""
+    """From now on a process waits for the next call, which then need not wait for Python and these modules.
+
+    After each call another one is started. Where nobody has called this, as in the command line, none ever waits.
+    """
+    global _kept
     with _lock:
-        if _spare and _spare[0].process.poll() is not None:
-            _spare.pop().end()
-        if not _spare:
-            _spare.append(_Child(*modules))
+        _kept = modules
+    _renew()
 
 
 class _Child:
@@ -151,7 +150,7 @@ class _Child:
     def __init__(self, *modules: str) -> None:
         one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # address space
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "covseg_core.isolation", *modules],
+            [sys.executable, "-m", "covseg_core.isolated_process", *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -162,23 +161,23 @@ class _Child:
     def send(self, message: bytes) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended; its exit code says why
-            self.process.stdin.write(_HEAD.pack(_PROGRESS, len(message)) + message)
+            self.process.stdin.write(HEAD.pack(PROGRESS, len(message)) + message)
             self.process.stdin.flush()
 
     def answer(self, progress: Progress | None, cancel: Event | None) -> tuple[bytes, bytes]:
         """Kind and content of the last message; an empty kind if there is none."""
         while True:
             kind, body = self._message(cancel)
-            if kind != _PROGRESS:
+            if kind != PROGRESS:
                 return kind, body
             if progress is not None:
                 progress(*pickle.loads(body))
 
     def _message(self, cancel: Event | None) -> tuple[bytes, bytes]:
-        head = self._read(_HEAD.size, cancel)
-        if len(head) < _HEAD.size:
+        head = self._read(HEAD.size, cancel)
+        if len(head) < HEAD.size:
             return b"", b""
-        kind, length = _HEAD.unpack(head)
+        kind, length = HEAD.unpack(head)
         body = self._read(length, cancel)
         return (kind, body) if len(body) == length else (b"", b"")
 
@@ -214,6 +213,17 @@ class _Child:
 
 _lock = threading.Lock()
 _spare: list[_Child] = []
+_kept: tuple[str, ...] | None = None
+"""What the process that waits has imported; None if none is to wait."""
+
+
+def _renew() -> None:
+    """Start the process that is to wait, unless it does; on a machine that starts none, the next call says so."""
+    with _lock, contextlib.suppress(OSError):
+        if _spare and _spare[0].process.poll() is not None:
+            _spare.pop().end()
+        if _kept is not None and not _spare:
+            _spare.append(_Child(*_kept))
 
 
 def _take() -> _Child:
@@ -229,31 +239,19 @@ def _take() -> _Child:
 
 @atexit.register
 def rest() -> None:
-    """Let the process that waits for a call end."""
+    """Let the process that waits for a call end; none is to wait any more."""
+    global _kept
     with _lock:
+        _kept = None
         while _spare:
             _spare.pop().end()
-
-
-def _mapped(path: Path) -> list[memoryview]:
-    """The arrays that were written there, each of which says how long it is; changes stay in memory."""
-    if not path.stat().st_size:
-        return []
-    with open(path, "rb") as file:
-        whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-    found, at = [], 0
-    while at < len(whole):
-        (length,) = struct.unpack_from("<Q", whole, at)
-        found.append(whole[at + _ALIGNED : at + _ALIGNED + length])
-        at += _ALIGNED + -(-length // _ALIGNED) * _ALIGNED
-    return found
 
 
 def _why(code: int, limits: Limits) -> str:
     """What the end of a process without an answer says."""
     if code == -signal.SIGXCPU:
         return f"takes longer to read than the {limits.seconds:,.0f} s that a file of this size may take"
-    if code == _OUT_OF_MEMORY:
+    if code == OUT_OF_MEMORY:
         return f"needs more memory to read than the {limits.memory / 2**20:,.0f} MiB that a file of this size may take"
     if code == -signal.SIGKILL:
         return "reading it was killed, as by a machine without memory"
@@ -268,76 +266,3 @@ def _machine_memory() -> int:
         with contextlib.suppress(OSError, ValueError):
             total = min(total, int(Path(path).read_text()))
     return total
-
-
-def main() -> None:
-    """Answer one call. What the libraries print goes nowhere, so the answer has a way of its own."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    signal.signal(signal.SIGTERM, _leave)  # so that what is half made is removed
-    os.nice(5)  # pages are drawn first
-    for module in sys.argv[1:]:  # while nobody waits
-        importlib.import_module(module)
-    head = sys.stdin.buffer.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        return  # nobody asks any more
-    message = sys.stdin.buffer.read(_HEAD.unpack(head)[1])
-    limits: Limits
-    limits, arrays, function, arguments, told = pickle.loads(message)
-
-    def say(kind: bytes, body: bytes) -> None:
-        out.write(_HEAD.pack(kind, len(body)) + body)
-        out.flush()
-
-    more = {"progress": lambda *steps: say(_PROGRESS, pickle.dumps(steps))} if told else {}
-    _limit(limits)
-    try:
-        result = function(*arguments, **more)
-        body = _pickled(result, Path(arrays))
-    except CovsegError as error:
-        _unlimited()
-        say(_ERROR, pickle.dumps(error))
-    except Exception as error:
-        if isinstance(error, MemoryError) or "can't start new thread" in str(error):
-            os._exit(_OUT_OF_MEMORY)
-        _unlimited()
-        say(_FAULT, traceback.format_exc().encode())
-    else:
-        say(_RESULT, body)
-
-
-def _leave(*_: object) -> NoReturn:
-    raise SystemExit(1)
-
-
-def _limit(limits: Limits) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = max(1, round(used.ru_utime + used.ru_stime + limits.seconds))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _unlimited() -> None:
-    """The error must be told."""
-    resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
-
-
-def _pickled(result: object, path: Path) -> bytes:
-    """Pickled; the content of its arrays is in the file."""
-    buffers: list[pickle.PickleBuffer] = []
-    body = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
-    try:
-        with open(path, "wb") as file:
-            for buffer in buffers:
-                raw = buffer.raw()
-                file.write(struct.pack("<Q", raw.nbytes).ljust(_ALIGNED, b"\0"))
-                file.write(raw)
-                file.write(bytes(-raw.nbytes % _ALIGNED))
-    except OSError as error:
-        raise CovsegError("scan", f"cannot be put on disk ({error.strerror or error})", "room on disk") from None
-    return body
-
-
-if __name__ == "__main__":
-    main()

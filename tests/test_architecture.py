@@ -22,7 +22,9 @@ TRAINING = "covseg_core.training"
 """The one room that may import a framework."""
 DOORS = {"covseg_core.worker", "covseg_core.cli.export"}
 """Who comes into it: the worker's process, and the command that makes a run's `model.onnx` again."""
-_GROUND = ("config", "errors", "files", "isolation", "paths", "progress", "temporary", "version")
+_GROUND = (
+    "config", "errors", "files", "isolated_process", "isolation", "paths", "progress", "temporary", "version",
+)  # fmt: skip
 GROUND = {f"covseg_core.{name}" for name in _GROUND}
 CORE_LAYERS = [
     GROUND,

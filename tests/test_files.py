@@ -41,6 +41,15 @@ def test_names_that_could_leave_the_folder_are_refused(name):
         safe_name(name)
 
 
+def test_a_name_as_long_as_a_file_is_still_a_short_line() -> None:
+    with pytest.raises(SettingError) as error:
+        safe_name("x" * 10**6)
+    assert len(str(error.value)) < 500
+    assert str(error.value).startswith("name: 'xxx")
+    assert "x ... x" in str(error.value)
+    assert str(error.value).endswith("first a letter or digit")
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
     file = tmp_path / "a.json"
     write_bytes(file, b"old")

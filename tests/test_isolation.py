@@ -119,15 +119,46 @@ def test_what_is_cancelled_ends_soon(gone: Callable[[], bool]) -> None:
 
 def test_a_process_that_waits_for_work_takes_the_next(gone: Callable[[], bool]) -> None:
     warm("json")
-    [waiting] = isolation._spare
-    assert isolated(os.getpid, named="x", limits=SMALL) == waiting.process.pid
-    warm()
+    for _ in range(2):  # also the second call finds one
+        until(lambda: isolation._spare)
+        [waiting] = isolation._spare
+        assert waiting.process.args[-1] == "json"  # type: ignore[index]
+        assert isolated(os.getpid, named="x", limits=SMALL) == waiting.process.pid
+    until(lambda: isolation._spare)
     isolation._spare[0].process.kill()  # as a machine without memory does
     isolation._spare[0].process.wait()
     assert isolated(os.getppid, named="x", limits=SMALL) == os.getpid()
-    warm()
+    until(lambda: isolation._spare)
     isolation.rest()
     assert gone()
+
+
+def test_none_waits_where_nobody_asked_for_it(gone: Callable[[], bool]) -> None:
+    """In the command line it would wait in vain, and after `rest` for ever."""
+    assert isolated(len, "abc", named="x", limits=SMALL) == 3
+    warm()
+    rest()
+    with pytest.raises(SettingError):
+        isolated(safe_name, "a/b", named="x", limits=SMALL)
+    assert not [thread for thread in threading.enumerate() if thread.name == "covseg-isolation"]
+    assert not isolation._spare
+    assert gone()
+
+
+def test_one_waits_again_after_an_error() -> None:
+    warm()
+    with pytest.raises(SettingError):
+        isolated(safe_name, "a/b", named="x", limits=SMALL)
+    until(lambda: isolation._spare)
+    rest()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """It is started in a thread, so that nobody waits for it."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_limits_follow_from_the_files_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,15 +32,16 @@ class Candidate:
     ----------
     run : with a `model.onnx`
     dataset : the one to evaluate on
+    workers : of its `Segmenter`
 
     Raises
     ------
     RunError : the run has no usable `model.onnx`
     """
 
-    def __init__(self, run: Run, dataset: Dataset) -> None:
+    def __init__(self, run: Run, dataset: Dataset, workers: int | None = None) -> None:
         self.run, self.config, self.split, self.dataset = run, run.config, run.split, dataset
-        self.segmenter = Segmenter(run)
+        self.segmenter = Segmenter(run, workers=workers)
         find_lungs(dataset, self.config.prepare)
         self.sha256 = sha256_file(run.onnx)
         self.own = self.config.dataset == dataset.name and self.config.fingerprint == dataset.fingerprint

@@ -56,11 +56,12 @@ def evaluate_runs(
     dataset_name: str | None = None,
     policy: EmptyPolicy = "nan",
     progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Comparison:
     """Score several runs on the same slices; files are written as by `evaluate_run`.
 
     Without a dataset's name the runs must share their test part. With one, they are scored on all of its slices, less
-    those that a run made from that very dataset has trained or validated on.
+    those that a run made from that very dataset has trained or validated on. `workers` are those of each `Segmenter`.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def evaluate_runs(
     if dataset_name is None:
         _check_same(runs, "dataset", [run.config.dataset for run in runs])
     dataset = load_dataset(dataset_name or runs[0].config.dataset)
-    candidates = [Candidate(run, dataset) for run in runs]
+    candidates = [Candidate(run, dataset, workers) for run in runs]
     if dataset_name is None:
         for candidate in candidates:
             candidate.check_own()

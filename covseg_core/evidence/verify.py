@@ -4,11 +4,12 @@ Nothing is taken from the bundle but models, splits and settings: the scores in 
 where an evaluation could find and believe them.
 
 A bundle is somebody else's. It is unpacked and read in a process with limits of memory and time, its models may hold
-nothing but what our export writes, and they are scored in another such process.
+nothing but what our export writes, and they are scored in another such process, whose memory follows from the models.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evidence.agreement import RunCheck, Verification, compare
 from covseg_core.evidence.bundle import COMPARISON, EVALUATION, FOLDS_VERSION, MANIFEST, VERSION, Data, Manifest
 from covseg_core.files import read_json, safe_name, sha256_file
-from covseg_core.isolation import Fault, Limits, isolated, size_of
+from covseg_core.isolation import Fault, Limits, isolated, most_memory, size_of
+from covseg_core.prediction.case_lungs import find_lungs
+from covseg_core.prediction.inference import memory_needed
 from covseg_core.prediction.model_file import check_model_file
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
@@ -36,8 +39,11 @@ from covseg_core.temporary import TemporaryFolder
 MOST_FILES = 10_000
 UNPACKED = (64 * 2**20, 20)
 """Bytes that a bundle may become, and so many more for each byte of it: weights hardly shrink in a zip."""
-MEMORY = 3 * 2**30
-"""Bytes of address space in which models are scored, beside what the scans take."""
+MEMORY = (900 * 2**20, 16)
+"""Bytes of address space in which models are scored: 750 MiB are Python and libraries; and so many more for each voxel
+of the largest scan here. What the models take is counted, and no more than a bundle of its size may take."""
+WORKERS = 1
+"""Batches that a model computes at the same time: each takes memory of its own."""
 SECONDS = (120.0, 1e-4)
 """Of processor time in which they are scored, and so many more for each pixel that a model is asked about: some twenty
 times what the thesis's network takes."""
@@ -53,6 +59,8 @@ class _Claims:
     runs: tuple[Run, ...]
     stored: dict[str, Evaluation]
     """Run -> its own scores."""
+    memory: int
+    """Bytes of address space that the models take."""
 
 
 def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
@@ -75,8 +83,9 @@ def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
     with TemporaryFolder() as folder:
         try:
             name, limits = str(path), Limits.of(size_of(path))
-            name, limits = str(path), Limits.of(size_of(path))
             claims, dataset = isolated(_read, path, folder / "bundle", named=name, limits=limits)
+            for run in claims.runs:  # with our own model of our own data, which need no limits
+                find_lungs(dataset, run.config.prepare)
             limits = _scoring_limits(claims, dataset)
             return isolated(_verification, claims, dataset.name, named=name, limits=limits, progress=progress)
         except Fault as fault:
@@ -93,9 +102,8 @@ def _read(path: Path, folder: Path) -> tuple[_Claims, Dataset]:
     _check_comparison(path, comparison)
     dataset = find_data(path, manifest.data)
     runs = _open(path, folder, manifest)
-    for run in runs:
-        _check_model(path, run)
-    return _Claims(path, comparison, runs, _take_scores(runs)), dataset
+    memory = sum(_memory_of_model(path, run) for run in runs)
+    return _Claims(path, comparison, runs, _take_scores(runs), memory), dataset
 
 
 def _verification(claims: _Claims, dataset: str, progress: Progress | None = None) -> Verification:
@@ -109,15 +117,17 @@ def _scoring_limits(claims: _Claims, dataset: Dataset) -> Limits:
     """For these models on these scans."""
     slices = sum(case.slices for case in dataset.cases)
     pixels = sum(slices * run.config.prepare.size**2 for run in claims.runs)
-    largest = max((size_of(dataset.path(case, "scan")) for case in dataset.cases), default=0)
-    memory = MEMORY + Limits.of(largest).memory
+    models = min(MEMORY[0] + claims.memory, Limits.of(size_of(claims.path)).memory)
+    voxels = max((math.prod(case.shape) for case in dataset.cases), default=0)
+    memory = min(models + MEMORY[1] * voxels, most_memory())
     return Limits(memory, SECONDS[0] + SECONDS[1] * pixels)
 
 
-def _check_model(path: Path, run: Run) -> None:
-    """Raise an error that names the file in the bundle, not where it was unpacked."""
+def _memory_of_model(path: Path, run: Run) -> int:
+    """Bytes of address space; an error names the file in the bundle, not where it was unpacked."""
     try:
         check_model_file(run.onnx)
+        return memory_needed(run.onnx, run.config.prepare, WORKERS)
     except RunError as error:
         raise CovsegError(path, f"runs/{run.id}/{run.onnx.name}: {error.found}", error.expected) from None
 
@@ -147,7 +157,7 @@ def _runs(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
     """Runs that were compared on one test part."""
     claimed = claims.comparison.evaluations
     _check_names(claims.path, [one.run for one in claimed], [run.id for run in claims.runs])
-    found = evaluate_runs(claims.runs, None, claimed[0].policy, progress)
+    found = evaluate_runs(claims.runs, None, claimed[0].policy, progress, WORKERS)
     checks = []
     for number, (run, one) in enumerate(zip(claims.runs, claimed, strict=True)):
         stored = claims.stored.get(run.id)  # there is none in a bundle whose models were scored without being kept
@@ -164,7 +174,7 @@ def _folds(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
     ordered = [models[one.run] for one in claimed]
     _check_names(claims.path, [run.id for model in ordered for run in model.runs], [run.id for run in claims.runs])
     _check_tested_once(claims.path, ordered[0])
-    parts = evaluate_each(ordered, claimed[0].policy, progress)
+    parts = evaluate_each(ordered, claimed[0].policy, progress, WORKERS)
     found = merge(ordered, parts)
     checks = []
     for number, (model, one) in enumerate(zip(ordered, claimed, strict=True)):

@@ -13,6 +13,7 @@ import numpy as np
 from covseg_core.config import PrepareConfig
 from covseg_core.errors import RunError, SettingError
 from covseg_core.prediction.model_file import check_model_file
+from covseg_core.prediction.model_memory import memory_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,11 +35,12 @@ def open_engine(path: Path, prepare: PrepareConfig, precision: Precision, worker
 
     Raises
     ------
-    RunError : the model is not readable, holds what our export does not write (`model_file`), or its input or output is
-        another one than `prepare` says
+    RunError : the model is not readable, holds what our export does not write (`model_file`), computes more than one of
+        ours (`model_memory`), or its input or output is another one than `prepare` says
     SettingError : bfloat16 on a processor that does not have it, or without the package openvino
     """
     check_model_file(path)
+    memory_of(path, prepare)
     session = _session(path, threads)
     name = _checked_input(session, path, prepare)
     if precision == "float32":

@@ -12,6 +12,7 @@ import numpy as np
 from covseg_core.config import PrepareConfig
 from covseg_core.errors import Cancelled, RunError
 from covseg_core.prediction.engines import Precision, open_engine
+from covseg_core.prediction.model_memory import memory_of
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
 
@@ -63,12 +64,8 @@ class Segmenter:
             self.path, self.prepare = Path(model), prepare or PrepareConfig()
             if not self.path.is_file():
                 raise RunError(self.path, "no such file", "an ONNX model")
-        area = self.prepare.size**2
-        self.batch = min(MAX_BATCH, max(1, BATCH_PIXELS // area))
-        # a batch for each core, rather than all cores on one batch, where they wait for each other at every layer
-        cores = usable_cores()
-        self.workers = workers or min(cores, max(1, PIXELS // (self.batch * area)))
-        threads = max(1, cores // self.workers)
+        self.batch, self.workers = _at_once(self.prepare.size, workers)
+        threads = max(1, usable_cores() // self.workers)
         self._compute = open_engine(self.path, self.prepare, precision, self.workers, threads)
 
     def probabilities(
@@ -134,6 +131,27 @@ class Segmenter:
         if not np.isfinite(answer).all():
             raise RunError(self.path, "the model answers with NaN or infinity", "a model whose training converged")
         return answer
+
+
+def memory_needed(path: Path, prepare: PrepareConfig, workers: int) -> int:
+    """Bytes of address space that a `Segmenter` with so many workers takes at most, beside Python and libraries.
+
+    Raises
+    ------
+    RunError : as `model_memory.memory_of`
+    """
+    memory = memory_of(path, prepare)
+    batch, workers = _at_once(prepare.size, workers)
+    stacks = 8 * 2**20 * (usable_cores() + workers)
+    # weights are kept in float32 and once more in the order that the processor likes; the file may have half of that
+    return stacks + 5 * memory.constants + batch * workers * memory.slice
+
+
+def _at_once(size: int, workers: int | None) -> tuple[int, int]:
+    """Slices of a batch, and batches that are computed at the same time, unless that is said."""
+    batch = min(MAX_BATCH, max(1, BATCH_PIXELS // size**2))
+    # a batch for each core, rather than all cores on one batch, where they wait for each other at every layer
+    return batch, workers or min(usable_cores(), max(1, PIXELS // (batch * size**2)))
 
 
 def check_model(run: Run) -> None:

@@ -12,6 +12,7 @@ import re
 import socket
 from urllib.parse import urlsplit
 
+from h11 import LocalProtocolError
 from streamlit import config
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
@@ -42,13 +43,16 @@ class Gate:
                 message = {**message, "headers": [*message["headers"], *_protection(host or "")]}
             await send(message)
 
-        if not problem:
-            await self.app(scope, receive, protected)
-        elif scope["type"] == "http":
-            await answer(protected, 403, problem)
-        else:
-            await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": problem[:100]})
+        try:
+            if not problem:
+                await self.app(scope, receive, protected)
+            elif scope["type"] == "http":
+                await answer(protected, 403, problem)
+            else:
+                await receive()
+                await send({"type": "websocket.close", "code": 1008, "reason": problem[:100]})
+        except LocalProtocolError:
+            pass  # the request broke off its form after the head: the server has said so, and listens no more
 
 
 def refusal(host: str | None, origin: str | None) -> str:

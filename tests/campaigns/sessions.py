@@ -48,7 +48,7 @@ def run(count: int, seed: int) -> Row:
     row = Row()
     import_phantoms()
     log = data_root() / "dashboard.log"
-    with _dashboard(log) as (port, server):
+    with dashboard(log) as (port, server):
         places = _places()
         asyncio.run(_sessions(port, places * 2, Row(), random.Random(seed)))
         before = server.memory_info().rss, server.num_fds()
@@ -84,7 +84,7 @@ async def _sessions(port: int, places: list[tuple[str, dict[str, str]]], row: Ro
             error = ""
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await _open(port, page, urlencode(query), looks[number])
+                    await open_page(port, page, urlencode(query), looks[number])
             except TimeoutError:
                 error = f"not answered after {PATIENCE:.0f} s"
             except Exception as problem:
@@ -96,7 +96,7 @@ async def _sessions(port: int, places: list[tuple[str, dict[str, str]]], row: Ro
     await asyncio.gather(*(one_after_another() for _ in range(TOGETHER)))
 
 
-async def _open(port: int, page: str, query: str, look: float) -> None:
+async def open_page(port: int, page: str, query: str, look: float) -> None:
     """As a browser does it: connect, ask for the page, take every message until it is whole."""
     address = f"ws://127.0.0.1:{port}/_stcore/stream"
     async with connect(address, subprotocols=["streamlit"], max_size=None) as connection:  # type: ignore[list-item]
@@ -114,7 +114,7 @@ async def _open(port: int, page: str, query: str, look: float) -> None:
 
 
 @contextmanager
-def _dashboard(log: Path) -> Iterator[tuple[int, psutil.Process]]:
+def dashboard(log: Path) -> Iterator[tuple[int, psutil.Process]]:
     """Its port and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

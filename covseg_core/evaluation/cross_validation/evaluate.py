@@ -37,14 +37,20 @@ def evaluate_folds(runs: Sequence[Run], policy: EmptyPolicy = "nan", progress: P
 
 
 def evaluate_each(
-    models: Sequence[Model], policy: EmptyPolicy = "nan", progress: Progress | None = None
+    models: Sequence[Model],
+    policy: EmptyPolicy = "nan",
+    progress: Progress | None = None,
+    workers: int | None = None,
 ) -> list[Comparison]:
     """The comparison of each fold, before they are merged; models of the same folds, raises as `evaluate_folds`."""
-    return evaluate_groups(by_fold(models), policy, progress)
+    return evaluate_groups(by_fold(models), policy, progress, workers)
 
 
 def evaluate_groups(
-    groups: Sequence[Sequence[Run]], policy: EmptyPolicy = "nan", progress: Progress | None = None
+    groups: Sequence[Sequence[Run]],
+    policy: EmptyPolicy = "nan",
+    progress: Progress | None = None,
+    workers: int | None = None,
 ) -> list[Comparison]:
     """The comparison of each group of runs that share a test part, such as a fold; what is known is not scored again.
 
@@ -61,7 +67,8 @@ def evaluate_groups(
     for number, group in enumerate(groups):
         advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
         known = stored[number]
-        comparisons.append(with_policy(known, policy) if known else evaluate_runs(group, None, policy, advance))
+        found = with_policy(known, policy) if known else evaluate_runs(group, None, policy, advance, workers)
+        comparisons.append(found)
     return comparisons
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from h11 import LocalProtocolError
 from streamlit import config
 
 from dashboard.services import gate
@@ -57,6 +58,20 @@ def ask(kind: str = "http", method: str = "GET", **headers: str) -> tuple[list[d
     scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]  # type: ignore[assignment]
     asyncio.run(gate.Gate(dashboard)(scope, receive, send))
     return sent, asked
+
+
+@pytest.mark.parametrize("host", ["localhost", "evil.com"])
+def test_a_request_that_breaks_off_its_form_fills_no_log(options: Options, host: str) -> None:
+    """The server has answered it by then, and raises when the dashboard does so, too."""
+
+    async def dashboard(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def closed(message: Any) -> None:
+        raise LocalProtocolError("can't handle event type Response when role=SERVER and state=MUST_CLOSE")
+
+    scope = {"type": "http", "method": "PUT", "path": "/", "headers": [(b"host", host.encode())]}
+    asyncio.run(gate.Gate(dashboard)(scope, closed, closed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
