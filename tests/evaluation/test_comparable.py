@@ -250,15 +250,23 @@ def test_slices_without_a_defined_dice_are_not_called_worst() -> None:
 def test_the_chart_shows_every_model_in_every_scan_and_the_baselines(two: Comparison) -> None:
     chart = scans.figure(two)
     traces = {trace.name: trace for trace in chart.data}
-    assert set(traces) == {"A · IoU", "B · Dice", "Background"}
+    assert set(traces) == {"A · IoU", "B · Dice", "Background", "Two radiologists, 0.70 ± 0.08"}
     assert list(chart.layout.yaxis.ticktext) == ["a", "b", "Mean of 2"]
     for name, predictor in wording.predictors(two).items():
         shown = [x for x in traces[name].x if x is not None]
         expected = [scan.values["dice"] for scan in predictor.scans] + [predictor.over_scans["dice"].mean]
         assert shown == (expected if name != "Background" else [x for x in expected for _ in "ab"])
     assert traces["A · IoU"].error_x.array[-1] == two.evaluations[0].model.over_scans["dice"].std
-    heights = {trace.y[0] for trace in chart.data if trace.mode == "markers"}
+    heights = {trace.y[0] for trace in chart.data if trace.mode == "markers" and trace.y[0] is not None}
     assert len(heights) == 2, "models with one score would hide each other"
+
+
+def test_radiologists_are_drawn_where_they_were_measured(two: Comparison) -> None:
+    [band] = scans.figure(two).layout.shapes
+    assert (band.x0, band.x1) == pytest.approx((0.62, 0.78))
+    assert not scans.figure(two, "iou").layout.shapes
+    lungs = [dataclasses.replace(one, target="lung") for one in two.evaluations]
+    assert not scans.figure(dataclasses.replace(two, evaluations=tuple(lungs))).layout.shapes
 
 
 def test_the_chart_says_which_scans_have_no_point() -> None:
