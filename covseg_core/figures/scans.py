@@ -19,7 +19,7 @@ ROW, TIGHT_ROW, MANY = 64, 44, 4
 """Height of a scan [px], and how many scans it takes to make them tight."""
 
 RADIOLOGISTS = (0.70, 0.08)
-"""Dice of COVID-19 lesions between radiologists, on low-dose CT, mean and standard deviation. Source: Bartoli et al. 2022,
+"""Dice of COVID-19 lesions between radiologists, low-dose CT, mean and standard deviation. Source: Bartoli et al. 2022,
 Research in Diagnostic and Interventional Imaging, 10.1016/j.redii.2022.100003."""
 BAND = "rgba(138, 143, 152, 0.15)"
 

@@ -33,6 +33,8 @@ WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediasti
 STYLES: dict[rendering.Style, str] = {"fill": "Fill", "contour": "Contour"}
 SMALL_PANEL, PANEL, LARGE_PANEL, FEW = 180, 310, 470, 2
 """Width of a picture [px]; of up to `FEW` pictures, larger."""
+LOOKED_AT, PADDING = 9, 0.1
+"""Slices that are looked at for padding, and the share of a side from which it is left out."""
 SLIDER = 160
 """Width of a slider beside others [px]."""
 HEAT = "Disagreement: dark where all models agree, light yellow where half are sure of infection and half of none."
@@ -255,15 +257,17 @@ def render(
     threshold: float,
     outlined: bool = False,
 ) -> list[Panel]:
-    """All panels of a slice: scan, true mask, a panel a layer, heat map. Dice is of the scan's own pixels."""
-    shades = rendering.fit(rendering.grey(scene.ct(z), scene.scale, window), scene.spacing)
+    """All panels of a slice: scan, true mask, a panel a layer, heat map. Dice is of the scan's own pixels, pictures
+    leave out its padding."""
+    box = _box((scene.id, len(scene.zs)), scene)
+    shades = rendering.fit(rendering.grey(scene.ct(z), scene.scale, window)[box], scene.spacing)
     truth = None if scene.truth is None else scene.truth(z) > 0
-    seen = None if truth is None else rendering.fit_mask(truth, scene.spacing)
+    seen = None if truth is None else rendering.fit_mask(truth[box], scene.spacing)
     # fetched here, since planes may come from Streamlit's cache, which is not for other threads
     answers = [(layer.name, layer.plane(z)) for layer in scene.layers]
 
-    heat = None if scene.heat is None else rendering.fit(scene.heat(z), scene.spacing)
-    lungs = rendering.fit_mask(scene.outline(z) > 0, scene.spacing) if outlined and scene.outline else None
+    heat = None if scene.heat is None else rendering.fit(scene.heat(z)[box], scene.spacing)
+    lungs = rendering.fit_mask(scene.outline(z)[box] > 0, scene.spacing) if outlined and scene.outline else None
 
     def finished(picture: np.ndarray) -> bytes:
         return rendering.encode(picture if lungs is None else rendering.outline(picture, lungs, rendering.LUNGS))
@@ -279,13 +283,32 @@ def render(
         return Panel("True mask", finished(rendering.overlay(shades, None, seen, style, opacity)))
 
     def answer(name: str, probabilities: np.ndarray) -> Panel:
-        mask = rendering.fit(probabilities, scene.spacing) >= threshold
+        mask = rendering.fit(probabilities[box], scene.spacing) >= threshold
         caption = name if truth is None else f"{name} · {_dice(probabilities >= threshold, truth)}"
         return Panel(caption, finished(rendering.overlay(shades, mask, seen, style, opacity)))
 
     work = [scan, *([] if truth is None else [true_mask]), *(partial(answer, *each) for each in answers)]
     work += [] if heat is None else [disagreement]
     return list(_POOL.map(lambda panel: panel(), work))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _box(key: object, _scene: Scene) -> tuple[slice, slice]:
+    """Rows and columns without padding, which is one value from the edge of some slices to their content.
+
+    Scans that were cut out and put onto a larger ground would else be small in the middle of their pictures.
+    """
+    zs = [_scene.zs[int(place)] for place in np.linspace(0, len(_scene.zs) - 1, min(LOOKED_AT, len(_scene.zs)))]
+    planes = np.stack([_scene.ct(int(z)) for z in zs])
+    content = (planes != planes[:, :1, :1]).any(axis=0)
+    sides = []
+    for across in (1, 0):
+        there = np.flatnonzero(content.any(axis=across))
+        whole = content.shape[1 - across]
+        low, high = (int(there[0]), int(there[-1]) + 1) if there.size else (0, whole)
+        worth = whole - (high - low) > PADDING * whole
+        sides.append(slice(low, high) if worth else slice(0, whole))
+    return sides[0], sides[1]
 
 
 def _dice(predicted: np.ndarray, truth: np.ndarray) -> str:

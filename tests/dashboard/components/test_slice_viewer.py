@@ -76,6 +76,18 @@ def decoded(picture: bytes) -> np.ndarray:
 # --- what is shown
 
 
+@pytest.mark.parametrize(("rows", "shown"), [((20, 70), slice(20, 70)), ((2, 98), slice(0, 100))])
+def test_padding_is_left_out_where_it_takes_room(rows: tuple[int, int], shown: slice) -> None:
+    voxels = np.full((4, 100, 80), -2000, np.int16)
+    voxels[:, rows[0] : rows[1]] = np.random.default_rng(0).integers(-1000, 500, (4, rows[1] - rows[0], 80))
+    voxels[3] = 7  # an empty slice has padding of its own
+    scene = slice_viewer.Scene(f"padded-{rows}", range(4), "HU", (1.0, 1.0), voxels.__getitem__, None, ())
+    assert slice_viewer._box((scene.id, 4), scene) == (shown, slice(0, 80))
+    [panel] = slice_viewer.render(scene, 0, "lung", "fill", 0.5, 0.5)
+    height, width = decoded(panel.picture).shape[:2]
+    assert height / width == pytest.approx((shown.stop - shown.start) / 80, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("layers", "truth", "expected"),
     [
