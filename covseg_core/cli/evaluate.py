@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="What a measure is worth where truth and prediction are both empty: left out of means, or 1.",
 )
+@click.option("--classical", is_flag=True, help="Score Otsu, region growing, watershed and k-means, too.")
 @json_option
-def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, as_json: bool) -> None:
+def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, classical: bool, as_json: bool) -> None:
     """Score each RUN with every measure on the same test cases, beside the trivial baselines.
 
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together, and so are
@@ -44,6 +45,11 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
     runs = [run for id in run_ids for run in open_runs(id)]
     with progress_bar("Evaluating", quiet=as_json) as progress:
         comparison = evaluate_models(runs, dataset, empty, progress)
+    if classical:
+        from covseg_core.evaluation.classical_methods import with_methods
+
+        with progress_bar("Classical methods", quiet=as_json) as progress:
+            comparison = with_methods(comparison, progress)
     if as_json:
         print_json({**vars(comparison), "verdict": verdict(comparison)})
     else:

@@ -10,6 +10,7 @@ from covseg_core.figures import scans
 from dashboard import navigation
 from dashboard.app_pages.compare import (
     calibration,
+    classical,
     conditions,
     downloads,
     empty_policy,
@@ -57,6 +58,7 @@ def main() -> None:
     with head:
         comparison = empty_policy.choose(comparison)
         one, shown = (comparison, chosen) if dataset else seed_choice.choose(comparison, chosen)
+    comparison = classical.joined(comparison)
     conditions.show(comparison)
     boxes = dict(zip(tabs.NAMES, st.tabs(tabs.NAMES, key=tabs.KEY, bind="query-params"), strict=True))
     open_tab = next((name for name, box in boxes.items() if box.open), tabs.SUMMARY)
@@ -67,6 +69,7 @@ def main() -> None:
             if not dataset:
                 slices.show_one(one, shown)
             scores.show(comparison)
+            classical.ask(comparison)
         elif open_tab == tabs.STATISTICS:
             verdict.show(comparison)
             show_chart(comparison)

@@ -154,6 +154,19 @@ def test_the_summary_shows_a_slice_of_each_model_and_says_who_is_better(three: l
     assert any("Accuracy and IoU model: the same predictions." in text.value for text in app.markdown)
 
 
+def test_classical_methods_join_when_they_are_asked_for(three: list[Run]) -> None:
+    app = open_page()
+    click(app, "Add classical methods")
+    assert pages.wait(app).state == "finished"
+    app.run()
+    assert list(app.dataframe[1].value.columns[-4:]) == ["Otsu", "Region growing", "Watershed", "K-means"]
+    assert not [button for button in app.button if button.label == "Add classical methods"]
+    app.session_state["tab"] = "Statistics"
+    app.run()
+    assert not app.exception
+    assert not app.error
+
+
 def test_the_best_model_is_in_bold(three: list[Run]) -> None:
     comparison = evaluate_runs(three)
     table = score_table.score_table(comparison, "pooled")
