@@ -10,6 +10,7 @@ from fakeruns import epoch_row
 from playwright.sync_api import expect
 
 from covseg_core import runs
+from covseg_core.config import PrepareConfig, TrainConfig
 from covseg_core.runs import Run
 from covseg_core.runs.labels import read_labels
 
@@ -51,10 +52,31 @@ def test_a_run_is_named_tagged_chosen_and_compared_in_the_table(visit: Open, mod
     expect(user.main.get_by_text(re.compile("3 runs chosen"))).to_be_visible()
 
 
+def test_settings_are_drawn_against_the_score(visit: Open, models: list[Run]) -> None:
+    """A point a run over one setting, and a line a run over all; and the page stays short enough to be seen."""
+    more_runs(models[0], 6)
+    user = visit("runs")
+    user.type("Search", "other-")
+    user.click("Choose all 6")
+    user.open("Settings against score")
+    user.choose("Score", "Validation Dice")
+    points, lines = user.main.locator(".js-plotly-plot").nth(0), user.main.locator(".js-plotly-plot").nth(1)
+    expect(points.locator(".scatterlayer .point")).to_have_count(6)
+    expect(lines.locator(".scatterlayer .js-line")).to_have_count(6)
+    assert user.page.get_by_test_id("stMain").evaluate("node => node.scrollHeight") < TALLEST
+
+
 def more_runs(like: Run, count: int) -> None:
     for number in range(count):
         id = f"other-{number:02d}-dice"
-        run = runs.create_run(dataclasses.replace(like.config, id=id, experiment=f"other-{number:02d}"), like.split)
+        config = dataclasses.replace(
+            like.config,
+            id=id,
+            experiment=f"other-{number:02d}",
+            prepare=PrepareConfig(size=64 + 16 * (number % 3)),
+            train=TrainConfig(seed=number),
+        )
+        run = runs.create_run(config, like.split)
         run.write_history([epoch_row(1)])
         run.write_status(dataclasses.replace(run.status, state="finished", epoch=1, epochs=1))
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import navigation
-from dashboard.app_pages.runs import actions, editor, filters, rows, run_table
+from dashboard.app_pages.runs import actions, editor, filters, rows, run_table, score_charts
 from dashboard.services import url_state
 
 LOOK = 5.0  # seconds between two looks at whether a run was started, went on or ended
@@ -30,6 +30,7 @@ def main() -> None:
     url_state.write(runs=[row.id for row in chosen])
     show_table(wanted.view, groups, filters.known_tags(found))
     actions.show(chosen, shown)
+    score_charts.show(chosen)
     watch(tuple(row.stamp for row in found))
 
 

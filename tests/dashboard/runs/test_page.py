@@ -267,3 +267,42 @@ def test_a_run_that_is_gone_is_not_chosen_any_more() -> None:
     pages.well(app.run())
     assert "**1 run chosen**" in texts(app)
     assert list(table(app).index) == ["two"]
+
+
+def figure(app: AppTest, key: str) -> dict:
+    [found] = [chart for chart in app.get("plotly_chart") if key in chart.proto.id]
+    return json.loads(found.proto.spec)
+
+
+def opened(app: AppTest) -> AppTest:
+    app.session_state["runs_charts"] = True
+    return pages.well(app.run())
+
+
+def test_settings_are_drawn_against_the_score_of_the_chosen_runs() -> None:
+    make_run("one", size=128, seed=1, dice=0.7)
+    make_run("two", size=256, seed=2, dice=0.8)
+    make_run("three", size=256, seed=3)
+    app = button(pages.open_page("runs"), "Choose all 3")
+    assert not app.get("plotly_chart"), "nothing is drawn before it is opened"
+    opened(app)
+    assert "1 of the chosen runs have no Test Dice" in texts(app)
+    assert app.selectbox(key="runs_setting").options == ["Size", "Seed"]
+    [trace] = figure(app, "runs_scatter")["data"]
+    assert dict(zip(trace["text"], trace["y"], strict=True)) == {"one": 0.7, "two": 0.8}
+    lines = figure(app, "runs_parallel")
+    assert lines["layout"]["xaxis"]["ticktext"] == ["Size", "Seed", "Test Dice"]
+    assert {line["name"] for line in lines["data"]} == {"one", "two"}
+    app.segmented_control(key="runs_score").set_value("Validation Dice")
+    [trace] = figure(pages.well(app.run()), "runs_scatter")["data"]
+    assert set(trace["text"]) == {"one", "two", "three"}
+
+
+def test_runs_without_a_score_or_a_difference_are_no_figure() -> None:
+    make_run("one")
+    make_run("two")
+    app = opened(button(pages.open_page("runs"), "Choose all 2"))
+    assert "Fewer than two of the chosen runs have a Test Dice" in texts(app)
+    app.segmented_control(key="runs_score").set_value("Validation Dice")
+    assert "have the same settings" in texts(pages.well(app.run()))
+    assert not app.get("plotly_chart")
