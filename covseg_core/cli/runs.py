@@ -11,7 +11,7 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
 from covseg_core.config import METRICS
-from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, delete_runs, list_runs, open_run, open_runs
+from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, delete_runs, list_runs, open_run, open_runs, turns
 from covseg_core.runs.labels import edit_labels, read_labels
 
 
@@ -46,7 +46,7 @@ def epoch_line(epoch: dict[str, float], epochs: int) -> str:
 
 @click.group()
 def runs() -> None:
-    """List, show, name, stop, resume and delete runs."""
+    """List, show, name, queue, stop, resume and delete runs."""
 
 
 @runs.command("list")
@@ -127,6 +127,34 @@ def stop(run: str, as_json: bool) -> None:
             click.echo(f"{one.id}: asked to stop")
     if as_json:
         print_json(_row_or_rows(run, found))
+
+
+@runs.command()
+@click.argument("run", required=False)
+@click.option("--up", is_flag=True, help="Change places with the run before.")
+@click.option("--pause", is_flag=True, help="Let the others go first.")
+@click.option("--unpause", is_flag=True, help="Take part again.")
+@json_option
+def queue(run: str | None, up: bool, pause: bool, unpause: bool, as_json: bool) -> None:
+    """The runs that wait on this machine, in the order of their turns; moves or pauses a RUN."""
+    if run is None and (up or pause or unpause):
+        raise click.UsageError("say which run")
+    if pause and unpause:
+        raise click.UsageError("--pause or --unpause, not both")
+    if run is not None:
+        found = open_run(run)
+        if pause or unpause:
+            turns.pause(found, pause)
+        if up:
+            turns.move_up(found)
+    rows = [{"id": one.run.id, "paused": one.turn.paused, "reason": one.status.reason} for one in turns.waiting()]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("No run waits.")
+    for number, one in enumerate(rows, start=1):
+        click.echo(f"{number}  {one['id']}{'  paused' if one['paused'] else ''}")
 
 
 @runs.command()

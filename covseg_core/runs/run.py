@@ -4,6 +4,7 @@
     labels.json                                 name, note and tags, by people
     pace.json                                   batch and learning rate, which a device may have changed
     status.json  stop                           where it stands; a request to stop
+    turn.json                                   its place in the queue, where somebody has changed it
     history.csv                                 a row an epoch
     best.weights.h5  last/epoch_NNNN/           best weights; weights and optimizer, for resume
     previews/epoch_NNNN.npy                     predictions of a few fixed validation slices

@@ -186,3 +186,17 @@ def test_an_experiment_is_deleted_as_one(phantoms, no_training):
     ended(runs[1], "stopped")
     _run_cli("delete", experiment, "--yes")
     assert list_runs() == []
+
+
+def test_the_queue_is_shown_moved_and_paused(phantoms, no_training):
+    iou, dice = jobs.train(phantoms, ["iou", "dice"])
+    assert [row["id"] for row in json.loads(_run_cli("queue", "--json"))] == [iou.id, dice.id]
+    assert _run_cli("queue", dice.id, "--up", "--pause").splitlines() == [f"1  {dice.id}  paused", f"2  {iou.id}"]
+    assert "paused" not in _run_cli("queue", dice.id, "--unpause")
+    refused = CliRunner().invoke(cli, ["runs", "queue", dice.id, "--up"])
+    assert "is the first in the queue" in str(refused.exception)
+    for wrong in (["--up"], [dice.id, "--pause", "--unpause"]):
+        assert CliRunner().invoke(cli, ["runs", "queue", *wrong]).exit_code == 2
+    for run in (iou, dice):
+        ended(run, "stopped")
+    assert _run_cli("queue") == "No run waits.\n"

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import navigation
-from dashboard.app_pages.runs import actions, editor, filters, rows, run_table, score_charts
+from dashboard.app_pages.runs import actions, editor, filters, rows, run_table, score_charts, training_queue
 from dashboard.services import url_state
 
 LOOK = 5.0  # seconds between two looks at whether a run was started, went on or ended
@@ -31,6 +31,7 @@ def main() -> None:
     show_table(wanted.view, groups, filters.known_tags(found))
     actions.show(chosen, shown)
     score_charts.show(chosen)
+    training_queue.show()
     watch(tuple(row.stamp for row in found))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from covseg_core import runs
 from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig, TrainConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.files import sha256_file, write_json
-from covseg_core.runs import Run, State
+from covseg_core.runs import Run, State, host, turns
 from covseg_core.runs.labels import Labels, edit_labels, read_labels
 from covseg_core.runs.liveness import this_process
+from covseg_core.runs.usage import GpuUsage, Usage
+from dashboard.app_pages.runs import training_queue
 
 SPLIT = Split(SplitConfig(), {"a": (0,)}, {"b": (0,)}, {"c": (0,)})
 
@@ -306,3 +310,61 @@ def test_runs_without_a_score_or_a_difference_are_no_figure() -> None:
     app.segmented_control(key="runs_score").set_value("Validation Dice")
     assert "have the same settings" in texts(pages.well(app.run()))
     assert not app.get("plotly_chart")
+
+
+@pytest.fixture
+def queue() -> list[Run]:
+    """One that trains and three that wait."""
+    made = [make_run("first", "running", process=this_process(), pid=os.getpid(), host=host(), epoch=1, device="1 CPU")]
+    for number, id in enumerate(("second", "third", "fourth")):
+        made.append(make_run(id, "queued", process=this_process(), host=host(), queued=1.8e9 + number))
+    return made
+
+
+def order(app: AppTest) -> list[str]:
+    numbered = [text.value for text in app.markdown if text.value[:2] in ("1.", "2.", "3.")]
+    return [text.split()[1] for text in numbered]
+
+
+def test_without_a_training_there_is_no_queue() -> None:
+    make_run("one")
+    assert "Queue" not in [heading.value for heading in pages.open_page("runs").subheader]
+
+
+def test_what_trains_is_shown_with_what_it_takes_and_its_log(queue: list[Run]) -> None:
+    queue[0].log.write_text("epoch 1 of 2\nepoch 2 begins\n")
+    app = pages.open_page("runs")
+    assert "**first** running, epoch 1 of 2" in texts(app)
+    assert re.search(r"CPU \d+\.\d cores · memory \d+\.\d GB", texts(app))
+    assert not app.code
+    app.toggle(key="runs_log-first").set_value(True)
+    assert pages.well(app.run()).code[0].value == "epoch 1 of 2\nepoch 2 begins"
+    queue[0].log.write_text("epoch 2 ends\n")
+    assert pages.well(app.run()).code[0].value == "epoch 2 ends"
+
+
+def test_who_waits_is_moved_up_and_paused(queue: list[Run]) -> None:
+    app = pages.open_page("runs")
+    assert order(app) == ["second", "third", "fourth"]
+    assert app.button(key="runs_arrow_upward-second").disabled
+    pages.well(app.button(key="runs_arrow_upward-fourth").click().run())
+    assert order(app) == ["second", "fourth", "third"]
+    pages.well(app.button(key="runs_pause-second").click().run())
+    assert [one.turn.paused for one in turns.waiting()] == [True, False, False]
+    assert "Paused" in texts(app)
+    pages.well(app.button(key="runs_play_arrow-second").click().run())
+    assert not any(one.turn.paused for one in turns.waiting())
+    pages.well(app.button(key="runs_stop-third").click().run())
+    assert queue[2].status.state == "stopping"
+
+
+def test_a_run_that_began_meanwhile_is_said_to_be_no_more_in_the_queue(queue: list[Run]) -> None:
+    app = pages.open_page("runs")
+    queue[1].write_status(dataclasses.replace(queue[1].status, state="finished"))
+    pages.well(app.button(key="runs_pause-second").click().run())
+    assert "second: is finished" in app.error[0].value
+
+
+def test_gpus_are_told_with_their_memory() -> None:
+    taken = Usage(1.84, 1_230_000_000, (GpuUsage(0, 0.97, 10_300_000_000, 80_000_000_000),))
+    assert training_queue.words(taken) == "CPU 1.8 cores · memory 1.2 GB · GPU 0 97%, 10.3 of 80.0 GB"
