@@ -24,7 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {"": "Data and training", "monitor": "Live curves", "compare": "Compare", "predict": "Quick prediction"}
+PAGES = {
+    "": "Data and training",
+    "monitor": "Live curves",
+    "runs": "Runs",
+    "compare": "Compare",
+    "predict": "Quick prediction",
+}
 
 
 def main() -> None:

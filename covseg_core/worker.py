@@ -20,7 +20,7 @@ import filelock
 
 from covseg_core import paths
 from covseg_core.errors import CovsegError
-from covseg_core.runs import Run, State, Status, host, list_runs, read_status
+from covseg_core.runs import Run, State, Status, host, turns
 from covseg_core.runs.liveness import WorkerLock, this_process
 from covseg_core.training.heartbeat import Heart, StopRequested
 
@@ -79,14 +79,19 @@ def reason_of(error: Exception, run: Run) -> str:
 
 
 def turn(run: Run, heart: Heart, stop: threading.Event) -> filelock.BaseFileLock:
-    """Wait until this run is the oldest in the queue and the device is free; the lock ends with the process."""
+    """Wait until it is this run's turn and the device is free; the lock ends with the process."""
     lock = device_lock()
     ahead, next_look = 0, 0.0
     while True:
         if stop.is_set() or run.stop_file.exists():
             raise StopRequested("stopped while it waited")
+        if turns.read_turn(run).paused:
+            next_look = 0.0
+            heart.note(reason="paused")
+            time.sleep(TURN_POLL)
+            continue
         if time.monotonic() >= next_look:
-            ahead = queue_ahead(run, heart.status.queued)
+            ahead = turns.ahead(run, heart.status.queued)
             # each look reads the status of every run: fifteen that wait must not slow down the one that trains
             next_look = time.monotonic() + min(TURN_POLL * ahead, SLOWEST_POLL)
         if not ahead:
@@ -94,7 +99,7 @@ def turn(run: Run, heart: Heart, stop: threading.Event) -> filelock.BaseFileLock
                 return lock.acquire().lock
             except filelock.Timeout:
                 pass
-        heart.note(reason=f"waiting for {ahead} older" if ahead else "waiting for the device")
+        heart.note(reason=f"waiting for {ahead} ahead" if ahead else "waiting for the device")
         time.sleep(TURN_POLL)
 
 
@@ -105,18 +110,6 @@ def device_lock() -> filelock.BaseFileLock:
     folder = paths.checkpoints_root() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(folder / f"{name}.lock", blocking=False)
-
-
-def queue_ahead(run: Run, queued: float) -> int:
-    """How many living runs of this machine have waited longer."""
-    others = [(other.id, read_status(other)) for other in list_runs() if other.id != run.id]
-    return sum(
-        status is not None
-        and status.state == "queued"
-        and status.host == host()
-        and (status.queued, id) < (queued, run.id)
-        for id, status in others
-    )
 
 
 def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:

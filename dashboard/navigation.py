@@ -22,9 +22,10 @@ class Entry:
 
 TRAIN = Entry("app_pages/train/page.py", "Data and training", ":material/database:", "")
 MONITOR = Entry("app_pages/monitor/page.py", "Live curves", ":material/monitoring:", "monitor")
+RUNS = Entry("app_pages/runs/page.py", "Runs", ":material/table_rows:", "runs")
 COMPARE = Entry("app_pages/compare/page.py", "Compare", ":material/compare:", "compare")
 PREDICT = Entry("app_pages/predict/page.py", "Quick prediction", ":material/bolt:", "predict")
-PAGES = (TRAIN, MONITOR, COMPARE, PREDICT)
+PAGES = (TRAIN, MONITOR, RUNS, COMPARE, PREDICT)
 """In the order of the menu."""
 
 

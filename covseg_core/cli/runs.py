@@ -11,7 +11,8 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
 from covseg_core.config import METRICS
-from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, delete_run, list_runs, open_run, open_runs
+from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, delete_runs, list_runs, open_run, open_runs, turns
+from covseg_core.runs.labels import edit_labels, read_labels
 
 
 class EpochLines:
@@ -45,16 +46,21 @@ def epoch_line(epoch: dict[str, float], epochs: int) -> str:
 
 @click.group()
 def runs() -> None:
-    """List, show, stop, resume and delete runs."""
+    """List, show, name, queue, stop, resume and delete runs."""
 
 
 @runs.command("list")
+@click.option("--tag", "tags", multiple=True, help="Only runs with this tag; several: with all of them.")
 @json_option
-def list_(as_json: bool) -> None:
+def list_(tags: tuple[str, ...], as_json: bool) -> None:
     """All runs, oldest first; those of one experiment by name."""
     rows = [row(run) for run in sorted(list_runs(), key=lambda run: (run.config.created, run.id))]
+    rows = [one for one in rows if set(tags) <= set(one["tags"])]
     if as_json:
         print_json(rows)
+        return
+    if tags and not rows:
+        click.echo(f"No run has {'this tag' if len(tags) == 1 else 'all of these tags'}.")
         return
     if not rows:
         click.echo("No runs yet: `covseg train DATASET --metric all` starts three.")
@@ -68,15 +74,43 @@ def list_(as_json: bool) -> None:
 def show(run: str, as_json: bool) -> None:
     """Settings, status and curves of a RUN."""
     found = open_run(run)
-    whole = {"status": found.status, "config": found.config, "history": found.history()}
+    whole = {
+        "labels": read_labels(found),
+        "status": found.status,
+        "config": found.config,
+        "history": found.history(),
+    }
     if as_json:
         print_json(whole)
         return
     summary = row(found)
     for name, value in summary.items():
-        click.echo(f"{name:>12}  {value}")
+        click.echo(f"{name:>12}  {', '.join(value) if name == 'tags' else value}")
     for epoch in found.history():
         click.echo(epoch_line(epoch, summary["epochs"]))
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--name", help="A name for people; empty to remove it.")
+@click.option("--note", help="A note; empty to remove it.")
+@click.option("--tag", "add", multiple=True, help="Add this tag; can be given several times.")
+@click.option("--untag", "remove", multiple=True, help="Remove this tag; can be given several times.")
+@json_option
+def edit(
+    run: str, name: str | None, note: str | None, add: tuple[str, ...], remove: tuple[str, ...], as_json: bool
+) -> None:
+    """Name, note and tags of a RUN, or of all runs of an experiment."""
+    if name is None and note is None and not add and not remove:
+        raise click.UsageError("nothing to change: give --name, --note, --tag or --untag")
+    found = open_runs(run)
+    edit_labels(found, name, note, add, remove)
+    if as_json:
+        print_json(_row_or_rows(run, found))
+        return
+    for one in found:
+        labels = read_labels(one)
+        click.echo(f"{one.id}: {' · '.join(filter(None, [labels.name, labels.note, *labels.tags])) or 'no labels'}")
 
 
 @runs.command()
@@ -93,6 +127,34 @@ def stop(run: str, as_json: bool) -> None:
             click.echo(f"{one.id}: asked to stop")
     if as_json:
         print_json(_row_or_rows(run, found))
+
+
+@runs.command()
+@click.argument("run", required=False)
+@click.option("--up", is_flag=True, help="Change places with the run before.")
+@click.option("--pause", is_flag=True, help="Let the others go first.")
+@click.option("--unpause", is_flag=True, help="Take part again.")
+@json_option
+def queue(run: str | None, up: bool, pause: bool, unpause: bool, as_json: bool) -> None:
+    """The runs that wait on this machine, in the order of their turns; moves or pauses a RUN."""
+    if run is None and (up or pause or unpause):
+        raise click.UsageError("say which run")
+    if pause and unpause:
+        raise click.UsageError("--pause or --unpause, not both")
+    if run is not None:
+        found = open_run(run)
+        if pause or unpause:
+            turns.pause(found, pause)
+        if up:
+            turns.move_up(found)
+    rows = [{"id": one.run.id, "paused": one.turn.paused, "reason": one.status.reason} for one in turns.waiting()]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("No run waits.")
+    for number, one in enumerate(rows, start=1):
+        click.echo(f"{number}  {one['id']}{'  paused' if one['paused'] else ''}")
 
 
 @runs.command()
@@ -125,9 +187,7 @@ def delete(run: str, yes: bool, as_json: bool) -> None:
     if not yes and sys.stdin.isatty():
         what = str(found[0].folder) if len(found) == 1 else f"{len(found)} runs of {run}"
         click.confirm(f"Delete {what}?", abort=True)
-    # one that is still active is refused before any other is gone
-    for one in sorted(found, key=lambda one: one.status.state not in ACTIVE):
-        delete_run(one)
+    delete_runs(found)
     print_json({"id": run, "deleted": True}) if as_json else click.echo(f"{run}: deleted")
 
 
@@ -146,12 +206,16 @@ def row(run: Run) -> dict[str, Any]:
     """What a list shows of a run."""
     from covseg_core.runs.history import best_epoch
 
-    config, status = run.config, run.status
+    config, status, labels = run.config, run.status, read_labels(run)
     score = f"val_{METRICS[config.metric].score}"
     scores = [epoch[score] for epoch in run.history()]
     best = best_epoch(scores)
     return {
         "id": run.id,
+        "experiment": config.experiment,
+        "name": labels.name,
+        "tags": list(labels.tags),
+        "note": labels.note,
         "state": status.state,
         "dataset": config.dataset,
         "metric": config.metric,
@@ -174,10 +238,14 @@ def row(run: Run) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    runs = table("run", "state", "epoch", "best", "score", "time", "reason", folded=["run", "reason"], right=["epoch"])
+    labelled = any(row["name"] or row["tags"] for row in rows)
+    columns = ["run", *(["name, tags"] if labelled else []), "state", "epoch", "best", "score", "time", "reason"]
+    runs = table(*columns, folded=["run", "name, tags", "reason"], right=["epoch"])
     for row in rows:
+        labels = [" · ".join(filter(None, [row["name"], ", ".join(row["tags"])]))]
         runs.add_row(
             row["id"],
+            *(labels if labelled else []),
             row["state"],
             f"{row['epoch']}/{row['epochs']}",
             row["score"].removeprefix("val_") if row["best_epoch"] else "",

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.results import VERSION, Comparison, Evaluation
 from covseg_core.files import Stamp, cached_sha256, read_json, stamp
 from covseg_core.runs import Run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    pooled: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """Of an `Evaluation` what a list of runs shows; read in a tenth of the time."""
+
+    version: int
+    model_sha256: str
+    model: _Pooled
 
 
 def stored_scores(run: Run) -> Evaluation:
@@ -23,7 +41,14 @@ def stored_scores(run: Run) -> Evaluation:
     return found
 
 
-def check_current(run: Run, evaluation: Evaluation) -> None:
+def stored_pooled(run: Run) -> dict[str, float | None]:
+    """Measure -> score over all voxels of the run's test part, and nothing else; raises as `stored_scores`."""
+    found = _summary(run, stamp(run.evaluation))
+    check_current(run, found)
+    return found.model.pooled
+
+
+def check_current(run: Run, evaluation: Evaluation | _Summary) -> None:
     """Raise `RunError` unless scores are of the run's present model, and of the present version."""
     if evaluation.version != VERSION or evaluation.model_sha256 != cached_sha256(run.onnx):
         raise RunError(run.id, "has scores of an earlier model", f"`covseg evaluate {run.id}` once more")
@@ -57,8 +82,17 @@ def check_mergeable(comparison: Comparison) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _evaluation(run: Run, stamp: Stamp | None) -> Evaluation:
+    return _read(run, Evaluation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _summary(run: Run, stamp: Stamp | None) -> _Summary:
+    return _read(run, _Summary)
+
+
+def _read(run: Run, kind: type[T]) -> T:
     try:
-        return read_json(run.evaluation, Evaluation)
+        return read_json(run.evaluation, kind)
     except CovsegError:  # there is none, or it is of another version, or damaged
         raise RunError(run.id, "has not been scored yet", f"`covseg evaluate {run.id}`") from None
 

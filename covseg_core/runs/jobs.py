@@ -36,7 +36,7 @@ from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.splitting.split import Split, make_splits
 from covseg_core.errors import RunError, SettingError
 from covseg_core.files import safe_name
-from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host
+from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host, turns
 from covseg_core.runs.liveness import WorkerLock, lock_held
 from covseg_core.runs.run import reserved
 from covseg_core.version import __version__
@@ -217,6 +217,7 @@ def resume(run: Run) -> None:
     expected = f"a run that is {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]}"
     with reserved(run, RESUMABLE, expected) as (status, lock):
         run.stop_file.unlink(missing_ok=True)
+        turns.forget(run)
         now = time.time()
         run.write_status(
             Status("queued", queued=now, heartbeat=now, host=host(), epoch=status.epoch, epochs=status.epochs)

@@ -1,8 +1,10 @@
 """A run is a folder: `checkpoints/<run id>/`, readable by anybody at any time, written by its worker alone.
 
     config.json  split.json  standardise.json   how to repeat it
+    labels.json                                 name, note and tags, by people
     pace.json                                   batch and learning rate, which a device may have changed
     status.json  stop                           where it stands; a request to stop
+    turn.json                                   its place in the queue, where somebody has changed it
     history.csv                                 a row an epoch
     best.weights.h5  last/epoch_NNNN/           best weights; weights and optimizer, for resume
     previews/epoch_NNNN.npy                     predictions of a few fixed validation slices
@@ -24,7 +26,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -264,17 +266,26 @@ def open_runs(id: str) -> list[Run]:
 
 
 def delete_run(run: Run) -> None:
-    """Remove a run's folder.
+    """Remove a run's folder; raises as `delete_runs`."""
+    delete_runs([run])
+
+
+def delete_runs(runs: Sequence[Run]) -> None:
+    """Remove the folders of runs, such as all of an experiment: all of them or none.
 
     Raises
     ------
-    RunError : it is queued or running, or its worker lives
+    RunError : one is queued or running, or its worker lives
     """
-    with reserved(run, ENDED, "a run that has ended: stop it first"):
-        # renamed first: a half-removed folder must not look like a run
-        doomed = run.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
-        run.folder.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    doomed = []
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(reserved(run, ENDED, "a run that has ended: stop it first"))
+        for run in runs:
+            # renamed first: a half-removed folder must not look like a run
+            doomed.append(run.folder.rename(run.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")))
+    for folder in doomed:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

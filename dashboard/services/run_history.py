@@ -1,10 +1,12 @@
-"""Runs as they stand, with their curves, which are read again only when the file has changed."""
+"""Runs as they stand, with their curves, which are read again only when the file has changed, and their logs."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from dashboard.services.model_catalog import ListedRun
 Columns = Mapping[str, np.ndarray]
 """Column of `history.csv` -> (epochs,) float64."""
 
+LOG_LINES = 30
 KEPT = 128
 """Curves in memory, shared by all sessions: 250 epochs are 25 kB."""
 
@@ -58,6 +61,18 @@ def history(run: Run) -> Columns:
     CovsegError : `history.csv` is not a table of numbers
     """
     return _history(run, stamp(run.history_csv))
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> str:
+    """The last lines of a log, of which only the end is read."""
+    try:
+        with open(path, "rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - 32 * 1024))
+            text = log.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
 
 
 def preselected(listed: Sequence[ListedRun]) -> list[str]:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fakeruns import Idle
+from fakeruns import Idle, ended
 
 from covseg_core.cli import cli
 from covseg_core.files import write_json
-from covseg_core.runs import Run, jobs
+from covseg_core.runs import Run, jobs, list_runs
 
 TINY = ["--size", "32", "--filters", "2", "--batch", "4", "--epochs", "2"]
 
@@ -138,3 +138,65 @@ def test_runs_are_listed_oldest_first_and_those_of_one_experiment_by_name(phanto
     listed = json.loads(CliRunner().invoke(cli, ["runs", "list", "--json"], catch_exceptions=False).output)
     accuracy, iou, dice, oldest = (run.id for run in runs)
     assert [row["id"] for row in listed] == [oldest, accuracy, dice, iou]
+
+
+def _run_cli(*arguments: str) -> str:
+    done = CliRunner().invoke(cli, ["runs", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_runs_are_named_and_tagged_and_found_by_their_tags(phantoms, no_training):
+    """What the page has said of a run a script must be able to ask for."""
+    first, second = jobs.train(phantoms, ["iou", "dice"]), jobs.train(phantoms, ["dice"])
+    _run_cli("edit", second[0].id, "--name", "Larger slices", "--note", "for the talk", "--tag", "best", "--tag", "b")
+    experiment = first[0].config.experiment
+    assert _run_cli("edit", experiment, "--tag", "best", "--name", "First").count("First · best") == 2
+    tagged = json.loads(_run_cli("list", "--tag", "best", "--json"))
+    assert {row["id"] for row in tagged} == {run.id for run in (*first, *second)}
+    [row] = json.loads(_run_cli("list", "--tag", "best", "--tag", "b", "--json"))
+    assert (row["id"], row["name"], row["note"], row["tags"]) == (
+        second[0].id,
+        "Larger slices",
+        "for the talk",
+        ["best", "b"],
+    )
+    assert row["experiment"] == second[0].config.experiment
+    assert "Larger slices · best, b" in _run_cli("list")
+    assert _run_cli("list", "--tag", "nothing") == "No run has this tag.\n"
+    [edited] = [json.loads(_run_cli("edit", second[0].id, "--untag", "best", "--name", "", "--json"))]
+    assert (edited["name"], edited["tags"]) == ("", ["b"])
+    assert json.loads(_run_cli("show", second[0].id, "--json"))["labels"]["tags"] == ["b"]
+
+
+def test_an_edit_without_a_change_is_a_mistake(phantoms, no_training):
+    [run] = jobs.train(phantoms, ["dice"])
+    done = CliRunner().invoke(cli, ["runs", "edit", run.id])
+    assert done.exit_code == 2
+    assert "give --name, --note, --tag or --untag" in done.output
+
+
+def test_an_experiment_is_deleted_as_one(phantoms, no_training):
+    runs = jobs.train(phantoms, ["iou", "dice"])
+    ended(runs[0], "finished")
+    experiment = runs[0].config.experiment
+    refused = CliRunner().invoke(cli, ["runs", "delete", experiment, "--yes"])
+    assert "stop it first" in str(refused.exception)
+    assert list_runs() == sorted(runs, key=lambda run: run.id)
+    ended(runs[1], "stopped")
+    _run_cli("delete", experiment, "--yes")
+    assert list_runs() == []
+
+
+def test_the_queue_is_shown_moved_and_paused(phantoms, no_training):
+    iou, dice = jobs.train(phantoms, ["iou", "dice"])
+    assert [row["id"] for row in json.loads(_run_cli("queue", "--json"))] == [iou.id, dice.id]
+    assert _run_cli("queue", dice.id, "--up", "--pause").splitlines() == [f"1  {dice.id}  paused", f"2  {iou.id}"]
+    assert "paused" not in _run_cli("queue", dice.id, "--unpause")
+    refused = CliRunner().invoke(cli, ["runs", "queue", dice.id, "--up"])
+    assert "is the first in the queue" in str(refused.exception)
+    for wrong in (["--up"], [dice.id, "--pause", "--unpause"]):
+        assert CliRunner().invoke(cli, ["runs", "queue", *wrong]).exit_code == 2
+    for run in (iou, dice):
+        ended(run, "stopped")
+    assert _run_cli("queue") == "No run waits.\n"

@@ -18,7 +18,6 @@ from covseg_core.data.library import datasets, download, importing
 from covseg_core.data.splitting.split import Split, make_split, split_report
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.runs import host, jobs, time_estimate
-from covseg_core.runs.liveness import this_process
 from covseg_core.runs.time_estimate import Measurement, Network
 from dashboard.services import tasks
 
@@ -113,7 +112,6 @@ def test_a_newcomer_is_told_what_to_do() -> None:
     assert app.button[0].label == "Use sample data"
     assert [tab.label for tab in app.tabs] == ["Upload scans and masks", "Public data set"]
     assert not app.dataframe
-    assert "No run yet" in texts(app)
     assert "covseg " not in " ".join(code.value for code in app.code), "nobody has to open a terminal"
 
 
@@ -424,28 +422,7 @@ def test_a_preview_shows_the_fullest_slice_with_its_mask() -> None:
     assert [image.proto.imgs[0].caption for image in app.get("image")] == ["CT", "True mask"]
 
 
-def test_runs_are_listed_with_their_states() -> None:
-    make_run("one", "finished", epoch=10)
-    make_run("two", "failed", epoch=3, reason="out of memory")
-    # a process number that was used again: its start does not fit
-    make_run("three", "running", epoch=5, process=f"{this_process()}1")
-    table = open_app().dataframe[0].value.set_index("Run")
-    assert dict(table["State"]) == {"one": "Finished", "two": "Failed", "three": "Lost"}
-    assert dict(table["Epochs"]) == {"one": 1.0, "two": 0.3, "three": 0.5}
-    assert table.loc["two", "Reason"] == "out of memory"
-
-
-def test_the_newest_experiment_is_one_click_away() -> None:
-    make_run("one", "finished", epoch=10)
-    make_run("two", "running")
+def test_the_list_of_all_runs_is_one_click_away() -> None:
+    small_sample("sample")
     [link] = open_app().get("page_link")
-    assert link.proto.page == "monitor"
-    assert link.proto.query_string == "runs=one%2Ctwo"
-
-
-def test_a_broken_run_does_not_hide_the_others() -> None:
-    make_run("one", "finished")
-    (make_run("two", "finished").folder / "status.json").write_text("{")
-    app = open_app()
-    assert list(app.dataframe[0].value["Run"]) == ["one"]
-    assert "two" in app.warning[0].value
+    assert (link.proto.page, link.proto.label) == ("runs", "All runs")

@@ -106,7 +106,7 @@ def test_a_stopped_and_a_killed_training_resume_with_the_same_curve(phantoms):
 @pytest.mark.training
 def test_a_waiting_run_can_be_stopped_and_the_next_one_takes_its_place(phantoms, busy):
     first, second = jobs.train(phantoms, ["accuracy", "iou"], epochs=1, **TINY)
-    _until(lambda: second.status.reason == "waiting for 1 older")
+    _until(lambda: second.status.reason == "waiting for 1 ahead")
     jobs.stop(first)
     _until(lambda: first.status.state == "stopped")
     assert first.status.reason == "stopped while it waited"

@@ -12,7 +12,7 @@ from covseg_core.config import RunConfig, SplitConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import RunError, SettingError
 from covseg_core.files import write_json
-from covseg_core.runs import Run, Status, create_run, delete_run, host, list_runs, open_run, read_status
+from covseg_core.runs import Run, Status, create_run, delete_run, delete_runs, host, list_runs, open_run, read_status
 from covseg_core.runs.liveness import this_process
 
 SPLIT = Split(SplitConfig(), {"a": (0, 1)}, {"b": (0,)}, {"c": (3,)})
@@ -113,6 +113,20 @@ def test_an_active_run_is_not_deleted():
     delete_run(run)
     assert not run.folder.exists()
     assert list_runs() == []
+
+
+def test_of_several_runs_all_are_deleted_or_none():
+    """Half an experiment would be neither a comparison nor gone."""
+    runs = [_run("run-1"), _run("run-2"), _run("run-3")]
+    for run, status in zip(runs, (Status("finished"), _mine(), Status("stopped")), strict=True):
+        run.write_status(status)
+    with pytest.raises(RunError, match="run-2: is running"):
+        delete_runs(runs)
+    assert list_runs() == runs
+    runs[1].write_status(Status("failed"))
+    delete_runs(runs)
+    assert list_runs() == []
+    assert not [path for path in runs[0].folder.parent.iterdir() if path.name.startswith(".deleted")]
 
 
 def test_the_status_of_a_vanishing_run_is_none():

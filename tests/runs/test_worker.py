@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ import pytest
 from covseg_core.config import RunConfig, SplitConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import DatasetError
-from covseg_core.runs import Run, create_run
+from covseg_core.runs import Run, create_run, turns
 from covseg_core.training.heartbeat import Heart, StopRequested
-from covseg_core.worker import queue_ahead, reason_of, signed, turn, work
+from covseg_core.worker import reason_of, signed, turn, work
 
 
 @pytest.fixture
@@ -57,13 +59,18 @@ def test_every_end_is_a_state_with_a_reason(run, error, ended, monkeypatch):
         assert work(run, heart, threading.Event()) == ended
 
 
-def test_the_older_of_two_waiting_runs_goes_first(run):
-    younger = _run("run-2")
-    for each in (run, younger):
-        each.write_status(signed(each.status))
-    queued = [each.status.queued for each in (run, younger)]
-    assert queue_ahead(run, queued[0]) == 0
-    assert queue_ahead(younger, queued[1]) == 1
+def test_a_paused_run_waits_though_the_device_is_free_and_goes_on_when_it_is_told(run):
+    run.write_status(signed(run.status))
+    turns.pause(run)
+    with Heart(run, signed(run.status)) as heart, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(turn, run, heart, threading.Event())
+        end = time.monotonic() + 30
+        while heart.status.reason != "paused" and time.monotonic() < end:
+            time.sleep(0.01)
+        assert heart.status.reason == "paused"
+        assert not waiting.done()
+        turns.pause(run, False)
+        waiting.result(30).release()
 
 
 def test_a_stop_ends_the_waiting(run):

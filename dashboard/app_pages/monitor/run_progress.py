@@ -1,12 +1,10 @@
-"""A run in words: how far it is, how long it still takes, what it is called, how its log ends. No Streamlit here."""
+"""A run in words: how far it is, how long it still takes, what it is called. No Streamlit here."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import tzinfo
-from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -17,7 +15,6 @@ from dashboard.formatting import duration, when
 from dashboard.services.model_catalog import ListedRun
 from dashboard.services.run_history import Snapshot
 
-LOG_LINES = 30
 RECENT = 5
 """Epochs from which the time left is told."""
 
@@ -75,18 +72,6 @@ def names(known: Sequence[ListedRun], timezone: str | None) -> dict[str, str]:
         found[item.id] = " · ".join(filter(None, parts))
     counts = Counter(found.values())
     return {id: name if counts[name] == 1 else id for id, name in found.items()}
-
-
-def log_tail(path: Path, lines: int = LOG_LINES) -> str:
-    """The last lines of a log, of which only the end is read."""
-    try:
-        with open(path, "rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - 32 * 1024))
-            text = log.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
 
 
 def _zone(name: str | None) -> tzinfo | None:

@@ -9,9 +9,9 @@ import streamlit as st
 from covseg_core import runs
 from covseg_core.errors import CovsegError
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, jobs
-from dashboard.app_pages.monitor.run_progress import LOG_LINES, log_tail, progress_text
+from dashboard.app_pages.monitor.run_progress import progress_text
 from dashboard.services.model_catalog import ListedRun
-from dashboard.services.run_history import Snapshot
+from dashboard.services.run_history import LOG_LINES, Snapshot, log_tail
 
 MANY, SCROLLING = 8, 560
 """More runs than this scroll within so many pixels, so that what follows stays in reach."""

@@ -4,7 +4,7 @@ import streamlit as st
 
 from covseg_core.data.library.datasets import Dataset
 from dashboard import navigation
-from dashboard.app_pages.train import add_data, settings_form, tables
+from dashboard.app_pages.train import add_data, settings_form
 from dashboard.app_pages.train import dataset as dataset_view
 from dashboard.services import url_state
 from dashboard.services.datasets import load_datasets
@@ -24,8 +24,7 @@ def main() -> None:
         dataset = choose(datasets)
         dataset_view.show(dataset)
         settings_form.show(dataset)
-    st.subheader("Runs")
-    show_runs()
+    navigation.link(navigation.RUNS, "All runs")
 
 
 def show_news() -> None:
@@ -49,28 +48,6 @@ def choose(datasets: list[Dataset]) -> Dataset:
     url_state.write(dataset=name)
     add_data.show_more()
     return by_name[name]
-
-
-@st.fragment(run_every=5)
-def show_runs() -> None:
-    """Looks again every five seconds, since trainings start, go on and end without this page."""
-    table, problems = tables.run_table()
-    for problem in problems:
-        st.warning(problem, icon=":material/warning:")
-    if table.empty:
-        st.caption("No run yet. Runs appear here as soon as a training is started.")
-        return
-    st.dataframe(
-        table,
-        hide_index=True,
-        column_config={
-            "Epochs": st.column_config.ProgressColumn(format="percent", help="Share of the epochs that are done"),
-            "Created": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
-            "Experiment": None,
-        },
-    )
-    runs = ",".join(tables.newest_experiment(table))
-    navigation.link(navigation.MONITOR, "Live curves of the newest experiment", query_params={"runs": runs})
 
 
 main()

@@ -1,15 +1,10 @@
-"""What there is, as tables for the pages: datasets and runs. One broken folder costs its row, not the page."""
+"""What a dataset holds, as a table for the page."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import pandas as pd
 
-from covseg_core import runs
-from covseg_core.config import METRICS, RunConfig
 from covseg_core.data.library.datasets import Case, Dataset
-from covseg_core.errors import CovsegError
 
 
 def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
@@ -44,60 +39,9 @@ def case_table(dataset: Dataset) -> pd.DataFrame:
     )
 
 
-def run_table() -> tuple[pd.DataFrame, list[str]]:
-    """A row a run, newest first, and one line for each run that cannot be read."""
-    rows, problems = [], []
-    for run in runs.list_runs():
-        try:
-            config, status = run.config, run.status
-        except CovsegError as error:
-            problems.append(str(error))
-            continue
-        rows.append(
-            {
-                "Run": run.id,
-                "State": status.state.capitalize(),
-                "Dataset": config.dataset,
-                "Metric": METRICS[config.metric].label + _fold(config) + _seed(config),
-                "Preset": config.preset,
-                "Epochs": status.epoch / status.epochs if status.epochs else 0.0,
-                "Device": status.device,
-                "Reason": status.reason,
-                "Created": _time(config.created),
-                "Experiment": config.experiment,
-            }
-        )
-    columns = ["Run", "State", "Dataset", "Metric", "Preset", "Epochs", "Device", "Reason", "Created", "Experiment"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values("Created", ascending=False, ignore_index=True, kind="stable"), problems
-
-
-def newest_experiment(table: pd.DataFrame) -> list[str]:
-    """Runs of the newest experiment, of a run table that is not empty."""
-    return list(table[table["Experiment"] == table["Experiment"].iloc[0]]["Run"])
-
-
 def _positive_slices(dataset: Dataset) -> int | None:
     counts = [case.infection_voxels for case in dataset.cases if case.infection_voxels is not None]
     return sum(voxels > 0 for case in counts for voxels in case) if counts else None
-
-
-def _fold(config: RunConfig) -> str:
-    split = config.split
-    return f", fold {split.fold} of {split.folds}" if split.folds else ""
-
-
-def _seed(config: RunConfig) -> str:
-    train = config.train
-    return f", seed {train.seed_number} of {train.seeds}" if train.seeds else ""
-
-
-def _time(iso: str) -> datetime | None:
-    """A stored time, for the browser to show in its own zone; None if it cannot be read."""
-    try:
-        return datetime.fromisoformat(iso)
-    except ValueError:
-        return None
 
 
 def _spacing(case: Case) -> str:

@@ -222,11 +222,11 @@ def test_a_refresh_leaves_what_the_user_chose_alone() -> None:
 
 
 def test_before_the_first_epoch_there_is_no_empty_figure() -> None:
-    make_run("one", "queued", epochs=0, reason="waiting for 2 older")
+    make_run("one", "queued", epochs=0, reason="waiting for 2 ahead")
     app = open_page()
     assert not app.get("plotly_chart")
     assert "first epoch ends" in app.info[0].value
-    assert "waiting for 2 older" in texts(app)
+    assert "waiting for 2 ahead" in texts(app)
 
 
 def test_a_running_run_says_how_far_it_is_on_what_and_how_long_it_takes() -> None:
@@ -263,9 +263,9 @@ def test_a_run_that_broke_says_why_and_shows_the_end_of_its_log(state: State, la
 
 def test_a_log_that_is_not_text_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
-    assert run_progress.log_tail(log) == ""
+    assert run_history.log_tail(log) == ""
     log.write_bytes(b"x" * 100_000 + b"\n\xff\xfe end\n")
-    assert run_progress.log_tail(log, 1).endswith(" end")
+    assert run_history.log_tail(log, 1).endswith(" end")
 
 
 def test_stop_asks_the_training_to_stop() -> None:
