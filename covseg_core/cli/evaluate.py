@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
+from covseg_core.cli.output import console, json_option, names_option, print_json, progress_bar, table
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.empty_policy import order_change
 from covseg_core.evaluation.measures import MEASURES, EmptyPolicy
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     help="What a measure is worth where truth and prediction are both empty: left out of means, or 1.",
 )
 @json_option
-def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, as_json: bool) -> None:
+@names_option
+def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, as_json: bool, names: bool) -> None:
     """Score each RUN with every measure on the same test cases, beside the trivial baselines.
 
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together, and so are
@@ -40,12 +41,17 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
     docs/reference/metrics.md defines the measures.
     """
     from covseg_core.evaluation.comparison import evaluate as evaluate_models
+    from covseg_core.evaluation.pseudonymous import pseudonymous, pseudonymous_verdict, pseudonyms_of
 
     runs = [run for id in run_ids for run in open_runs(id)]
     with progress_bar("Evaluating", quiet=as_json) as progress:
         comparison = evaluate_models(runs, dataset, empty, progress)
     if as_json:
-        print_json({**vars(comparison), "verdict": verdict(comparison)})
+        found = verdict(comparison)
+        if not names:
+            of = pseudonyms_of(comparison)
+            comparison, found = pseudonymous(comparison, of), pseudonymous_verdict(found, of)
+        print_json({**vars(comparison), "verdict": found})
     else:
         _print(comparison)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from covseg_core.data.library.datasets import Dataset
 from covseg_core.errors import RunError
 from covseg_core.evaluation.cross_validation.folds import by_fold, folds_of
 from covseg_core.evaluation.cross_validation.merge import merge
@@ -37,16 +38,24 @@ def evaluate_folds(runs: Sequence[Run], policy: EmptyPolicy = "nan", progress: P
 
 
 def evaluate_each(
-    models: Sequence[Model], policy: EmptyPolicy = "nan", progress: Progress | None = None
+    models: Sequence[Model],
+    policy: EmptyPolicy = "nan",
+    progress: Progress | None = None,
+    own: Dataset | None = None,
 ) -> list[Comparison]:
     """The comparison of each fold, before they are merged; models of the same folds, raises as `evaluate_folds`."""
-    return evaluate_groups(by_fold(models), policy, progress)
+    return evaluate_groups(by_fold(models), policy, progress, own)
 
 
 def evaluate_groups(
-    groups: Sequence[Sequence[Run]], policy: EmptyPolicy = "nan", progress: Progress | None = None
+    groups: Sequence[Sequence[Run]],
+    policy: EmptyPolicy = "nan",
+    progress: Progress | None = None,
+    own: Dataset | None = None,
 ) -> list[Comparison]:
     """The comparison of each group of runs that share a test part, such as a fold; what is known is not scored again.
+
+    `own` : as for `evaluate_runs`
 
     Raises
     ------
@@ -61,7 +70,7 @@ def evaluate_groups(
     for number, group in enumerate(groups):
         advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
         known = stored[number]
-        comparisons.append(with_policy(known, policy) if known else evaluate_runs(group, None, policy, advance))
+        comparisons.append(with_policy(known, policy) if known else evaluate_runs(group, None, policy, advance, own))
     return comparisons
 
 
