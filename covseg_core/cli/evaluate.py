@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
+from covseg_core.cli.output import console, json_option, names_option, print_json, progress_bar, table
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.empty_policy import order_change
 from covseg_core.evaluation.measures import MEASURES, EmptyPolicy
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 )
 @click.option("--classical", is_flag=True, help="Score Otsu, region growing, watershed and k-means, too.")
 @json_option
-def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, classical: bool, as_json: bool) -> None:
+@names_option
+def evaluate(
+    run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, classical: bool, as_json: bool, names: bool
+) -> None:
     """Score each RUN with every measure on the same test cases, beside the trivial baselines.
 
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together, and so are
@@ -41,6 +44,7 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
     docs/reference/metrics.md defines the measures.
     """
     from covseg_core.evaluation.comparison import evaluate as evaluate_models
+    from covseg_core.evaluation.pseudonymous import pseudonymous, pseudonymous_verdict, pseudonyms_of
 
     runs = [run for id in run_ids for run in open_runs(id)]
     with progress_bar("Evaluating", quiet=as_json) as progress:
@@ -51,7 +55,11 @@ def evaluate(run_ids: tuple[str, ...], dataset: str | None, empty: EmptyPolicy, 
         with progress_bar("Classical methods", quiet=as_json) as progress:
             comparison = with_methods(comparison, progress)
     if as_json:
-        print_json({**vars(comparison), "verdict": verdict(comparison)})
+        found = verdict(comparison)
+        if not names:
+            of = pseudonyms_of(comparison)
+            comparison, found = pseudonymous(comparison, of), pseudonymous_verdict(found, of)
+        print_json({**vars(comparison), "verdict": found})
     else:
         _print(comparison)
 

@@ -23,7 +23,8 @@ def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
 
     RUN can be an experiment, which stands for all its runs. Folds of a cross-validation are taken together; of several
     seeds give the runs of one.
-    Settings, split, hashes of the data, software, weights, tables and figures; no image or mask of a patient.
+    Settings, split, hashes of the data, software, weights, tables and figures; no image or mask of a patient, and no
+    name: cases are called case-001 and so on.
     """
     from covseg_core.evaluation.comparison import evaluate, models_of
     from covseg_core.evidence.bundle import check_seeds, write_bundle
@@ -49,8 +50,8 @@ def bundle(run_ids: tuple[str, ...], output: Path, as_json: bool) -> None:
 def verify(path: Path, as_json: bool) -> None:
     """Repeat the evaluation in a bundle on the same data, and say whether the numbers are the same.
 
-    Of a cross-validation each fold is checked, and all of them together. The data have to be imported under the name
-    that they had. Exit code 0 if the numbers agree, else 1.
+    Of a cross-validation each fold is checked, and all of them together. The scans and masks have to be
+    imported, under any names. Exit code 0 if the numbers agree, else 1.
     """
     from covseg_core.evidence.verify import verify_bundle
 

@@ -18,6 +18,10 @@ PIPED = 160
 """Columns of a table that goes to a file or another program."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+names_option = click.option(
+    "--names", is_flag=True, help="In JSON, the true names of cases and patients instead of case-001 and patient-001."
+)
+"""The choice that the Compare page has as a box: what may be given away has no names unless they are asked for."""
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
+from covseg_core.cli.output import console, json_option, names_option, print_json, progress_bar, table
 from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
-@click.option("--dataset", "names", metavar="NAME", multiple=True, help="One more dataset; can be given several times.")
+@click.option(
+    "--dataset", "datasets", metavar="NAME", multiple=True, help="One more dataset; can be given several times."
+)
 @json_option
-def shift(run_ids: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
+@names_option
+def shift(run_ids: tuple[str, ...], datasets: tuple[str, ...], as_json: bool, names: bool) -> None:
     """Score each RUN on its own test part, on all of the other runs' datasets, and on each NAME; say how much is lost.
 
     What was scored before is not scored again. RUN can be an experiment, which stands for all its runs; folds of a
     cross-validation are taken together.
     """
+    from covseg_core.evaluation.pseudonymous import pseudonymous_shift
     from covseg_core.evaluation.studies.source_drop import drops_of
     from covseg_core.evaluation.studies.source_matrix import by_model
     from covseg_core.evaluation.studies.source_shift import measure_shift, runs_by_model
@@ -32,9 +36,12 @@ def shift(run_ids: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> No
     models = runs_by_model([run for id in run_ids for run in open_runs(id)])
     runs = [run for several in models.values() for run in several]
     with progress_bar("Scoring", quiet=as_json) as progress:
-        found = by_model(measure_shift(runs, names, progress), models)
+        found = by_model(measure_shift(runs, datasets, progress), models)
     drops = drops_of(found, models)
-    print_json({**vars(found), **vars(drops)}) if as_json else _print(found, drops)
+    if as_json:
+        print_json({**vars(found if names else pseudonymous_shift(found)), **vars(drops)})
+    else:
+        _print(found, drops)
 
 
 def _print(found: Shift, drops: Drops) -> None:

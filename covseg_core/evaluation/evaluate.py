@@ -57,11 +57,17 @@ def evaluate_runs(
     policy: EmptyPolicy = "nan",
     progress: Progress | None = None,
     workers: int | None = None,
+    own: Dataset | None = None,
 ) -> Comparison:
     """Score several runs on the same slices; files are written as by `evaluate_run`.
 
     Without a dataset's name the runs must share their test part. With one, they are scored on all of its slices, less
-    those that a run made from that very dataset has trained or validated on. `workers` are those of each `Segmenter`.
+    those that a run made from that very dataset has trained or validated on.
+
+    Parameters
+    ----------
+    workers : of each `Segmenter`
+    own : the runs' own dataset, where it does not lie under its name in the data folder
 
     Raises
     ------
@@ -75,7 +81,7 @@ def evaluate_runs(
     _check_same(runs, "target", [run.config.target for run in runs])
     if dataset_name is None:
         _check_same(runs, "dataset", [run.config.dataset for run in runs])
-    dataset = load_dataset(dataset_name or runs[0].config.dataset)
+    dataset = own or load_dataset(dataset_name or runs[0].config.dataset)
     candidates = [Candidate(run, dataset, workers) for run in runs]
     if dataset_name is None:
         for candidate in candidates:

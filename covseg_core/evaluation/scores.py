@@ -143,7 +143,11 @@ def _volumes(slices: Sequence[SliceScore]) -> dict[str, float]:
     """Sums over slices; false positives are undefined where no slice is free of the target."""
     differences = [score.values["volume_difference"] or 0.0 for score in slices]
     false = [value for score in slices if (value := score.values["false_positive_volume"]) is not None]
-    return {"volume_difference": sum(differences), "false_positive_volume": sum(false) if false else math.nan}
+    # fsum, so that the order of the cases does not matter
+    return {
+        "volume_difference": math.fsum(differences),
+        "false_positive_volume": math.fsum(false) if false else math.nan,
+    }
 
 
 def defined(values: dict[str, float]) -> Values:
@@ -160,7 +164,8 @@ def counts_by(slices: Sequence[SliceScore], key: Callable[[SliceScore], K]) -> d
 
 
 def summary_of(values: Sequence[float]) -> Summary:
-    """Mean, spread and extremes of one or more values."""
+    """Mean, spread and extremes of one or more values, to the last digit the same in whatever order they come."""
+    values = sorted(values)
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Summary(
         float(np.mean(values)), std, float(np.median(values)), float(min(values)), float(max(values)), len(values)

@@ -1,13 +1,15 @@
 """The evidence behind a comparison in one zip: what was trained on what, with what, and how it was scored.
 
 `manifest.json` names every file with its SHA-256, the dataset with the SHA-256 of each of its scans and masks, and the
-software. No image and no mask of a patient is in it: who has the same data can repeat the evaluation
-(`covseg_core.evidence.verify`), and nobody else learns more than the numbers. Of a cross-validation it holds the
-runs of all folds, and their comparison as one model for each metric.
+software. No image and no mask of a patient is in it, and no name: cases are `case-001` and so on throughout, which
+`covseg_core.evidence.verify` recognises by the hashes. So who has the same data can repeat the evaluation, and nobody
+else learns more than the numbers. Of a cross-validation it holds the runs of all folds, and their comparison as one
+model for each metric.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import zipfile
 from collections.abc import Sequence
@@ -16,31 +18,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from covseg_core.data.library.datasets import Dataset, load_dataset
-from covseg_core.errors import DatasetError, RunError
+from covseg_core.data.library.pseudonyms import Pseudonyms
+from covseg_core.data.splitting.split import PARTS
+from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.evaluation.cross_validation.folds import by_fold
 from covseg_core.evaluation.empty_policy import with_policy
 from covseg_core.evaluation.model import Model
-from covseg_core.evaluation.results import Comparison
+from covseg_core.evaluation.pseudonymous import pseudonymous, pseudonymous_evaluation, pseudonymous_verdict
+from covseg_core.evaluation.results import Comparison, Evaluation
+from covseg_core.evaluation.significance.verdict import verdict
 from covseg_core.evaluation.stored_scores import check_mergeable, stored_comparison
 from covseg_core.evaluation.wording import plural
 from covseg_core.evidence.contents import exhibits
-from covseg_core.files import atomic_path, to_json
+from covseg_core.files import atomic_path, read_json, to_json
 from covseg_core.runs import Run
 from covseg_core.runs.jobs import versions
 
-VERSION, FOLDS_VERSION = 1, 2
+VERSION, FOLDS_VERSION = 3, 4
 """Of a bundle of runs, and of one of folds, which a covseg that knows only runs must not take for one."""
+NAMED_VERSIONS = 1, 2
+"""The same of earlier bundles, with the names of the cases in them."""
 MANIFEST, COMPARISON, EVALUATION = "manifest.json", "comparison.json", "evaluation.json"
 NEEDED = ("config.json", "split.json", "status.json", "history.csv", "model.onnx")
 """Files of a run without which nothing can be repeated."""
-OPTIONAL = (
-    "standardise.json",
-    "pace.json",
-    "best.weights.h5",
-    EVALUATION,
-    "training_data.json",
-    "operating_point.json",
-)
+OPTIONAL = ("standardise.json", "pace.json", "best.weights.h5", "training_data.json", "operating_point.json")
+"""Files that are taken as they are, if they are there. None of them can hold a name, nor say on which computer it was
+made; what could is written anew, see `_files`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Data:
     fingerprint: str
     cases: dict[str, dict[str, str]]
     """Case -> `scan`, `infection`, `lung` -> SHA-256 of the file."""
+    patients: dict[str, str] = field(default_factory=dict)
+    """Case -> patient; empty in earlier bundles."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +94,24 @@ def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) ->
     dataset = load_dataset(comparison.dataset)
     if dataset.fingerprint != comparison.evaluations[0].fingerprint:
         raise DatasetError(dataset.name, "has changed since the evaluation", "the same scans and masks")
+    names = Pseudonyms.of(dataset)
     runs = [run for model in models for run in model.runs]
     for run in runs:
         _check_whole(run)
     folds = _fold_comparisons(models, comparison)
     _check_scored(models, comparison)
-    files = {COMPARISON: to_json(comparison), **exhibits(models, comparison, folds)}
+    outside = pseudonymous(comparison, names)
+    found = pseudonymous_verdict(verdict(comparison), names)
+    folds = [pseudonymous(fold, names) for fold in folds]
+    files = {COMPARISON: to_json(outside), **exhibits(models, outside, found, folds)}
     manifest = Manifest(
         FOLDS_VERSION if folds else VERSION, datetime.now(UTC).isoformat(timespec="seconds"),
-        tuple(run.id for run in runs), _data(dataset), versions(),
+        tuple(run.id for run in runs), _data(dataset, names), versions(),
         {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     )  # fmt: skip
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for run in runs:
-            for name, content in _files(run).items():
+            for name, content in _files(run, names).items():
                 inside = f"runs/{run.id}/{name}"
                 manifest.files[inside] = hashlib.sha256(content).hexdigest()
                 archive.writestr(inside, content)
@@ -144,9 +153,37 @@ def _check_scored(models: Sequence[Model], comparison: Comparison) -> None:
             raise RunError(model.id, "has scores of an earlier model", "an evaluation of the present one")
 
 
-def _files(run: Run) -> dict[str, bytes]:
-    return {name: (run.folder / name).read_bytes() for name in (*NEEDED, *OPTIONAL) if (run.folder / name).is_file()}
+def _files(run: Run, names: Pseudonyms) -> dict[str, bytes]:
+    """What goes into the bundle of a run's folder, by file name."""
+    split, status = run.split, run.written_status
+    train, validation, test = (names.selection(split.part(name)) for name in PARTS)
+    files = {
+        "config.json": to_json(dataclasses.replace(run.config, fingerprint=names.fingerprint)),
+        "split.json": to_json(dataclasses.replace(split, train=train, validation=validation, test=test)),
+        "status.json": to_json(dataclasses.replace(status, reason="", host="", pid=0, process="")),
+    }
+    for name in (*NEEDED, *OPTIONAL):
+        if name not in files and (run.folder / name).is_file():
+            files[name] = (run.folder / name).read_bytes()
+    if scores := _scores(run, names):
+        files[EVALUATION] = to_json(scores)
+    return files
 
 
-def _data(dataset: Dataset) -> Data:
-    return Data(dataset.name, dataset.fingerprint, {case.id: dict(case.sha256) for case in dataset.cases})
+def _scores(run: Run, names: Pseudonyms) -> Evaluation | None:
+    """The run's own; None if there are none, or none of the dataset as it is now."""
+    try:
+        found = read_json(run.evaluation, Evaluation)
+    except CovsegError:
+        return None
+    return pseudonymous_evaluation(found, names) if found.fingerprint == names.true_fingerprint else None
+
+
+def _data(dataset: Dataset, names: Pseudonyms) -> Data:
+    by_name = {names.cases[case.id]: case for case in dataset.cases}
+    cases = {name: by_name[name] for name in sorted(by_name)}
+    return Data(
+        dataset.name, names.fingerprint,
+        {name: dict(case.sha256) for name, case in cases.items()},
+        {name: names.patients[case.patient] for name, case in cases.items()},
+    )  # fmt: skip

@@ -10,25 +10,28 @@ from covseg_core.evaluation import data_frames, wording
 from covseg_core.evaluation.measures import MEASURES
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
-from covseg_core.evaluation.significance.verdict import verdict
+from covseg_core.evaluation.significance.verdict import Verdict
 from covseg_core.figures import differences, page, pages, scans
 from covseg_core.figures.learning_curves import Curve, View, columns, draw
 from covseg_core.runs import Run
 
 
-def exhibits(models: Sequence[Model], comparison: Comparison, folds: Sequence[Comparison] = ()) -> dict[str, bytes]:
+def exhibits(
+    models: Sequence[Model], comparison: Comparison, found: Verdict, folds: Sequence[Comparison] = ()
+) -> dict[str, bytes]:
     """Files by their path in the bundle.
 
     Parameters
     ----------
     models : in the order of the comparison
+    found : the verdict on it
     folds : of models that are folds, the comparison of each fold
     """
     files = {"README.txt": _readme(models, comparison).encode()}
     files |= {f"tables/{name}": content for name, content in data_frames.files(comparison).items()}
     if folds:
         files["tables/folds.csv"] = scores_of_folds(models[0].folds, folds).to_csv(index=False).encode()
-    return files | {f"figures/{name}": content for name, content in _figures(models, comparison).items()}
+    return files | {f"figures/{name}": content for name, content in _figures(models, comparison, found).items()}
 
 
 def scores_of_folds(numbers: Sequence[int], folds: Sequence[Comparison]) -> pd.DataFrame:
@@ -52,13 +55,12 @@ def scores_of_folds(numbers: Sequence[int], folds: Sequence[Comparison]) -> pd.D
     return pd.DataFrame(rows)
 
 
-def _figures(models: Sequence[Model], comparison: Comparison) -> dict[str, bytes]:
+def _figures(models: Sequence[Model], comparison: Comparison, found: Verdict) -> dict[str, bytes]:
     names = wording.model_names(comparison)
-    found = {"dice.html": scans.html(comparison), "curves.html": _curves(models, names)}
+    figures = {"dice.html": scans.html(comparison), "curves.html": _curves(models, names)}
     if len(models) > 1:
-        result = verdict(comparison)
-        found["differences.html"] = page(differences.figure(result, names, MEASURES["dice"].label))
-    return found
+        figures["differences.html"] = page(differences.figure(found, names, MEASURES["dice"].label))
+    return figures
 
 
 def _curves(models: Sequence[Model], names: Sequence[str]) -> bytes:
@@ -99,6 +101,7 @@ def _readme(models: Sequence[Model], comparison: Comparison) -> str:
         "figures/         curves and scores, to be opened in a browser",
         f"runs/            settings, split, curves, weights and scores of each {'fold' if folded else 'model'}",
         "",
+        "Cases and patients have numbers instead of names: `covseg verify` recognises them by the SHA-256 of scans.",
         "With the same data imported, `covseg verify` on this file repeats the evaluation and compares every number in",
         "comparison.json and in the evaluation.json of each run. Tables and figures are drawn from these.",
     ]

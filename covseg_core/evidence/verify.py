@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from covseg_core.data.library.datasets import Dataset, list_datasets, load_dataset
+from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.reading.archives import Limits as Unpacked
 from covseg_core.data.reading.archives import extract_zip
-from covseg_core.errors import CovsegError, DatasetError, RunError
+from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.cross_validation.evaluate import evaluate_each
 from covseg_core.evaluation.cross_validation.folds import folds_of
 from covseg_core.evaluation.cross_validation.merge import merge
@@ -26,7 +26,16 @@ from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evidence.agreement import RunCheck, Verification, compare
-from covseg_core.evidence.bundle import COMPARISON, EVALUATION, FOLDS_VERSION, MANIFEST, VERSION, Data, Manifest
+from covseg_core.evidence.bundle import (
+    COMPARISON,
+    EVALUATION,
+    FOLDS_VERSION,
+    MANIFEST,
+    NAMED_VERSIONS,
+    VERSION,
+    Manifest,
+)
+from covseg_core.evidence.recipient import find_data
 from covseg_core.files import read_json, safe_name, sha256_file
 from covseg_core.isolation import Fault, Limits, isolated, most_memory, size_of
 from covseg_core.prediction.case_lungs import find_lungs
@@ -87,7 +96,7 @@ def verify_bundle(path: Path, progress: Progress | None = None) -> Verification:
             for run in claims.runs:  # with our own model of our own data, which need no limits
                 find_lungs(dataset, run.config.prepare)
             limits = _scoring_limits(claims, dataset)
-            return isolated(_verification, claims, dataset.name, named=name, limits=limits, progress=progress)
+            return isolated(_verification, claims, dataset, named=name, limits=limits, progress=progress)
         except Fault as fault:
             last = str(fault).strip().splitlines()[-1]
             raise CovsegError(path, f"cannot be evaluated: {last}", WRITTEN) from None
@@ -106,11 +115,11 @@ def _read(path: Path, folder: Path) -> tuple[_Claims, Dataset]:
     return _Claims(path, comparison, runs, _take_scores(runs), memory), dataset
 
 
-def _verification(claims: _Claims, dataset: str, progress: Progress | None = None) -> Verification:
+def _verification(claims: _Claims, dataset: Dataset, progress: Progress | None = None) -> Verification:
     """Score the models again."""
     if not claims.comparison.evaluations[0].folds:
-        return Verification(dataset, _runs(claims, progress))
-    return Verification(dataset, _folds(claims, progress), claims.runs[0].config.split.folds)
+        return Verification(dataset.name, _runs(claims, dataset, progress))
+    return Verification(dataset.name, _folds(claims, dataset, progress), claims.runs[0].config.split.folds)
 
 
 def _scoring_limits(claims: _Claims, dataset: Dataset) -> Limits:
@@ -132,32 +141,11 @@ def _memory_of_model(path: Path, run: Run) -> int:
         raise CovsegError(path, f"runs/{run.id}/{run.onnx.name}: {error.found}", error.expected) from None
 
 
-def find_data(path: Path, data: Data) -> Dataset:
-    """The dataset here whose files are those of the bundle.
-
-    Raises
-    ------
-    DatasetError : none is; says what is missing
-    """
-    if data.name not in list_datasets():
-        found = f"was made from dataset {data.name}, which is not here"
-        raise DatasetError(path, found, f"its {len(data.cases)} cases, imported as {data.name} by `covseg data add`")
-    dataset = load_dataset(data.name)
-    here = {case.id: dict(case.sha256) for case in dataset.cases}
-    other = [id for id in here | data.cases if here.get(id) != data.cases.get(id)]
-    if other or dataset.fingerprint != data.fingerprint:
-        what = (
-            f"{', '.join(other[:3])}{' and others' * (len(other) > 3)} differ" if other else "labels or scales differ"
-        )
-        raise DatasetError(path, f"dataset {data.name} here is not the bundle's: {what}", "the same scans and masks")
-    return dataset
-
-
-def _runs(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
+def _runs(claims: _Claims, dataset: Dataset, progress: Progress | None) -> tuple[RunCheck, ...]:
     """Runs that were compared on one test part."""
     claimed = claims.comparison.evaluations
     _check_names(claims.path, [one.run for one in claimed], [run.id for run in claims.runs])
-    found = evaluate_runs(claims.runs, None, claimed[0].policy, progress, WORKERS)
+    found = evaluate_runs(claims.runs, None, claimed[0].policy, progress, WORKERS, dataset)
     checks = []
     for number, (run, one) in enumerate(zip(claims.runs, claimed, strict=True)):
         stored = claims.stored.get(run.id)  # there is none in a bundle whose models were scored without being kept
@@ -166,7 +154,7 @@ def _runs(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
     return tuple(checks)
 
 
-def _folds(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
+def _folds(claims: _Claims, dataset: Dataset, progress: Progress | None) -> tuple[RunCheck, ...]:
     """Models of the folds of a cross-validation."""
     claimed = claims.comparison.evaluations
     models = {model.id: model for model in folds_of(claims.runs)}
@@ -174,7 +162,7 @@ def _folds(claims: _Claims, progress: Progress | None) -> tuple[RunCheck, ...]:
     ordered = [models[one.run] for one in claimed]
     _check_names(claims.path, [run.id for model in ordered for run in model.runs], [run.id for run in claims.runs])
     _check_tested_once(claims.path, ordered[0])
-    parts = evaluate_each(ordered, claimed[0].policy, progress, WORKERS)
+    parts = evaluate_each(ordered, claimed[0].policy, progress, WORKERS, dataset)
     found = merge(ordered, parts)
     checks = []
     for number, (model, one) in enumerate(zip(ordered, claimed, strict=True)):
@@ -196,8 +184,8 @@ def _under(found: Comparison, claimed: Evaluation, number: int) -> Evaluation:
 def _manifest(path: Path, folder: Path) -> Manifest:
     """The manifest; its version is looked at first, since that of a later one may hold anything."""
     version = read_json(folder / MANIFEST, dict).get("version")
-    if version not in (VERSION, FOLDS_VERSION):
-        raise CovsegError(path, f"bundle of version {version}", f"version {VERSION} or {FOLDS_VERSION} (of folds)")
+    if version not in (*NAMED_VERSIONS, VERSION, FOLDS_VERSION):
+        raise CovsegError(path, f"bundle of version {version}", f"a version up to {FOLDS_VERSION}")
     return read_json(folder / MANIFEST, Manifest)
 
 

@@ -174,6 +174,21 @@ def test_a_folder_is_uploaded_named_and_imported(phantom_files: Path, data_folde
     assert not app.file_uploader[0].value, "nothing stays in the server's memory"
 
 
+def test_pseudonyms_are_a_box_and_the_key_stays_in_the_folder(phantom_files: Path) -> None:
+    """Without it a folder that is called as its patient is would be the name of the case."""
+    app = upload(open_app(), sent(phantom_files))
+    app.text_input[0].set_value("mine")
+    app.checkbox[0].check()
+    [box] = [box for box in app.checkbox if box.label == "Pseudonyms instead of the files' names"]
+    assert not box.value
+    box.check()
+    settled(button(app, "Import"))
+    dataset = datasets.load_dataset("mine")
+    assert [case.id for case in dataset.cases] == [f"case-00{number}" for number in range(1, 7)]
+    assert "phantom" not in (dataset.folder / "dataset.json").read_text()
+    assert "phantom_001" in (dataset.folder / "pseudonyms.json").read_text()
+
+
 def test_an_import_that_fails_can_be_mended_without_sending_again(phantom_files: Path) -> None:
     app = upload(open_app(), sent(phantom_files))
     settled(button(app, "Import"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -20,13 +21,13 @@ from covseg_core.cli.evidence import bundle, verify
 from covseg_core.config import THESIS, SplitConfig
 from covseg_core.data.library.datasets import Dataset, dataset_folder, delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_sample
+from covseg_core.data.library.pseudonyms import Pseudonyms
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.model import single_runs
-from covseg_core.evidence import verify as verifying
-from covseg_core.evidence.bundle import MANIFEST, Manifest, write_bundle
+from covseg_core.evidence.bundle import MANIFEST, Data, Manifest, write_bundle
 from covseg_core.evidence.verify import verify_bundle
-from covseg_core.files import to_json
+from covseg_core.files import to_json, write_json
 from covseg_core.runs import Run, list_runs
 from covseg_core.temporary import temporary_root
 
@@ -91,7 +92,9 @@ def test_a_bundle_holds_what_a_reader_needs_and_no_picture_of_a_patient(evidence
             assert f"runs/first-{metric}/{file}" in names
     assert {"tables/scores.csv", "tables/slices.csv", "comparison.json", "figures/dice.html"} <= set(names)
     assert {"python", "numpy", "keras"} <= manifest["software"].keys()
-    assert manifest["data"]["cases"].keys() == {case.id for case in dataset.cases}
+    assert list(manifest["data"]["cases"]) == [f"case-00{number}" for number in range(1, 6)]
+    hashes = sorted(case.sha256["scan"] for case in dataset.cases)
+    assert [case["scan"] for case in manifest["data"]["cases"].values()] == hashes, "the order of names is a trace"
     assert all(len(cases["scan"]) == 64 for cases in manifest["data"]["cases"].values())
     assert "not for diagnosis" in readme
     assert not [name for name in names if name.endswith((".npy", ".npz", ".nii.gz", ".nii", ".png", ".log"))]
@@ -134,10 +137,10 @@ def test_without_the_same_data_nothing_is_claimed(evidence: Path, dataset: Datas
     scan = dataset_folder(dataset.name)
     assert scan.is_dir()
     delete_dataset(dataset.name)
-    with pytest.raises(DatasetError, match="which is not here"):
+    with pytest.raises(DatasetError, match="scans and masks that are not here; expected its 5 cases"):
         verify_bundle(evidence)
     import_sample(dataset.name, scans=5, size=48, seed=1)
-    with pytest.raises(DatasetError, match=r"is not the bundle's: phantom_001"):
+    with pytest.raises(DatasetError, match="scans and masks that are not here; expected its 5 cases"):
         verify_bundle(evidence)
 
 
@@ -157,7 +160,7 @@ def test_what_is_no_bundle_is_refused_in_a_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(verify, [str(tmp_path / "text.zip")])
     assert isinstance(done.exception, CovsegError)
     with zipfile.ZipFile(tmp_path / "later.zip", "w") as archive:
-        data = verifying.Data("x", "", {})
+        data = Data("x", "", {})
         archive.writestr(MANIFEST, to_json(Manifest(99, "", (), data, {})))
     with pytest.raises(CovsegError, match="version 99"):
         verify_bundle(tmp_path / "later.zip")
@@ -253,7 +256,7 @@ def test_hashes_of_data_that_the_runs_have_not_seen_are_no_evidence(evidence: Pa
     def other(manifest: dict) -> None:
         next(iter(manifest["data"]["cases"].values()))["scan"] = "0" * 64
 
-    with pytest.raises(DatasetError, match=r"is not the bundle's: phantom_001 differ"):
+    with pytest.raises(DatasetError, match=r"is not the bundle's: case-001 differ"):
         verify_bundle(changed(evidence, {MANIFEST: edited(other)}, honest=True))
     config = edited(lambda config: config.update(fingerprint="0" * 64))
     with pytest.raises(CovsegError, match="first-iou is of other data"):
@@ -282,7 +285,7 @@ def test_the_commands_say_what_came_out_and_fail_if_it_differs(runs: list[Run], 
     path = tmp_path / "evidence.zip"
     done = CliRunner().invoke(bundle, [*(run.id for run in runs), "--output", str(path)])
     assert done.exit_code == 0, done.output
-    assert json.loads(zipfile.ZipFile(path).read(MANIFEST))["version"] == 1, "an earlier covseg can verify it, too"
+    assert json.loads(zipfile.ZipFile(path).read(MANIFEST))["version"] == 3, "an earlier covseg has to say so"
     done = CliRunner().invoke(verify, [str(path), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["same"] is True
@@ -352,3 +355,32 @@ def test_ctrl_c_ends_it(evidence: Path) -> None:
         verify_bundle(evidence, stop)
     assert set(psutil.Process().children()) <= set(before)
     assert not list(temporary_root().iterdir())
+
+
+def test_the_recipient_may_call_the_cases_otherwise_and_have_more(evidence: Path, dataset: Dataset) -> None:
+    """Names stay at home on both sides; scans and masks are recognised by their SHA-256."""
+    cases = [
+        dataclasses.replace(case, id=f"own-{9 - number}", patient="everybody")
+        for number, case in enumerate(dataset.cases)
+    ]
+    more = dataclasses.replace(cases[0], id="more", sha256=dict.fromkeys(cases[0].sha256, "0" * 64))
+    folder = dataset.folder.rename(dataset_folder("theirs"))
+    write_json(folder / "dataset.json", dataclasses.replace(dataset, name="theirs", cases=(*cases, more)))
+    assert verify_bundle(evidence).same
+    other = [dataclasses.replace(case, labels=(1,)) for case in cases]
+    write_json(folder / "dataset.json", dataclasses.replace(dataset, name="theirs", cases=tuple(other)))
+    with pytest.raises(DatasetError, match="dataset theirs here is not the bundle's: labels or scales differ"):
+        verify_bundle(evidence)
+
+
+def test_a_bundle_of_an_earlier_covseg_with_names_in_it_can_still_be_verified(
+    runs: list[Run], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, people = (
+        {name: name for name in names} for names in zip(*((c.id, c.patient) for c in dataset.cases), strict=True)
+    )
+    true = Pseudonyms(ids, people, dataset.fingerprint, dataset.fingerprint)
+    monkeypatch.setattr(Pseudonyms, "of", lambda _: true)
+    write_bundle(single_runs(runs), evaluate_runs(runs), tmp_path / "evidence.zip")
+    earlier = edited(lambda manifest: (manifest.update(version=1), manifest["data"].pop("patients")))
+    assert verify_bundle(changed(tmp_path / "evidence.zip", {MANIFEST: earlier})).same

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def unchanged(dataset: Dataset, case: Case, role: str) -> Path:
     """A file of the case, checked against the hash of its import; raises `DatasetError` if it is gone or another."""
     path = present(dataset, case, role)
-    if sha256_file(path) != case.sha256[role]:
+    if sha256_file(path) != case.kept_sha256.get(role, case.sha256[role]):
         raise DatasetError(path, "has changed since it was imported", _expected(dataset, case, role))
     return path
 

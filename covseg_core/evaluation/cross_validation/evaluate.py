@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from covseg_core.data.library.datasets import Dataset
 from covseg_core.errors import RunError
 from covseg_core.evaluation.cross_validation.folds import by_fold, folds_of
 from covseg_core.evaluation.cross_validation.merge import merge
@@ -41,9 +42,10 @@ def evaluate_each(
     policy: EmptyPolicy = "nan",
     progress: Progress | None = None,
     workers: int | None = None,
+    own: Dataset | None = None,
 ) -> list[Comparison]:
     """The comparison of each fold, before they are merged; models of the same folds, raises as `evaluate_folds`."""
-    return evaluate_groups(by_fold(models), policy, progress, workers)
+    return evaluate_groups(by_fold(models), policy, progress, workers, own)
 
 
 def evaluate_groups(
@@ -51,8 +53,11 @@ def evaluate_groups(
     policy: EmptyPolicy = "nan",
     progress: Progress | None = None,
     workers: int | None = None,
+    own: Dataset | None = None,
 ) -> list[Comparison]:
     """The comparison of each group of runs that share a test part, such as a fold; what is known is not scored again.
+
+    `own` : as for `evaluate_runs`
 
     Raises
     ------
@@ -67,7 +72,7 @@ def evaluate_groups(
     for number, group in enumerate(groups):
         advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
         known = stored[number]
-        found = with_policy(known, policy) if known else evaluate_runs(group, None, policy, advance, workers)
+        found = with_policy(known, policy) if known else evaluate_runs(group, None, policy, advance, workers, own)
         comparisons.append(found)
     return comparisons
 

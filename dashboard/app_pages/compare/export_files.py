@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.library.pseudonyms import Pseudonyms
 from covseg_core.data.reading.volumes import load_geometry, save_mask
 from covseg_core.data.slices.cache import case_grid
 from covseg_core.errors import DatasetError, RunError
@@ -35,18 +36,21 @@ def tables_zip(comparison: Comparison) -> bytes:
     return _zip(data_frames.files(comparison))
 
 
-def predictions_zip(comparison: Comparison, models: Sequence[Model]) -> io.RawIOBase:
+def predictions_zip(comparison: Comparison, models: Sequence[Model], names: Pseudonyms | None = None) -> io.RawIOBase:
     """Probabilities of every model as NumPy files, (N, S, S) float16, and `rows.csv` that names each row's slice.
 
-    In a cross-validation each row comes from the fold that tests the slice. A file without a name, since all together
-    can be larger than memory is meant for.
+    With `names` the rows have them, and are in their order. In a cross-validation each row comes from the fold that
+    tests the slice. A file without a name, since all together can be larger than memory is meant for.
 
     Raises
     ------
     RunError : the files of a run do not hold what was scored
     """
-    slices = comparison.evaluations[0].model.slices
-    rows = pd.DataFrame({"row": range(len(slices)), "scan": [s.case for s in slices], "slice": [s.z for s in slices]})
+    scored = comparison.evaluations[0].model.slices
+    called = names.cases if names else {score.case: score.case for score in scored}
+    slices = sorted(scored, key=lambda score: (called[score.case], score.z))
+    scans = [called[score.case] for score in slices]
+    rows = pd.DataFrame({"row": range(len(slices)), "scan": scans, "slice": [score.z for score in slices]})
     with _nameless() as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr("rows.csv", _csv(rows))
         for model in models:
@@ -65,9 +69,11 @@ def evidence_zip(comparison: Comparison, models: Sequence[Model]) -> io.RawIOBas
 
 
 def masks_zip(
-    comparison: Comparison, models: Sequence[Model], dataset: Dataset, case_id: str, threshold: float
+    comparison: Comparison, models: Sequence[Model], dataset: Dataset, case_id: str, threshold: float, called: str = ""
 ) -> bytes:
     """The masks of one scan by every model at a threshold, `mask_<run>.nii.gz` in the scan's own geometry.
+
+    `called` is the name of the scan in it, if that is not its id.
 
     Only test slices were predicted. If the scan has others, those are empty, and `about.json` lists what counts.
 
@@ -83,7 +89,7 @@ def masks_zip(
     geometry = load_geometry(dataset.path(case, "scan"))
     about = {
         "dataset": dataset.name,
-        "scan": case_id,
+        "scan": called or case_id,
         "threshold": threshold,
         "threshold_of_the_scores": first.threshold,
         "predicted_slices": predicted,

@@ -369,3 +369,23 @@ def test_the_evidence_that_is_downloaded_can_be_verified(three: list[Run], tmp_p
     with export_files.evidence_zip(evaluate_runs(three), single_runs(three)) as file:
         (tmp_path / "evidence.zip").write_bytes(file.read())
     assert verify_bundle(tmp_path / "evidence.zip").same
+
+
+def test_files_have_no_names_unless_the_box_is_ticked(
+    three: list[Run], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box that is ticked by itself would give away who was ill."""
+    given: list[tuple[str, str]] = []
+
+    def button(label: str, data: Callable[[], bytes], *_: object, **__: object) -> None:
+        if label == "Tables (CSV)":
+            with zipfile.ZipFile(io.BytesIO(data())) as archive:
+                given.append((archive.read("scans.csv").decode(), archive.read("slices.csv").decode()))
+
+    monkeypatch.setattr("streamlit.download_button", button)
+    app = open_page()
+    [box] = [box for box in app.checkbox if box.label == "Names of the cases"]
+    assert not box.value
+    assert all("case-00" in table and "phantom" not in table for table in given[-1])
+    box.check().run()
+    assert all("phantom" in table and "case-00" not in table for table in given[-1])

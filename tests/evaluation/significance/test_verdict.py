@@ -233,7 +233,7 @@ def test_the_command_line_says_what_the_page_says(evaluated: Comparison) -> None
 
 
 def test_the_json_has_the_verdict_beside_what_it_always_had(evaluated: Comparison) -> None:
-    done = CliRunner().invoke(cli, ["evaluate", "a", "b", "c", "--json"], catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["evaluate", "a", "b", "c", "--json", "--names"], catch_exceptions=False)
     found = json.loads(done.stdout)
     assert list(found) == ["dataset", "part", "leaky", "evaluations", "verdict"]
     assert found["evaluations"][0]["model"]["pooled"]["dice"] == evaluated.evaluations[0].model.pooled["dice"]
