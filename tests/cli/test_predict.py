@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicomfiles import SECRET, Stack, make_stack, write
+from evilmodels import EVIL, save_evil
 from fakeruns import save_model
 from known import save_line
 
@@ -272,6 +273,22 @@ def test_what_the_user_can_mend_is_one_line(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX only")
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+@pytest.mark.parametrize("change", EVIL[:3])
+def test_a_strangers_model_folder_takes_no_more_memory_than_its_model_holds(
+    scan: Path, tmp_path: Path, checkpoints_folder: Path, change: Callable
+) -> None:
+    """Each of these would take gigabytes; the process may take one, Python and libraries included."""
+    save_evil(checkpoints_folder / "a" / "model.onnx", change, SIDE)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))"
+    process = fresh("predict", scan, "--run", "a", "--output", tmp_path / "out", before=limit)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert len(error.splitlines()) == 1
+    assert "MiB of a U-Net with" in error
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_disk_that_takes_no_more_bytes_leaves_the_folder_as_it_was(
     covseg: Command, scan: Path, tmp_path: Path, earlier: bool

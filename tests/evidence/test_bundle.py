@@ -327,9 +327,25 @@ def widened(content: bytes) -> bytes:
 
 
 def test_a_model_that_asks_for_all_memory_is_one_line(evidence: Path) -> None:
-    with pytest.raises(CovsegError) as error:
+    with pytest.raises(CovsegError, match=r"runs/first-dice/model.onnx: not readable: computes .* of a U-Net") as error:
         verify_bundle(changed(evidence, {"runs/first-dice/model.onnx": widened}, honest=True))
     assert "\n" not in str(error.value)
+
+
+def test_models_of_a_small_bundle_get_little_memory(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.5 GB for 10 MB, whatever they ask for; and what they need, if that is less."""
+    monkeypatch.setattr(verifying, "most_memory", lambda: 2**36)
+    monkeypatch.setattr("covseg_core.isolation._machine_memory", lambda: 2**36)
+    (tmp_path / "zip").write_bytes(bytes(10**7))
+
+    def memory(models: int, path: Path = tmp_path / "zip") -> int:
+        return verifying._scoring_limits(verifying._Claims(path, None, (), {}, models), dataset).memory  # type: ignore[arg-type]
+
+    voxels = max(int(np.prod(case.shape)) for case in dataset.cases)
+    assert memory(2**40) < 1.6e9 + 16 * voxels
+    assert memory(10**8) == verifying.MEMORY[0] + 10**8 + 16 * voxels
 
 
 def test_nothing_of_a_bundle_stays_behind(evidence: Path) -> None:
