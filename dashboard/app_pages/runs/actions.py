@@ -33,6 +33,8 @@ def show(chosen: Sequence[RunRow], shown: Sequence[RunRow]) -> None:
             navigation.link(navigation.MONITOR, query_params={"runs": ",".join(_ids(own))})
         if models := compared(own):
             navigation.link(navigation.COMPARE, query_params={"runs": ",".join(models)})
+        if len(chosen) == 1:
+            navigation.link(navigation.TRAIN, "Train again with other settings", query_params={"again": chosen[0].id})
         if own and st.button("Delete", icon=":material/delete:", help="Asks first"):
             st.session_state[_DELETE] = _ids(own)
     _ask_before_deleting(own)

@@ -178,7 +178,10 @@ def test_ticked_runs_are_in_the_links_and_in_the_address(shipped: str) -> None:
     app = pages.open_page("runs")
     assert "Tick runs" in texts(app)
     order = list(table(app).index)
-    tick(app, *(order.index(id) for id in ("one", "three", shipped)))
+    tick(app, order.index("one"))
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert links["Train again with other settings"] == "again=one"
+    tick(app, *(order.index(id) for id in ("three", shipped)))
     assert "**3 runs chosen**" in texts(app)
     links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
     assert set(links["Live curves"].removeprefix("runs=").split("%2C")) == {"one", "three"}
