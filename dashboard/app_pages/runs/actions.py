@@ -32,7 +32,7 @@ def show(chosen: Sequence[RunRow], shown: Sequence[RunRow]) -> None:
             st.button("Choose none", type="tertiary", on_click=editor.choose, args=([],))
         if own:
             navigation.link(navigation.MONITOR, query_params={"runs": ",".join(_ids(own))})
-        if models := compared(own):
+        if models := model_catalog.compared(_ids(own)):
             navigation.link(navigation.COMPARE, query_params={"runs": ",".join(models)})
         if len(chosen) == 1:
             navigation.link(navigation.TRAIN, "Train again with other settings", query_params={"again": chosen[0].id})
@@ -52,12 +52,6 @@ def _export(chosen: Sequence[RunRow]) -> None:
         ):
             st.download_button(label, functools.partial(make, chosen), name, kind, on_click="ignore")
         st.caption("To MLflow: `covseg runs export RUN --mlflow ADDRESS`")
-
-
-def compared(chosen: Sequence[RunRow]) -> list[str]:
-    """Ids of the models that Compare would show for these runs: folds and seeds of a metric are one."""
-    ids = set(_ids(chosen))
-    return [model.id for model in model_catalog.finished_models() if ids & {run.id for run in model.runs}]
 
 
 def _ids(rows: Sequence[RunRow]) -> list[str]:
