@@ -35,6 +35,7 @@ CORE_LAYERS = [
     {"covseg_core.evaluation"},
     {"covseg_core.figures"},
     {"covseg_core.evidence"},
+    {"covseg_core.export"},
     {"covseg_core.cli"},
 ]
 """Rooms of the core from the ground up: each may import itself and what stands below it, and nothing else."""

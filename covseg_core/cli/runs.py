@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,7 +47,7 @@ def epoch_line(epoch: dict[str, float], epochs: int) -> str:
 
 @click.group()
 def runs() -> None:
-    """List, show, name, queue, stop, resume and delete runs."""
+    """List, show, name, queue, export, stop, resume and delete runs."""
 
 
 @runs.command("list")
@@ -175,6 +176,27 @@ def resume(run: str, wait: bool, as_json: bool) -> int:
     if as_json:
         print_json(_row_or_rows(run, found))
     return int(wait and any(one.status.state != "finished" for one in found))
+
+
+@runs.command()
+@click.argument("run")
+@click.option(
+    "--tensorboard", "folder", type=click.Path(file_okay=False, path_type=Path), help="Folder for event files."
+)
+@click.option("--mlflow", "uri", help="Address of an MLflow, or `default` for MLFLOW_TRACKING_URI.")
+def export(run: str, folder: Path | None, uri: str | None) -> None:
+    """Give a RUN, or all of an experiment, to TensorBoard or MLflow."""
+    from covseg_core.export.event_files import write_event_files
+    from covseg_core.export.mlflow_runs import log_run
+
+    if folder is None and uri is None:
+        raise click.UsageError("say where to: --tensorboard FOLDER or --mlflow ADDRESS")
+    for one in open_runs(run):
+        if folder is not None:
+            written = write_event_files(one, folder)
+            click.echo(f"{one.id}: {folder / one.id if written else 'has no epoch yet'}")
+        if uri is not None:
+            click.echo(f"{one.id}: MLflow run {log_run(one, '' if uri == 'default' else uri)}")
 
 
 @runs.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -84,6 +84,11 @@ def shipped_runs() -> list[ListedRun]:
 def finished_models() -> list[Model]:
     """What can be compared: runs, and in place of folds and seeds one model for each metric."""
     return models_of([one.run for one in finished_runs()])
+
+
+def compared(ids: Collection[str]) -> list[str]:
+    """Ids of the models that Compare shows for these runs: folds and seeds of a metric are one."""
+    return [model.id for model in finished_models() if any(run.id in ids for run in model.runs)]
 
 
 def label(model: Model) -> str:

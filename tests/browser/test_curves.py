@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from fakeruns import epoch_row
 from playwright.sync_api import expect
 
-from covseg_core.runs import Run
+from covseg_core.runs import Run, host
+from covseg_core.runs.liveness import this_process
 
 if TYPE_CHECKING:
     from .conftest import Open, User
@@ -39,6 +41,36 @@ def test_a_zoom_is_kept_while_the_curves_grow(visit: Open, models: list[Run]) ->
     user.click("Show everything")
     user.page.wait_for_function(WHOLE)
     expect(user.main.get_by_role("button", name="Show everything")).to_have_count(0)
+
+
+RECORDS = """
+    window.told = []
+    window.Notification = class {
+        static permission = "default"
+        static async requestPermission() { return this.permission = "granted" }
+        constructor(title, { body }) { window.told.push(`${title}: ${body}`) }
+    }
+"""
+
+
+def test_the_browser_tells_that_a_training_has_ended(visit: Open, models: list[Run]) -> None:
+    """Who waits for a training looks at something else meanwhile."""
+    run = models[2]
+    done = run.status
+    run.write_status(dataclasses.replace(done, state="running", process=this_process(), host=host()))
+    user = visit("")
+    user.page.add_init_script(RECORDS)
+    user.page.goto(f"{user.page.url.partition('?')[0]}monitor")
+    user.main.get_by_role("button", name="Notify me when a training ends").click()
+    expect(user.main.get_by_role("button", name="Notify me when a training ends")).to_have_count(0)
+    run.write_status(done)
+    user.sees("Training ended")
+    expect(user.page).to_have_title("(1) Training ended")
+    user.page.wait_for_function("() => window.told.length")
+    user.settles()
+    assert user.page.evaluate("window.told") == ["Training ended: Dice finished"]
+    user.main.get_by_role("link", name="Compare", exact=True).click()
+    user.sees_title("Compare")
 
 
 def draw_a_box(user: User) -> None:

@@ -6,7 +6,7 @@ from covseg_core.errors import CovsegError
 from covseg_core.figures import learning_curves as charts
 from covseg_core.runs import ACTIVE
 from dashboard import navigation
-from dashboard.app_pages.monitor import curves, previews, run_progress, run_rows
+from dashboard.app_pages.monitor import curves, notice, previews, run_progress, run_rows
 from dashboard.formatting import plain
 from dashboard.services import model_catalog, run_history, url_state
 from dashboard.services.model_catalog import ListedRun
@@ -24,6 +24,8 @@ def main() -> None:
     if not known:
         show_empty_state()
         return
+    all_names = run_progress.names(known, st.context.timezone)
+    notice.show(all_names)
     run_rows.ask_before_deleting(known)
     selected = choose_runs(known)
     if not selected:
@@ -31,9 +33,12 @@ def main() -> None:
         return
     curves.choose_view()
     active = any(item.status.state in ACTIVE for item in look(selected)[0])
+    notice.notify(all_names, active)
     pace = LOOK if active else IDLE
     names = run_progress.names(selected, st.context.timezone)
     st.fragment(show_live, run_every=pace)(selected, names, {item.id for item in known}, active)
+    if models := model_catalog.compared([item.id for item in selected]):
+        navigation.link(navigation.COMPARE, "Compare these runs", query_params={"runs": ",".join(models)})
     st.subheader("What the model sees")
     previews.show(selected, names)
 
@@ -82,6 +87,7 @@ def show_live(selected: list[ListedRun], names: dict[str, str], known: set[str],
     if {item.id for item in model_catalog.listed_runs()[0]} != known:
         st.rerun()  # a run was started or deleted elsewhere
     seen, problems = look(selected)
+    notice.follow(seen)
     if any(item.status.state in ACTIVE for item in seen) != was_active:
         st.rerun()  # at another pace from now on
     for problem in problems:

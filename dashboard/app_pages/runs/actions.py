@@ -1,7 +1,8 @@
-"""What can be done with the chosen runs: curves, comparison, deletion."""
+"""What can be done with the chosen runs: curves, comparison, another training, export, deletion."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import streamlit as st
@@ -10,7 +11,7 @@ from covseg_core import runs
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation.wording import plural
 from dashboard import navigation
-from dashboard.app_pages.runs import editor
+from dashboard.app_pages.runs import editor, export_files
 from dashboard.app_pages.runs.rows import RunRow
 from dashboard.services import model_catalog
 
@@ -31,17 +32,26 @@ def show(chosen: Sequence[RunRow], shown: Sequence[RunRow]) -> None:
             st.button("Choose none", type="tertiary", on_click=editor.choose, args=([],))
         if own:
             navigation.link(navigation.MONITOR, query_params={"runs": ",".join(_ids(own))})
-        if models := compared(own):
+        if models := model_catalog.compared(_ids(own)):
             navigation.link(navigation.COMPARE, query_params={"runs": ",".join(models)})
+        if len(chosen) == 1:
+            navigation.link(navigation.TRAIN, "Train again with other settings", query_params={"again": chosen[0].id})
+        if chosen:
+            _export(chosen)
         if own and st.button("Delete", icon=":material/delete:", help="Asks first"):
             st.session_state[_DELETE] = _ids(own)
     _ask_before_deleting(own)
 
 
-def compared(chosen: Sequence[RunRow]) -> list[str]:
-    """Ids of the models that Compare would show for these runs: folds and seeds of a metric are one."""
-    ids = set(_ids(chosen))
-    return [model.id for model in model_catalog.finished_models() if ids & {run.id for run in model.runs}]
+def _export(chosen: Sequence[RunRow]) -> None:
+    """Files, made when they are asked for."""
+    with st.popover("Export", icon=":material/download:"):
+        for label, make, name, kind in (
+            ("Table (CSV)", export_files.table_csv, "covseg-runs.csv", "text/csv"),
+            ("TensorBoard (zip)", export_files.events_zip, "covseg-events.zip", "application/zip"),
+        ):
+            st.download_button(label, functools.partial(make, chosen), name, kind, on_click="ignore")
+        st.caption("To MLflow: `covseg runs export RUN --mlflow ADDRESS`")
 
 
 def _ids(rows: Sequence[RunRow]) -> list[str]:

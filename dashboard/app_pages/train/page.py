@@ -4,7 +4,7 @@ import streamlit as st
 
 from covseg_core.data.library.datasets import Dataset
 from dashboard import navigation
-from dashboard.app_pages.train import add_data, settings_form
+from dashboard.app_pages.train import add_data, again, settings_form
 from dashboard.app_pages.train import dataset as dataset_view
 from dashboard.services import url_state
 from dashboard.services.datasets import load_datasets
@@ -13,6 +13,7 @@ from dashboard.services.datasets import load_datasets
 def main() -> None:
     st.title("Data and training")
     st.caption("U-Nets that outline COVID-19 lesions on chest CT. For research; not for diagnosis.")
+    again.fill()
     add_data.finish()
     show_news()
     datasets, problems = load_datasets()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, cast, get_args
 
 import streamlit as st
 
@@ -35,6 +36,8 @@ _METRICS: dict[str, tuple[Metric, ...]] = {
 }
 _SPLITS: dict[SplitKind, str] = {"patient": "By patient", "slice": "By slice (leaks)"}
 _REGIONS: dict[Region, str] = {"slice": "All of it", "lungs": "Lungs only"}
+_SIZE, _FILTERS = "Side of the slices (pixels)", "Filters of the first block"
+_BATCH, _CONTEXT = "Slices a batch", "Neighbouring slices on each side"
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
@@ -80,6 +83,28 @@ class TrainingChoice:
         return each * max(1, self.folds) * self.seeds
 
 
+def fill(choice: TrainingChoice) -> None:
+    """Have the widgets show this choice; before they are made."""
+    values = {
+        "metric": next(name for name, metrics in _METRICS.items() if metrics == choice.metrics),
+        "preset": choice.preset,
+        "split": choice.split,
+        "epochs": choice.epochs,
+        "target": choice.target,
+        _SIZE: choice.size,
+        _FILTERS: choice.filters,
+        _BATCH: choice.batch,
+        f"region-{choice.preset}": choice.region,
+        _CONTEXT: choice.context,
+        "ema": choice.ema,
+        "seed": choice.seed,
+        "folds": choice.folds,
+        "seeds": choice.seeds,
+    }
+    for name, value in values.items():
+        st.session_state[f"train-{name}"] = value
+
+
 def show(dataset: Dataset) -> None:
     """The whole form."""
     st.subheader("Training")
@@ -105,22 +130,33 @@ def show(dataset: Dataset) -> None:
 
 
 def choose(targets: list[Target]) -> TrainingChoice:
-    """Widgets; those that few need are folded away."""
+    """Widgets; those that few need are folded away.
+
+    Their first values are put into the session, where `fill` may have put others.
+    """
+
+    def first(name: str, value: Any, options: Sequence[Any] = ()) -> str:
+        """Key of a widget that begins with this value."""
+        key = f"train-{name}"
+        if key not in st.session_state or (options and st.session_state[key] not in options):
+            st.session_state[key] = value
+        return key
+
     with st.container(horizontal=True):
         metrics = st.segmented_control(
             "Metric",
             list(_METRICS),
-            default="All three",
+            key=first("metric", "All three"),
             required=True,
             help="What a U-Net is compiled with. All three: one training each, on the same split, to be compared.",
         )
         preset = st.segmented_control(
-            "Preset", list(PRESETS), default="quick", required=True, format_func=str.capitalize
+            "Preset", list(PRESETS), key=first("preset", "quick"), required=True, format_func=str.capitalize
         )
         split = st.segmented_control(
             "Split",
             list(_SPLITS),
-            default="patient",
+            key=first("split", "patient"),
             required=True,
             format_func=_SPLITS.__getitem__,
             help=(
@@ -128,37 +164,43 @@ def choose(targets: list[Target]) -> TrainingChoice:
                 "of a person are on both sides, which makes scores too high."
             ),
         )
+        # required, so never None
+        metrics, preset, split = cast(str, metrics), cast(str, preset), cast(SplitKind, split)
         base = PRESETS[preset]
         usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
         epochs = st.number_input("Epochs", 1, 100_000, None, placeholder=usual, key="train-epochs", width=170)
     st.caption(base.description)
     with st.expander("More settings", icon=":material/tune:"), st.container(horizontal=True):
         target = st.segmented_control(
-            "Learn to outline", targets, default=targets[0], required=True, format_func=str.capitalize
+            "Learn to outline",
+            targets,
+            key=first("target", targets[0], targets),
+            required=True,
+            format_func=str.capitalize,
         )
+        target = cast(Target, target)
 
         def number(label: str, low: int, high: int, usual: int, step: int = 1, help: str | None = None) -> int | None:
             """Empty stands for the preset's value, which it shows."""
             key = f"train-{label}"
             return st.number_input(label, low, high, None, step, placeholder=str(usual), key=key, width=210, help=help)
 
-        size = number("Side of the slices (pixels)", 16, 1024, base.prepare.size, 16)
-        filters = number("Filters of the first block", 1, 256, base.model.filters)
+        size = number(_SIZE, 16, 1024, base.prepare.size, 16)
+        filters = number(_FILTERS, 1, 256, base.model.filters)
         help = "A GPU takes up to four times the preset's, with a higher learning rate. What you enter here is kept."
-        batch = number("Slices a batch", 1, 4096, base.train.batch, help=help)
+        batch = number(_BATCH, 1, 4096, base.train.batch, help=help)
         region = st.segmented_control(
             "Part of a slice",
             list(_REGIONS),
-            default=base.prepare.region,
+            key=first(f"region-{preset}", base.prepare.region),
             required=True,
             format_func=_REGIONS.__getitem__,
-            key=f"train-region-{preset}",
             help=(
                 "Lungs only: slices are cut to the box of the lungs, which the network then sees larger, and nothing "
                 "outside of the lungs is marked. For the infection."
             ),
         )
-        context = number("Neighbouring slices on each side", 0, 5, base.prepare.context)
+        context = number(_CONTEXT, 0, 5, base.prepare.context)
         ema = st.number_input(
             "Average of the weights",
             0.0,
@@ -171,14 +213,14 @@ def choose(targets: list[Target]) -> TrainingChoice:
             help="Share of the past in a moving average, such as 0.99; the average is what is kept. 0: no average.",
         )
         help = "Of the split, the initial weights and the order of the slices"
-        seed = st.number_input("Seed", 0, 2**31 - 1, 0, help=help, key="train-seed", width=170)
+        seed = st.number_input("Seed", 0, 2**31 - 1, help=help, key=first("seed", 0), width=170)
         help = "Cross-validation: so many trainings for each metric; every patient is tested once. 1: a single split."
-        folds = st.number_input("Folds", 0, 100, 1, help=help, key="train-folds", width=170)
+        folds = st.number_input("Folds", 0, 100, help=help, key=first("folds", 1), width=170)
         help = (
             "Trainings of each metric on the same split, each with a seed of its own: how far models differ by chance. "
             "Costs so many times as much."
         )
-        seeds = st.number_input("Seeds", 1, MOST_SEEDS, 1, help=help, key="train-seeds", width=170)
+        seeds = st.number_input("Seeds", 1, MOST_SEEDS, help=help, key=first("seeds", 1), width=170)
     return TrainingChoice(
         _METRICS[metrics], preset, split, target, epochs, size, filters, batch, region, context, ema, seed, folds, seeds
     )

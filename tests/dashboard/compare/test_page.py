@@ -383,7 +383,7 @@ def test_files_have_no_names_unless_the_box_is_ticked(
                 given.append((archive.read("scans.csv").decode(), archive.read("slices.csv").decode()))
 
     monkeypatch.setattr("streamlit.download_button", button)
-    app = open_page()
+    app = open_page(tab="Export")
     [box] = [box for box in app.checkbox if box.label == "Names of the cases"]
     assert not box.value
     assert all("case-00" in table and "phantom" not in table for table in given[-1])

@@ -20,7 +20,7 @@ from covseg_core.config import THESIS, Metric, RunConfig, SplitConfig, TrainConf
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import RunError
 from covseg_core.files import write_json
-from covseg_core.runs import Run, State, jobs
+from covseg_core.runs import Run, State, host, jobs
 from covseg_core.runs.liveness import this_process
 from covseg_core.runs.previews import PreviewSlice
 from dashboard.app_pages.monitor import curves, run_progress
@@ -408,3 +408,39 @@ def test_twenty_runs_fit_the_page() -> None:
     assert len(app.get("progress")) == 20
     solid = [trace for trace in figure(app)["data"] if trace.get("xaxis") and trace.get("showlegend")]
     assert len(solid) == 20
+
+
+def links(app: AppTest) -> dict[str, str]:
+    return {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+
+
+def test_a_training_that_ends_is_said_and_can_be_compared_by_one_click() -> None:
+    """Somebody who waits for it must not have to compare the states of eight runs."""
+    one = make_run("one", "running", process=this_process(), host=host())
+    make_run("two", "running", process=this_process(), host=host(), metric="iou")
+    app = open_page(runs="one,two")
+    assert "Training ended" not in texts(app)
+    assert "Compare these runs" not in links(app)
+    one.write_status(dataclasses.replace(one.status, state="finished"))
+    well(app.run())
+    assert "Training ended] Dice finished" in texts(app)
+    assert links(app)["Compare"] == links(app)["Compare these runs"] == "runs=one"
+    well(app.run())
+    assert "Training ended" in texts(app), "until it is closed"
+    well(app.button(key="monitor_close").click().run())
+    assert "Training ended" not in texts(app)
+    assert "Compare these runs" in links(app)
+
+
+def test_a_training_that_fails_is_said_too_and_not_offered_for_comparison() -> None:
+    one = make_run("one", "running", process=this_process(), host=host())
+    app = open_page(runs="one")
+    one.write_status(dataclasses.replace(one.status, state="failed", reason="no space left"))
+    well(app.run())
+    assert "Training ended] Dice failed" in texts(app)
+    assert "Compare" not in links(app)
+
+
+def test_what_had_ended_before_is_no_news() -> None:
+    make_run("one")
+    assert "Training ended" not in texts(open_page(runs="one"))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pages
+import pandas as pd
 import pytest
 from fakeruns import epoch_row
 from streamlit.testing.v1 import AppTest
@@ -22,7 +25,7 @@ from covseg_core.runs import Run, State, host, turns
 from covseg_core.runs.labels import Labels, edit_labels, read_labels
 from covseg_core.runs.liveness import this_process
 from covseg_core.runs.usage import GpuUsage, Usage
-from dashboard.app_pages.runs import training_queue
+from dashboard.app_pages.runs import export_files, rows, training_queue
 
 SPLIT = Split(SplitConfig(), {"a": (0,)}, {"b": (0,)}, {"c": (0,)})
 
@@ -178,7 +181,10 @@ def test_ticked_runs_are_in_the_links_and_in_the_address(shipped: str) -> None:
     app = pages.open_page("runs")
     assert "Tick runs" in texts(app)
     order = list(table(app).index)
-    tick(app, *(order.index(id) for id in ("one", "three", shipped)))
+    tick(app, order.index("one"))
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert links["Train again with other settings"] == "again=one"
+    tick(app, *(order.index(id) for id in ("three", shipped)))
     assert "**3 runs chosen**" in texts(app)
     links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
     assert set(links["Live curves"].removeprefix("runs=").split("%2C")) == {"one", "three"}
@@ -368,3 +374,19 @@ def test_a_run_that_began_meanwhile_is_said_to_be_no_more_in_the_queue(queue: li
 def test_gpus_are_told_with_their_memory() -> None:
     taken = Usage(1.84, 1_230_000_000, (GpuUsage(0, 0.97, 10_300_000_000, 80_000_000_000),))
     assert training_queue.words(taken) == "CPU 1.8 cores · memory 1.2 GB · GPU 0 97%, 10.3 of 80.0 GB"
+
+
+def test_chosen_runs_are_given_as_a_table_and_to_tensorboard(shipped: str) -> None:
+    edit_labels([make_run("one", dice=0.8)], name="Larger, slices", add=["best", "talk"])
+    make_run("two", "queued").history_csv.unlink()
+    chosen = rows.run_rows()[0]
+    table = pd.read_csv(io.BytesIO(export_files.table_csv(chosen))).set_index("Run")
+    assert set(table.index) == {"one", "two", shipped}
+    assert (table.loc["one", "Name"], table.loc["one", "Tags"]) == ("Larger, slices", "best, talk")
+    assert table.loc["one", "Test Dice"] == 0.8
+    assert "Choose" not in table
+    with zipfile.ZipFile(io.BytesIO(export_files.events_zip(chosen))) as archive:
+        folders = {name.rpartition("/")[0] for name in archive.namelist()}
+    assert folders == {f"{id}/{part}" for id in ("one", shipped) for part in ("train", "validation")}
+    app = button(pages.open_page("runs"), "Choose all 3")
+    assert [found.proto.label for found in app.get("download_button")] == ["Table (CSV)", "TensorBoard (zip)"]

@@ -1,0 +1,90 @@
+"""Train again with other settings: a link with `again=RUN` fills the form with what that run was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import streamlit as st
+
+from covseg_core.config import PRESETS, RunConfig, changed, with_batch
+from covseg_core.data.library.datasets import list_datasets
+from covseg_core.errors import CovsegError
+from covseg_core.runs import open_run
+from covseg_core.runs.setting_values import differing, label
+from dashboard.app_pages.train import settings_form
+from dashboard.app_pages.train.settings_form import TrainingChoice
+from dashboard.formatting import plain
+
+ADDRESS = "again"
+
+
+def fill() -> None:
+    """Once for each link, before the widgets are made; says what the form cannot hold."""
+    id = st.query_params.pop(ADDRESS, "")
+    if not id:
+        return
+    try:
+        config = open_run(id).config
+    except CovsegError as error:
+        st.session_state.trouble = str(error)
+        return
+    choice = choice_of(config)
+    settings_form.fill(choice)
+    told = [f"The form holds the settings of {plain(id)}."]
+    if config.dataset in list_datasets():
+        st.session_state.dataset = config.dataset
+    else:
+        told.append(f"Its dataset {plain(config.dataset)} is not here any more.")
+    if lost := not_held(config, choice):
+        told.append(f"What cannot be chosen here is as in the preset: {plain(', '.join(lost))}.")
+    st.session_state.news = " ".join(told)
+
+
+def choice_of(config: RunConfig) -> TrainingChoice:
+    """What to choose so that the same is trained, as far as the form goes; None where it is the preset's."""
+    preset = config.preset if config.preset in PRESETS else next(iter(PRESETS))
+    base, prepare, train = PRESETS[preset], config.prepare, config.train
+
+    def other(value, usual):
+        return None if value == usual else value
+
+    scaled = train.batch == base.train.batch and train.scale_batch == base.train.scale_batch
+    return TrainingChoice(
+        metrics=(config.metric,),
+        preset=preset,
+        split=config.split.kind,
+        target=config.target,
+        epochs=other(train.epochs, base.epochs[config.metric]),
+        size=other(prepare.size, base.prepare.size),
+        filters=other(config.model.filters, base.model.filters),
+        batch=None if scaled else train.batch,
+        region=prepare.region,
+        context=other(prepare.context, base.prepare.context),
+        ema=other(train.ema, base.train.ema),
+        # of several seeds each has one of its own, which follows from that of the split
+        seed=config.split.seed if train.seeds else train.seed,
+        folds=config.split.folds or 1,
+        seeds=train.seeds or 1,
+    )
+
+
+def not_held(config: RunConfig, choice: TrainingChoice) -> list[str]:
+    """Labels of the settings that would not be the run's: the preset was another one then, or a script has set them."""
+    base = PRESETS[choice.preset]
+    train = changed(
+        with_batch(base.train, choice.batch),
+        epochs=choice.epochs or base.epochs[config.metric],
+        ema=choice.ema,
+        seed=config.train.seed,
+        seeds=config.train.seeds,
+        seed_number=config.train.seed_number,
+    )
+    again = dataclasses.replace(
+        config,
+        preset=choice.preset,
+        prepare=changed(base.prepare, size=choice.size, region=choice.region, context=choice.context),
+        model=changed(base.model, filters=choice.filters),
+        train=train,
+        split=dataclasses.replace(choice.splits, fold=config.split.fold),
+    )
+    return [label(name) for name in differing([config, again])]
