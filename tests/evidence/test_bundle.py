@@ -25,6 +25,7 @@ from covseg_core.data.library.pseudonyms import Pseudonyms
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.model import single_runs
+from covseg_core.evidence import verify as verifying
 from covseg_core.evidence.bundle import MANIFEST, Data, Manifest, write_bundle
 from covseg_core.evidence.verify import verify_bundle
 from covseg_core.files import to_json, write_json
