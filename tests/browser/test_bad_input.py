@@ -58,6 +58,8 @@ def test_a_broken_file_among_uploaded_ones_is_named(visit: Open, tmp_path: Path)
 def test_a_link_to_what_is_gone_opens_the_page_all_the_same(visit: Open, models: list[Run]) -> None:
     for path, title in {
         "monitor?runs=gone": "Live curves",
+        "runs?runs=gone": "Runs",
+        "?again=gone": "Data and training",
         "compare?runs=gone,first-dice&case=nobody&z=999&threshold=7": "Compare",
         "predict?dataset=gone&case=nobody&runs=gone": "Quick prediction",
         "?dataset=gone": "Data and training",

@@ -10,7 +10,13 @@ from playwright.sync_api import expect
 if TYPE_CHECKING:
     from .conftest import Open
 
-PAGES = {"": "Data and training", "monitor": "Live curves", "compare": "Compare", "predict": "Quick prediction"}
+PAGES = {
+    "": "Data and training",
+    "monitor": "Live curves",
+    "runs": "Runs",
+    "compare": "Compare",
+    "predict": "Quick prediction",
+}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
