@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from covseg_core.config import METRICS
 from covseg_core.evaluation import wording
 from covseg_core.evaluation.cross_validation.folded_run import joined_sha256
 from covseg_core.evaluation.evaluate import NO_SURFACES, UNKNOWN_SIZE, few_patients
@@ -95,12 +96,12 @@ def _evaluation(
 
 def _own(parts: Sequence[Evaluation]) -> OwnScore:
     """Pooled over all folds: the test over each slice once, training and validation over each as often as learned."""
-    metric, own = parts[0].metric, [part.own for part in parts]
+    measure, own = METRICS[parts[0].metric].measure, [part.own for part in parts]
 
     def pooled(counts: Sequence[Counts | None]) -> tuple[float | None, Counts | None]:
         known = [one for one in counts if one is not None]
         total = sum(known, Counts())
-        return (overlap(total, "one")[metric], total) if len(known) == len(counts) else (None, None)
+        return (overlap(total, "one")[measure], total) if len(known) == len(counts) else (None, None)
 
     learned, test = pooled([one.train_validation_counts for one in own]), pooled([one.test_counts for one in own])
     return OwnScore(own[0].metric, learned[0], test[0] or 0.0, learned[1], test[1])

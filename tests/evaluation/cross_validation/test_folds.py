@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from fakeruns import SIZE, fake_folds, fake_run, save_model
 
 from covseg_core.cli import cli
-from covseg_core.config import Metric, PrepareConfig, SplitConfig
+from covseg_core.config import METRICS, Metric, PrepareConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset, dataset_folder, load_dataset
 from covseg_core.data.reading.volumes import load_mask
 from covseg_core.data.slices.cache import case_grid, prepared
@@ -100,6 +100,15 @@ def test_own_scores_are_pooled_and_not_averaged(dataset: Dataset, folds: list[Ru
                 test, learned = (test + counts, learned) if part == "test" else (test, learned + counts)
     assert own.test == pytest.approx(overlap(test)["dice"])
     assert own.train_validation == pytest.approx(overlap(learned)["dice"])
+
+
+def test_every_row_of_the_metrics_can_be_trained_in_folds(dataset: Dataset) -> None:
+    """`combined` is scored by Dice: it is the name of no measure."""
+    limits = dict.fromkeys(METRICS, 100.0)
+    comparison = evaluate_folds(fake_folds(dataset, limits, 2, experiment="rows"))
+    own = {evaluation.metric: evaluation.own.test for evaluation in comparison.evaluations}
+    assert list(own) == list(METRICS)
+    assert own["combined"] == own["dice"] != own["iou"]
 
 
 def test_each_run_holds_its_own_evaluation_and_is_not_scored_twice(
