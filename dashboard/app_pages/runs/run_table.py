@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import pandas as pd
 
@@ -27,12 +26,15 @@ def run_table(rows: Sequence[RunRow], chosen: set[str]) -> pd.DataFrame:
         [
             {
                 CHOSEN: row.id in chosen,
-                **_labels([row], "Run", row.id),
+                NAME: row.labels.name,
+                "Run": row.id,
                 "Dataset": row.config.dataset,
                 "Metric": METRICS[row.config.metric].label + _fold(row.config) + _seed(row.config),
                 TEST: row.test,
                 VALIDATION: row.validation,
                 "State": SHIPPED if row.listed.shipped else row.status.state.capitalize(),
+                TAGS: list(row.labels.tags),
+                NOTE: row.labels.note,
                 "Epochs": row.status.epoch / row.status.epochs if row.status.epochs else 0.0,
                 "Training": row.status.seconds,
                 "Created": _time(row.config.created),
@@ -51,13 +53,16 @@ def experiment_table(groups: Sequence[Sequence[RunRow]], chosen: set[str]) -> pd
         [
             {
                 CHOSEN: all(row.id in chosen for row in rows),
-                **_labels(rows, "Experiment", rows[0].id if rows[0].listed.shipped else rows[0].config.experiment),
+                NAME: _common([row.labels.name for row in rows]),
+                "Experiment": rows[0].id if rows[0].listed.shipped else rows[0].config.experiment,
                 "Runs": len(rows),
                 "Dataset": rows[0].config.dataset,
                 "Metrics": ", ".join(dict.fromkeys(METRICS[row.config.metric].label for row in rows)),
                 f"Best {TEST}": _best([row.test for row in rows]),
                 f"Best {VALIDATION}": _best([row.validation for row in rows]),
                 "State": SHIPPED if rows[0].listed.shipped else states(rows),
+                TAGS: common_tags(rows),
+                NOTE: _common([row.labels.note for row in rows]),
                 "Training": sum(row.status.seconds for row in rows),
                 "Created": _time(rows[0].config.created),
             }
@@ -66,20 +71,14 @@ def experiment_table(groups: Sequence[Sequence[RunRow]], chosen: set[str]) -> pd
     )
 
 
-def _labels(rows: Sequence[RunRow], kind: str, id: str) -> dict[str, Any]:
-    """Name, tags and note, as far as all of the runs have the same; the id after the name."""
-    names, notes = {row.labels.name for row in rows}, {row.labels.note for row in rows}
-    return {
-        NAME: names.pop() if len(names) == 1 else "",
-        kind: id,
-        TAGS: common_tags(rows),
-        NOTE: notes.pop() if len(notes) == 1 else "",
-    }
-
-
 def common_tags(rows: Sequence[RunRow]) -> list[str]:
     """Tags of all of these runs, in the order of the first one."""
     return [tag for tag in rows[0].labels.tags if all(tag in row.labels.tags for row in rows)]
+
+
+def _common(texts: Sequence[str]) -> str:
+    """What all of them are; else empty."""
+    return texts[0] if len(set(texts)) == 1 else ""
 
 
 def _best(scores: Sequence[float | None]) -> float | None:
