@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -439,5 +440,21 @@ def test_a_preview_shows_the_fullest_slice_with_its_mask() -> None:
 
 def test_the_list_of_all_runs_is_one_click_away() -> None:
     small_sample("sample")
-    [link] = open_app().get("page_link")
-    assert (link.proto.page, link.proto.label) == ("runs", "All runs")
+    assert not open_app().get("page_link"), "there are none yet"
+    run = make_run("one", "finished")
+    curves, runs = open_app().get("page_link")
+    assert (curves.proto.page, curves.proto.label) == ("monitor", "Live curves of the newest experiment")
+    assert f"runs={run.id}" in curves.proto.query_string
+    assert (runs.proto.page, runs.proto.label) == ("runs", "All runs")
+
+
+def test_who_has_no_data_yet_may_predict_at_once(checkpoints_folder: Path) -> None:
+    """Trained models come with covseg: nobody has to train one to see what it does."""
+    assert "Trained models are ready." not in texts(open_app())
+    shipped = make_run("infection", "finished")
+    (checkpoints_folder / "pretrained").mkdir()
+    os.rename(shipped.folder, checkpoints_folder / "pretrained" / "infection")
+    app = open_app()
+    assert "Trained models are ready." in texts(app)
+    [link] = app.get("page_link")
+    assert (link.proto.page, link.proto.label) == ("predict", "Predict a scan now")

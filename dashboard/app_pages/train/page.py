@@ -8,6 +8,7 @@ from dashboard.app_pages.train import add_data, again, settings_form
 from dashboard.app_pages.train import dataset as dataset_view
 from dashboard.services import url_state
 from dashboard.services.datasets import load_datasets
+from dashboard.services.model_catalog import listed_runs, shipped_runs
 
 
 def main() -> None:
@@ -20,12 +21,34 @@ def main() -> None:
     for problem in problems:
         st.warning(problem, icon=":material/warning:")
     if not datasets:
+        show_ready()
         add_data.show_first()
     else:
         dataset = choose(datasets)
         dataset_view.show(dataset)
         settings_form.show(dataset)
-    navigation.link(navigation.RUNS, "All runs")
+    show_runs()
+
+
+def show_ready() -> None:
+    """Who has no data yet may have a scan, and need not train anything."""
+    if shipped_runs():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("Trained models are ready.")
+            navigation.link(navigation.PREDICT, "Predict a scan now")
+
+
+@st.fragment(run_every=5)
+def show_runs() -> None:
+    """Where runs are; it looks again every five seconds, since trainings start and end without this page."""
+    found, _ = listed_runs()
+    if not found:
+        return
+    newest = [one.id for one in found if one.config.experiment == found[0].config.experiment]
+    with st.container(horizontal=True):
+        label = "Live curves of the newest experiment"
+        navigation.link(navigation.MONITOR, label, query_params={"runs": ",".join(newest)})
+        navigation.link(navigation.RUNS, "All runs")
 
 
 def show_news() -> None:
