@@ -338,7 +338,8 @@ class User:
         else:
             self.settles()
         with self.page.expect_download() as coming:
-            (self.page if menu else self.main).get_by_role("button", name=name).first.click()
+            where = (self.page if menu else self.main).get_by_test_id("stDownloadButton")
+            where.get_by_role("button", name=name).first.click()
         path = folder / coming.value.suggested_filename
         coming.value.save_as(path)
         return path
