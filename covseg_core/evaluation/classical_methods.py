@@ -17,13 +17,15 @@ from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.reading.volumes import load_mask, load_scan
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import DatasetError, RunError
+from covseg_core.evaluation.baselines import OPACITY
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import ScanScore, Scores, SliceScore, score_case, summarise
 from covseg_core.progress import Progress
 
-AERATED, DENSE, SEED, SOLID = -800.0, -700.0, -500.0, 50.0
-"""[HU] Surely air-filled lung is below the first; infection may begin at the second, and surely is there from the third
-on; the last is the upper end of enhanced tissue. Source of the second and the last: `baselines.OPACITY`."""
+DENSE, SOLID = OPACITY["HU"]
+"""[HU] Where infection may begin, and the upper end of enhanced tissue."""
+AERATED, SEED = -800.0, -500.0
+"""[HU] Below the first is air-filled lung, from the second on surely none."""
 
 
 def otsu(image: np.ndarray, lung: np.ndarray) -> np.ndarray:
@@ -47,11 +49,8 @@ def region_growing(image: np.ndarray, lung: np.ndarray) -> np.ndarray:
     """From seeds of at least -500 HU over all neighbours of at least -700 HU, on the image after a median of 3 x 3."""
     from skimage.filters import apply_hysteresis_threshold
 
-    return (
-        lung
-        & apply_hysteresis_threshold(np.where(lung, _smoothed(image, lung), -np.inf), DENSE, SEED)
-        & (image <= SOLID)
-    )
+    smooth = np.where(lung, _smoothed(image, lung), -np.inf)
+    return lung & apply_hysteresis_threshold(smooth, DENSE, SEED) & (image <= SOLID)
 
 
 def watershed(image: np.ndarray, lung: np.ndarray) -> np.ndarray:

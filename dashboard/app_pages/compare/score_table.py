@@ -87,7 +87,7 @@ def in_bold(table: pd.DataFrame, comparison: Comparison, level: Level) -> Styler
     bold = pd.DataFrame("", table.index, table.columns)
     scores = [
         {
-            name: _number(evaluation.model, measure, level)
+            name: _value(evaluation.model, measure, level, None)[1]
             for name, evaluation in zip(names, comparison.evaluations, strict=True)
         }
         for measure in table.attrs["measures"]
@@ -104,13 +104,6 @@ def in_bold(table: pd.DataFrame, comparison: Comparison, level: Level) -> Styler
 def widths(table: pd.DataFrame) -> dict[str, int]:
     """Of the columns of a table of text [px]: the browser keeps those of the first text it has seen."""
     return {name: 24 + 7 * max(len(str(text)) for text in (name, *table[name])) for name in table.columns}
-
-
-def _number(scores: Scores, measure: str, level: Level) -> float | None:
-    if level == "pooled":
-        return scores.pooled[measure]
-    summary = (scores.over_scans if level == "scans" else scores.over_slices).get(measure)
-    return None if summary is None else summary.mean
 
 
 def _value(scores: Scores, measure: str, level: Level, seeds: Summary | None) -> tuple[str, float | None, int]:

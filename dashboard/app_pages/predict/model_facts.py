@@ -7,6 +7,7 @@ from pathlib import Path
 
 from covseg_core.errors import CovsegError
 from covseg_core.evaluation.stored_scores import stored_scores
+from covseg_core.evaluation.wording import plural
 from covseg_core.runs.training_data import read_training_data
 from dashboard.app_pages.predict.offered_models import recommended
 from dashboard.services import operating_points
@@ -31,7 +32,7 @@ def facts(model: ListedRun) -> Facts:
     """Read from the run's folder; files are read again only when they have changed."""
     dice, on = _score(model)
     data = read_training_data(model.run)
-    learned = f"{data.slices:,} slices of {_counted(data.scans, 'scan')}, " if data else ""
+    learned = f"{data.slices:,} slices of {plural(data.scans, 'scan')}, " if data else ""
     card = model.run.folder / "README.md"
     return Facts(
         dice, on, f"{learned}dataset {model.config.dataset}", card if model.shipped and card.is_file() else None
@@ -48,11 +49,7 @@ def label(model: ListedRun) -> str:
 def _score(model: ListedRun) -> tuple[float | None, str]:
     try:
         summary = stored_scores(model.run).model.over_scans.get("dice")
-        return (summary.mean, _counted(summary.n, "test scan")) if summary else (None, "")
+        return (summary.mean, plural(summary.n, "test scan")) if summary else (None, "")
     except CovsegError:  # never scored; its operating point may say how good it is where that was chosen
         point = operating_points.point(model.run)
-        return (point.score, f"{_counted(point.scans, 'scan')} ({point.measure})") if point else (None, "")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
+        return (point.score, f"{plural(point.scans, 'scan')} ({point.measure})") if point else (None, "")

@@ -10,6 +10,7 @@ from covseg_core.config import METRICS
 from covseg_core.prediction.ask import Answers
 from covseg_core.prediction.output.report import Report
 from dashboard.app_pages.predict.offered_models import TARGETS
+from dashboard.formatting import sentence
 
 
 def names(answers: Answers) -> list[str]:
@@ -39,7 +40,7 @@ def explained(report: Report) -> list[str]:
     ml, unit = report.scan.voxel_ml, "voxels" if report.scan.voxel_ml is None else "mL"
     size, found = report.mask.voxels, []
     if report.nothing:
-        return [f"{report.nothing[0].upper()}{report.nothing[1:]}."]
+        return [sentence(report.nothing)]
     if report.lungs and report.lungs.both.voxels:
         both = report.lungs.both
         inside, whole = quantity(both.infection_voxels, ml), quantity(both.voxels, ml)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Literal
 
@@ -17,7 +16,7 @@ from covseg_core.prediction.output.folder import REPORT
 from covseg_core.prediction.output.report import Report
 from covseg_core.runs.operating_point import PEAKS, Thresholds, words
 from dashboard.app_pages.predict import result, result_figures
-from dashboard.app_pages.predict.workspace import LONGEST_NAME, Naming, Workspace
+from dashboard.app_pages.predict.workspace import LONGEST_NAME, Naming, Workspace, for_files
 from dashboard.components import slice_viewer
 from dashboard.formatting import plain, sentence
 from dashboard.services import operating_points, url_state
@@ -168,12 +167,11 @@ def _naming(space: Workspace, seg: bool, place: DeltaGenerator) -> Naming:
         "Name in files", space.file_name, max_chars=LONGEST_NAME, key=f"name-{space.id}",
         help="Files begin with it, and the sheet shows it. Use a pseudonym if they leave your group.",
     )  # fmt: skip
-    name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
     keep = seg and space.names_patient and place.toggle(
         "Keep patient in DICOM SEG", key="predict-keep-patient",
         help="Copies name, id, birth date and study from the series, for an archive that files by them. Off: blank.",
     )  # fmt: skip
-    return Naming(name, keep)
+    return Naming(for_files(text), keep)
 
 
 def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds, combine: Combine) -> None:

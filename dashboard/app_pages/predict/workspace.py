@@ -127,7 +127,7 @@ class Workspace:
         if self.source:
             return self.source[1]
         stem = re.sub(r"(\.nii)?\.[A-Za-z0-9]{1,5}$", "", self.name)
-        return re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:LONGEST_NAME] or "scan"
+        return for_files(stem)[:LONGEST_NAME] or "scan"
 
     @property
     def names_patient(self) -> bool:
@@ -176,6 +176,15 @@ class Workspace:
     def clear(self) -> None:
         """Remove the scan and everything made from it, and stop what is being made."""
         _workspaces().remove(self)
+
+
+def for_files(name: str) -> str:
+    """A name without what files cannot be called; it may be empty.
+
+    >>> for_files("../Doe 7 (a)")
+    'Doe-7-a'
+    """
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")
 
 
 def workspaces_root() -> Path:

@@ -69,7 +69,8 @@ def _ask_before_deleting(own: Sequence[RunRow]) -> None:
     def ask() -> None:
         named = [f"**{row.id}**" + (f" ({row.labels.name})" if row.labels.name else "") for row in asked]
         st.markdown(
-            "\n".join(f"- {name}" for name in named[:8]) + (f"\n- and {len(named) - 8} more" * (len(named) > 8))
+            "\n".join(f"- {name}" for name in named[:MOST])
+            + (f"\n- and {len(named) - MOST} more" * (len(named) > MOST))
         )
         st.write("Curves, weights, models and predictions are removed from the disk. This cannot be undone.")
         active = [row.id for row in asked if row.status.state in runs.ACTIVE]
