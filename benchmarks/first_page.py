@@ -23,14 +23,10 @@ from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
+from dashboard import navigation
+
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {
-    "": "Data and training",
-    "monitor": "Live curves",
-    "runs": "Runs",
-    "compare": "Compare",
-    "predict": "Quick prediction",
-}
+PAGES = {entry.url: entry.title for entry in navigation.PAGES}
 
 
 def main() -> None:
