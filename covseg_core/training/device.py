@@ -75,7 +75,7 @@ def place(array: np.ndarray) -> Any:
         import jax
 
         try:
-            return jax.block_until_ready(jax.device_put(array, jax.devices()[0]))
+            return jax.block_until_ready(jax.device_put(array))
         except jax.errors.JaxRuntimeError as error:
             raise MemoryError(str(error).splitlines()[0]) from error
     import tensorflow as tf
