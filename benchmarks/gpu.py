@@ -1,7 +1,7 @@
 """Training on a GPU: how near it comes to a bare `keras.Model.fit`, and to what the card could do.
 
     KERAS_BACKEND=jax python benchmarks/gpu.py [--json gpu.json] [--minutes 7]
-    KERAS_BACKEND=jax python benchmarks/gpu.py --thesis DATASET
+    KERAS_BACKEND=jax python benchmarks/gpu.py --thesis DATASET [--split slice]
 
 Needs one GPU, no network, and less than eight minutes: what does not fit into `--minutes` is left out, and it says so.
 Besides Keras and its backend it needs NumPy, OpenCV, SciPy, scikit-image, psutil, filelock and msgspec; where the
@@ -35,10 +35,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import MagicMock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -62,7 +62,6 @@ from covseg_core.runs import Run, Standardisation, create_run, open_run
 from covseg_core.runs.pace import choose_pace
 from covseg_core.runs.time_estimate import multiply_accumulates
 from covseg_core.training import train as training
-from covseg_core.training.batches import PlainBatches
 from covseg_core.training.callbacks import Follow, Session
 from covseg_core.training.device import Device, place, set_up
 from covseg_core.training.heartbeat import Heart
@@ -80,6 +79,7 @@ CASES = [
 """What matters most comes first."""
 PUBLISHED = {"accuracy": (99.71, 99.48, 31), "iou": (92.33, 87.42, 30), "dice": (91.98, 86.03, 29)}
 """Of the thesis: score on training and validation, on test [%], minutes for 100 epochs."""
+SPLITS: tuple[Literal["slice", "patient"], ...] = ("slice", "patient")
 STANDARDISATION = Standardisation(110.0, 70.0)
 
 
@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=default, help="where the figures go")
     parser.add_argument("--minutes", type=float, default=7.0, help="no new measurement is begun after so many")
     parser.add_argument("--thesis", metavar="DATASET", help="train the thesis's models instead")
+    parser.add_argument("--split", choices=SPLITS, help="with --thesis: only the models with this split")
     parser.add_argument("--child", choices=["curve", "hold"], help=argparse.SUPPRESS)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -101,7 +102,7 @@ def main() -> int:
     device = set_up("auto")
     print(device.description, "" if device.gpu else "- no GPU here: small sizes, the speeds say nothing", flush=True)
     if options.thesis:
-        found: dict[str, Any] = {"thesis": thesis(options.thesis, device)}
+        found: dict[str, Any] = {"thesis": thesis(options.thesis, [options.split] if options.split else SPLITS, device)}
     else:
         os.environ["COVSEG_CHECKPOINTS"] = tempfile.mkdtemp(prefix="covseg-gpu-")
         found = {"speed": speeds(device, started + 60 * options.minutes)}
@@ -324,14 +325,14 @@ def hold(id: str) -> int:
 # --- the thesis -------------------------------------------------------------------------------------------------------
 
 
-def thesis(dataset: str, device: Device) -> list[dict[str, Any]]:
+def thesis(dataset: str, splits: Sequence[Literal["slice", "patient"]], device: Device) -> list[dict[str, Any]]:
     """The three models, by slice and by patient; without a GPU two epochs of a small network."""
     from covseg_core.data.library.datasets import load_dataset
     from covseg_core.data.splitting.split import make_split
 
     data, preset = load_dataset(dataset), PRESETS["paper"]
     rows = []
-    for kind in ("slice", "patient"):
+    for kind in splits:
         split = make_split(data, SplitConfig(kind=kind))
         for metric in THESIS:
             config = RunConfig(
@@ -370,28 +371,37 @@ def row_of_thesis(run: Run, device: Device) -> dict[str, Any]:
     from covseg_core.config import METRICS
     from covseg_core.data.library.datasets import load_dataset
     from covseg_core.data.slices.slice_set import load_slices
+    from covseg_core.evaluation.measures import Counts, count, overlap
+    from covseg_core.runs.history import best_epoch
 
     config, data = run.config, load_dataset(run.config.dataset)
-    model = training.compiled(config, run.standardisation, 0.05, device)
-    keras.Model(model.inputs, model.outputs).load_weights(run.best_weights)
-    score = METRICS[config.metric].score
+    network = training.compiled(config, run.standardisation, 0.05, device)
+    model = keras.Model(network.inputs, network.outputs)
+    model.load_weights(run.best_weights)
 
-    def percent(*parts: Any) -> float:
-        counts = scores = 0.0
+    def percent(*parts: Any) -> dict[str, float]:
+        counts = Counts()
         for part in parts:
             slices = load_slices(data, part, config.prepare, config.target)
-            found = model.evaluate(PlainBatches(slices, 16, device.multiple), verbose=0, return_dict=True)
-            counts, scores = counts + len(slices), scores + len(slices) * found[score]
-        return 100 * scores / counts
+            # filled up to whole batches: another length would be compiled once more
+            filled = np.resize(slices.images, (-(-len(slices) // 16) * 16, *slices.images.shape[1:]))
+            found = model.predict(filled[..., None], batch_size=16, verbose=0)[: len(slices), ..., 0] >= 0.5
+            counts += count(slices.masks, found)
+        return {name: 100 * value for name, value in overlap(counts).items()}
 
+    train, test = percent(run.split.train, run.split.validation), percent(run.split.test)
     seconds = run.history()[-1]["total_seconds"]
     return {
         "metric": config.metric,
         "split": config.split.kind,
-        "train": percent(run.split.train, run.split.validation),
-        "test": percent(run.split.test),
+        "train": train[config.metric],
+        "test": test[config.metric],
         "minutes": seconds / 60,
         "minutes_for_100": seconds / 60 / len(run.history()) * 100,
+        "epochs": len(run.history()),
+        "best_epoch": best_epoch([row[f"val_{METRICS[config.metric].score}"] for row in run.history()]),
+        "all_train": train,
+        "all_test": test,
         "run": run.id,
     }
 
