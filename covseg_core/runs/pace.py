@@ -6,9 +6,12 @@ A GPU that gets eight slices a step waits for the next step most of the time. Wh
 - an epoch still has `LEAST_STEPS` steps: few slices need many steps more than fast ones,
 - a step takes at most half of the memory that is free on the GPU, by `step_bytes`.
 
-The learning rate grows with the square root of the batch. Sources: Krizhevsky, "One weird trick for parallelizing
+The learning rate grows with the square root of the batch, in a network with batch normalisation. One without, such as
+the thesis's, keeps its own: at twice the rate it called everything background after an epoch, and stayed there (H100,
+bfloat16, 27 November 2026). Sources: Krizhevsky, "One weird trick for parallelizing
 convolutional neural networks", arXiv:1404.5997 (2014), section 3.2, for the variance of the mean of a batch; Malladi,
-Lyu, Panigrahi and Arora, "On the SDEs and scaling rules for adaptive gradient algorithms", NeurIPS 2022, for Adam.
+Lyu, Panigrahi and Arora, "On the SDEs and scaling rules for adaptive gradient algorithms", NeurIPS 2022, for Adam;
+Bjorck, Gomes, Selman and Weinberger, "Understanding batch normalization", NeurIPS 2018, for the rates it bears.
 
 The choice is written to the run's folder when its training starts, so that one that is resumed goes on alike.
 """
@@ -52,6 +55,8 @@ class Pace:
         """What is not as in the settings, for people; empty where nothing is."""
         if self.batch == train.batch:
             return ""
+        if self.learning_rate == train.learning_rate:
+            return f"batch {self.batch} on this GPU, in place of {train.batch}"
         return (
             f"batch {self.batch} and learning rate {self.learning_rate:.3g} on this GPU, "
             f"in place of {train.batch} and {train.learning_rate:.3g}"
@@ -68,7 +73,10 @@ def choose_pace(
     slices : training slices of an epoch
     memory : bytes that are free on the device; None if unknown
 
-    >>> choose_pace(TrainConfig(scale_batch=True), PrepareConfig(), ModelConfig(), 467, gpu=True, memory=None)
+    >>> thesis, normalised = ModelConfig(), ModelConfig(normalization="batch")
+    >>> choose_pace(TrainConfig(scale_batch=True), PrepareConfig(), thesis, 467, gpu=True, memory=None)
+    Pace(batch=32, learning_rate=0.001, on_device=False)
+    >>> choose_pace(TrainConfig(scale_batch=True), PrepareConfig(), normalised, 467, gpu=True, memory=None)
     Pace(batch=32, learning_rate=0.002, on_device=False)
     """
     batch, doublings = train.batch, 0
@@ -78,7 +86,8 @@ def choose_pace(
         if memory is not None and step_bytes(prepare, model, 2 * batch) > STEP_SHARE * memory:
             break
         batch, doublings = 2 * batch, doublings + 1
-    return Pace(batch, train.learning_rate * math.sqrt(batch / train.batch))
+    faster = math.sqrt(batch / train.batch) if model.normalization == "batch" else 1.0
+    return Pace(batch, train.learning_rate * faster)
 
 
 def step_bytes(prepare: PrepareConfig, model: ModelConfig, batch: int) -> int:

@@ -104,11 +104,14 @@ class Record(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         run, rows = self.session.run, self.session.rows
         rows.append(self._row(epoch + 1, logs or {}))
-        with saving_last(run, self.model, epoch + 1):
+        with saving_last(run, self.model, epoch + 1) as weights:
             with averaged(self.swap):
                 if best_epoch(self.session.scores) == epoch + 1:
                     with atomic_path(run.best_weights) as temporary:
-                        save_weights(self.model, temporary)
+                        if self.swap is None:
+                            shutil.copyfile(weights, temporary)  # a tenth of the time that Keras takes
+                        else:
+                            save_weights(self.model, temporary)
                 with atomic_path(run.previews / f"epoch_{epoch + 1:04d}.npy") as temporary:
                     np.save(temporary, self.preview())
             run.write_history(rows)

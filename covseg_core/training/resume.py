@@ -24,12 +24,16 @@ from covseg_core.runs import Run
 
 
 @contextmanager
-def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[None]:
-    """Save the state after `epoch` (from 1); it counts, and the one before is forgotten, when the block has ended."""
+def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[Path]:
+    """Save the state after `epoch` (from 1), and give the file of its weights.
+
+    It counts, and the one before is forgotten, when the block has ended.
+    """
     staging = run.last / f".new-{uuid.uuid4().hex[:8]}"
     staging.mkdir(parents=True)
     try:
-        save_weights(model, staging / "model.weights.h5")
+        weights = staging / "model.weights.h5"
+        save_weights(model, weights)
         optimizer: dict[str, np.ndarray] = {}
         model.optimizer.save_own_variables(optimizer)
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in optimizer.items()}
@@ -37,7 +41,7 @@ def saving_last(run: Run, model: keras.Model, epoch: int) -> Iterator[None]:
         for file in staging.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
-        yield
+        yield weights
         staging.rename(run.last / f"epoch_{epoch:04d}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -14,14 +14,22 @@ from covseg_core.runs import Run, Status, create_run
 from covseg_core.runs.pace import FILE, LEAST_STEPS, STEP_SHARE, Pace, choose_pace, read_pace, step_bytes
 
 SETTINGS = TrainConfig(batch=8, learning_rate=1e-3, scale_batch=True)
+NORMALISED = ModelConfig(normalization="batch")
 
 
 def pace(train: TrainConfig = SETTINGS, slices: int = 10_000, gpu: bool = True, memory: int | None = None) -> Pace:
-    return choose_pace(train, PrepareConfig(), ModelConfig(), slices, gpu, memory)
+    return choose_pace(train, PrepareConfig(), NORMALISED, slices, gpu, memory)
 
 
 def test_a_gpu_gets_four_times_the_batch_and_twice_the_rate() -> None:
     assert pace() == Pace(32, 2e-3)
+
+
+def test_a_network_without_normalisation_keeps_its_rate() -> None:
+    """The thesis's network, at twice the rate on a GPU, called everything background after one epoch, and for good."""
+    thesis = choose_pace(SETTINGS, PrepareConfig(), ModelConfig(), 10_000, True, None)
+    assert thesis == Pace(32, 1e-3)
+    assert thesis.words(SETTINGS) == "batch 32 on this GPU, in place of 8"
 
 
 def test_a_cpu_trains_as_the_settings_say() -> None:
