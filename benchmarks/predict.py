@@ -37,12 +37,12 @@ from rich.table import Table
 from covseg_core.config import PRESETS, RunConfig
 from covseg_core.files import write_json
 from covseg_core.prediction.ask import ask
-from covseg_core.prediction.case_lungs import shipped_lungs
 from covseg_core.prediction.inference import Segmenter, usable_cores
 from covseg_core.prediction.predict import predict, predict_at
 from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.runs import Run, open_run
+from covseg_core.runs.lung_model import shipped_lungs
 from covseg_core.runs.operating_point import Thresholds
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +16,7 @@ Target = Literal["infection", "lung"]
 SplitKind = Literal["patient", "slice"]
 Resize = Literal["area", "thesis"]
 Region = Literal["slice", "lungs"]
+Schedule = Literal["constant", "cosine", "plateau"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class TrainConfig:
     """Of Adam, at the start."""
     scale_batch: bool = False
     """On a GPU, take a larger batch and learning rate, by the rule of `covseg_core.runs.pace`."""
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    schedule: Schedule = "constant"
     """`cosine`: to 1 % of it at the last epoch. `plateau`: halved after 5 epochs without a better validation score."""
     patience: int = 0
     """Stop after this many epochs without a better validation score; 0 never stops early."""
@@ -273,19 +273,34 @@ _ROBUST = AugmentConfig(
     flip=True, shift=0.12, scale=0.3, rotate=12.0, contrast=0.35, brightness=0.1, noise=0.04, gamma=0.35, blur=0.9,
 )  # fmt: skip
 
+AUGMENTATIONS: dict[str, AugmentConfig] = {
+    "none": AugmentConfig(),
+    "light": _LIGHT,
+    "full": _FULL,
+    "strong": _ROBUST,
+}
+"""What can be chosen by name; each but the first is that of a preset."""
+
 PRESETS: dict[str, Preset] = {
     "quick": Preset(
         "Three models on 500 slices in about ten minutes on two CPU cores: to try things out.",
         PrepareConfig(size=128),
         ModelConfig(filters=16, normalization="batch", informed_bias=True),
-        TrainConfig(batch=8, scale_batch=True, learning_rate=2e-3, schedule="cosine", empty_share=0.5, augment=_LIGHT),
+        TrainConfig(
+            batch=8,
+            scale_batch=True,
+            learning_rate=2e-3,
+            schedule="cosine",
+            empty_share=0.5,
+            augment=AUGMENTATIONS["light"],
+        ),
         {"accuracy": 16, "iou": 16, "dice": 16, "combined": 16},
     ),
     "standard": Preset(
         "What to use for results: augmentation, early stopping, learning-rate schedule. Wants a GPU.",
         PrepareConfig(size=256),
         ModelConfig(filters=16, normalization="batch", informed_bias=True),
-        TrainConfig(batch=8, scale_batch=True, schedule="plateau", patience=20, augment=_FULL),
+        TrainConfig(batch=8, scale_batch=True, schedule="plateau", patience=20, augment=AUGMENTATIONS["full"]),
         {"accuracy": 100, "iou": 100, "dice": 100, "combined": 100},
     ),
     "robust": Preset(
@@ -294,7 +309,13 @@ PRESETS: dict[str, Preset] = {
         PrepareConfig(size=160),
         ModelConfig(filters=12, normalization="batch", informed_bias=True),
         TrainConfig(
-            batch=8, scale_batch=True, learning_rate=2e-3, schedule="cosine", balance=0.5, ema=0.99, augment=_ROBUST
+            batch=8,
+            scale_batch=True,
+            learning_rate=2e-3,
+            schedule="cosine",
+            balance=0.5,
+            ema=0.99,
+            augment=AUGMENTATIONS["strong"],
         ),
         {"accuracy": 24, "iou": 24, "dice": 24, "combined": 24},
     ),
@@ -327,17 +348,3 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise SettingError("preset", repr(name), ", ".join(PRESETS))
     return PRESETS[name]
-
-
-def with_batch(train: TrainConfig, batch: int | None) -> TrainConfig:
-    """The settings with the batch that the user gives, which is then kept on every device; None: as they are."""
-    return train if batch is None else dataclasses.replace(train, batch=batch, scale_batch=False)
-
-
-def changed(config, **values):
-    """A copy of a dataclass with the values that are not None replaced.
-
-    >>> changed(PrepareConfig(), size=128, window=None).size
-    128
-    """
-    return dataclasses.replace(config, **{name: value for name, value in values.items() if value is not None})

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from dashboard import navigation
+from dashboard import navigation, sidebar
 from dashboard.services import gate, startup, upload_receiver, url_state
 
 
@@ -24,6 +24,7 @@ def main() -> None:
 
     page = st.navigation(navigation.pages())
     url_state.enter(page.url_path)
+    sidebar.show()
     page.run()
 
 

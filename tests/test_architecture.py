@@ -46,11 +46,13 @@ SHARED = {"dashboard.services", "dashboard.formatting"}
 DASHBOARD_LAYERS: dict[str, set[str]] = {
     "dashboard.formatting": set(),
     "dashboard.navigation": set(),
+    "dashboard.sidebar": {"dashboard.formatting", "dashboard.navigation"},
     "dashboard.services": {"dashboard.formatting"},
     "dashboard.components": SHARED,
     "dashboard.app_pages": SHARED | {"dashboard.components", "dashboard.navigation"},
     "dashboard.app": {
         "dashboard.navigation",
+        "dashboard.sidebar",
         "dashboard.services.gate",
         "dashboard.services.startup",
         "dashboard.services.upload_receiver",

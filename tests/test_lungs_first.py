@@ -19,11 +19,11 @@ from covseg_core.data.slices.slices import to_native
 from covseg_core.evaluation.stored_predictions.operating_point_search import choose_point
 from covseg_core.evaluation.stored_predictions.predictions import read_predictions
 from covseg_core.files import write_json
-from covseg_core.prediction.case_lungs import LUNGS
 from covseg_core.prediction.predict import predict
 from covseg_core.prediction.probabilities import grid_of
 from covseg_core.prediction.scan import read_scan
 from covseg_core.runs import Run, jobs
+from covseg_core.runs.lung_model import LUNGS
 from covseg_core.runs.operating_point import read_point
 from covseg_core.runs.previews import read_preview_slices
 

@@ -9,7 +9,7 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
 from covseg_core.cli.runs import EpochLines, row
-from covseg_core.config import METRICS, PRESETS, THESIS, Region, SplitKind, Target
+from covseg_core.config import AUGMENTATIONS, METRICS, PRESETS, THESIS, Region, Schedule, SplitKind, Target
 from covseg_core.runs import Run
 
 
@@ -36,6 +36,10 @@ from covseg_core.runs import Run
 @click.option("--batch", type=int, help="Slices a step.")
 @click.option("--region", type=click.Choice(get_args(Region)), help="Cut slices to the lungs, or not.")
 @click.option("--context", type=int, help="Neighbouring slices on each side that the network sees, too.")
+@click.option("--learning-rate", type=float, help="Of Adam, at the start.")
+@click.option("--schedule", type=click.Choice(get_args(Schedule)), help="How the learning rate falls.")
+@click.option("--patience", type=int, help="Stop after so many epochs without a better validation score; 0: never.")
+@click.option("--augmentation", type=click.Choice(list(AUGMENTATIONS)), help="Random changes to training slices.")
 @click.option("--ema", type=float, help="Average the weights: share of the past at each step, such as 0.99.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--split-seed", type=int, help="Of the split alone; else that of --seed.")

@@ -55,7 +55,8 @@ def compared(models: Sequence[Model]) -> tuple[Comparison | None, str]:
 def grounds(models: Sequence[Model], names: Sequence[str]) -> list[str]:
     """What the models can be scored on, the natural one first: "" for their common test part, or one of the datasets.
 
-    Without a common test part, that is what none has learned from in their own dataset. Folds have no other than
+    Without a common test part, that is what none has learned from in their own dataset; likewise where the dataset is
+    not here, as that of a shipped model, and they have not been scored on it. Folds have no other than
     theirs: together they have learned from everybody.
     """
     if any(model.folds for model in models):
@@ -76,7 +77,9 @@ def grounds(models: Sequence[Model], names: Sequence[str]) -> list[str]:
             continue
         if all(any(config.target in case.files for case in cases) for config in configs):
             found.append(name)
-    return ["", *(name for name in found if name != own)] if common else found or [""]
+    if common and (own in names or compared(models)[0] is not None):
+        return ["", *(name for name in found if name != own)]
+    return found or [""]
 
 
 def leak(comparison: Comparison) -> str:

@@ -9,24 +9,16 @@ import numpy as np
 from covseg_core.config import PrepareConfig
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.slices.cache import case_grid, network_images, prepared
-from covseg_core.data.slices.lungs import keep_lungs, known_lungs
+from covseg_core.data.slices.lungs import keep_lungs
 from covseg_core.data.slices.slices import to_native
-from covseg_core.errors import DatasetError
+from covseg_core.files import cached_sha256
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.masks.lung_sides import clean_lungs
 from covseg_core.progress import Progress
-from covseg_core.runs import Run, list_runs
+from covseg_core.runs.lung_model import shipped_lungs, without_lungs
 
-LUNGS = "lung"
-"""Run of the lung model that comes with covseg."""
 LUNG_THRESHOLD = 0.5
 """Probability from which a voxel is lung, whatever the threshold of the infection."""
-
-
-def shipped_lungs() -> Run | None:
-    """The lung model that comes with covseg, if it is there; a run of the user's may have the same name."""
-    shipped = next((run for run in list_runs(pretrained=True) if run.id == LUNGS), None)
-    return shipped if shipped and shipped.config.target == "lung" and shipped.onnx.is_file() else None
 
 
 def find_lungs(
@@ -44,23 +36,18 @@ def find_lungs(
     ------
     DatasetError : lungs have to be found, and there is no lung model
     """
-    if prepare.region != "lungs":
-        return
-    unknown = [case for case in dataset.cases if (cases is None or case.id in cases) and not known_lungs(case)]
-    if not unknown:
-        return
+    unknown = without_lungs(dataset, prepare, cases)
     shipped = shipped_lungs()
-    if shipped is None:
-        found = f"no lung mask, and no model `{LUNGS}` to find the lungs for `region = lungs`"
-        raise DatasetError(f"{dataset.name}/{unknown[0].id}", found, "lung masks, or `region = slice`")
-    segmenter = Segmenter(shipped)
+    if not unknown or shipped is None:
+        return
+    segmenter, model = Segmenter(shipped), cached_sha256(shipped.onnx)
     for number, case in enumerate(unknown, start=1):
         grid = case_grid(dataset, case, segmenter.prepare)
         probabilities = segmenter.probabilities(prepared(dataset, case, segmenter.prepare, "images"))
         lungs = np.empty(case.shape, np.uint8)
         for z in range(case.slices):
             lungs[z] = to_native(probabilities[z : z + 1], grid)[0] >= LUNG_THRESHOLD
-        keep_lungs(case, clean_lungs(lungs))
+        keep_lungs(case, clean_lungs(lungs), model)
         if progress is not None:
             progress(number, len(unknown))
 

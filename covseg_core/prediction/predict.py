@@ -12,7 +12,6 @@ from covseg_core.config import Target
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import SettingError
 from covseg_core.prediction.ask import Answers, ask, check_lungs, check_precision
-from covseg_core.prediction.case_lungs import shipped_lungs
 from covseg_core.prediction.combination import Combine, check_combine
 from covseg_core.prediction.decide import Prediction, decide
 from covseg_core.prediction.engines import Precision
@@ -22,6 +21,7 @@ from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
+from covseg_core.runs.lung_model import shipped_lungs
 from covseg_core.runs.operating_point import DEFAULT, Thresholds, thresholds_of
 
 MAX_MODELS = 100

@@ -24,12 +24,11 @@ from covseg_core.config import (
     Metric,
     Region,
     RunConfig,
+    Schedule,
     SplitConfig,
     SplitKind,
     Target,
-    changed,
     training_seed,
-    with_batch,
 )
 from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
@@ -38,6 +37,8 @@ from covseg_core.errors import RunError, SettingError
 from covseg_core.files import safe_name
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host, turns
 from covseg_core.runs.liveness import WorkerLock, lock_held
+from covseg_core.runs.lung_model import without_lungs
+from covseg_core.runs.preset_changes import PresetChanges
 from covseg_core.runs.run import reserved
 from covseg_core.version import __version__
 
@@ -68,6 +69,10 @@ def train(
     batch: int | None = None,
     region: Region | None = None,
     context: int | None = None,
+    learning_rate: float | None = None,
+    schedule: Schedule | None = None,
+    patience: int | None = None,
+    augmentation: str | None = None,
     ema: float | None = None,
     seed: int = 0,
     split_seed: int | None = None,
@@ -81,7 +86,8 @@ def train(
 
     Parameters
     ----------
-    epochs, size, filters, batch, region, context, ema : in place of the preset's
+    epochs, size, filters, batch, region, context, learning_rate, schedule, patience, ema : in place of the preset's
+    augmentation : in place of the preset's, by its name in `covseg_core.config.AUGMENTATIONS`
     seed : of the split, the first weights, the shuffling and the augmentation
     split_seed : of the split, where it shall not be `seed`: models of other seeds on the same patients
     folds : of a cross-validation, in which every patient is tested once; 0 or 1 for a single split
@@ -96,6 +102,11 @@ def train(
         raise SettingError("seeds", repr(seeds), f"1 to {MOST_SEEDS}")
     data = load_dataset(dataset)
     base = preset_named(preset)
+    changes = PresetChanges(
+        epochs, size, filters, batch, region, context, learning_rate, schedule, patience, augmentation, ema
+    )
+    prepare, model = changes.prepare(base), changes.model(base)
+    without_lungs(data, prepare)  # the worker could only fail of it
     folds = 0 if folds == 1 else folds
     split_config = SplitConfig(
         kind=split, seed=seed if split_seed is None else split_seed, folds=folds, fold=min(folds, 1)
@@ -105,10 +116,9 @@ def train(
 
     def config(experiment: str, metric: Metric, slices: Split, number: int) -> RunConfig:
         """Of one run; `number`: which of the seeds, 0 if there is one."""
-        training = changed(
-            with_batch(base.train, batch),
-            epochs=base.epochs[metric] if epochs is None else epochs,
-            ema=ema,
+        training = changes.train(
+            base,
+            metric,
             seed=training_seed(seed, metric, number) if number else seed,
             seeds=seeds if number else 0,
             seed_number=number,
@@ -123,9 +133,9 @@ def train(
             preset=preset,
             created=now.isoformat(timespec="microseconds"),
             target=target,
-            prepare=changed(base.prepare, size=size, region=region, context=context),
+            prepare=prepare,
             split=slices.config,
-            model=changed(base.model, filters=filters),
+            model=model,
             train=training,
             versions=versions(),
         )

@@ -86,13 +86,20 @@ def finished_models() -> list[Model]:
     return models_of([one.run for one in finished_runs()])
 
 
+def shipped_models() -> list[Model]:
+    """Those that come with covseg and outline infections."""
+    return models_of([one.run for one in shipped_runs() if one.config.target == "infection"])
+
+
 def compared(ids: Collection[str]) -> list[str]:
     """Ids of the models that Compare shows for these runs: folds and seeds of a metric are one."""
     return [model.id for model in finished_models() if any(run.id in ids for run in model.runs)]
 
 
 def label(model: Model) -> str:
-    """As lists of models show it."""
+    """As lists of models show it: a shipped one by its name."""
+    if any(run.folder.parent == pretrained_root() for run in model.runs):
+        return f"{model.id} · comes with covseg"
     config = model.config
     kind = "by slice" if config.split.kind == "slice" else ""
     parts = [METRICS[config.metric].label, config.dataset, config.preset, kind, _folds(model), _seeds(model)]

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.data.slices.intensity import to_uint8
 from covseg_core.runs import Run
 
@@ -101,3 +102,35 @@ def test_the_downloaded_mask_lies_on_the_scan_as_it_was_uploaded(
     assert (predicted == bright).mean() > 0.999
     voxel = abs(np.linalg.det(scan.affine[:3, :3])) / 1000
     assert volume == pytest.approx(predicted.sum() * voxel, rel=1e-3), "the page shows another volume than the file has"
+
+
+def test_a_reload_keeps_a_prediction_for_the_browser_that_made_it(
+    visit: Open, models: list[Run], tmp_path: Path
+) -> None:
+    """A tab that is loaded anew must not cost a minute of work, nor its link show a patient to others."""
+    write_sample(tmp_path / "sample", scans=1, size=64, slices=12)
+    [scan] = tmp_path.glob("sample/*/ct.nii.gz")
+    user = visit("predict")
+    user.send(scan)
+    user.click("Predict")
+    user.sees("3. Mask")
+    user.settles()
+    shown = user.shown()
+    user.page.reload()
+    user.sees("3. Mask")
+    user.sees_pictures_of(shown)
+    other = visit(user.page.url.split("/")[-1])
+    other.sees("another browser has brought it")
+    expect(other.panels).to_have_count(0)
+
+
+def test_the_menu_tells_the_dataset_and_the_queue(visit: Open, sample: Dataset) -> None:
+    """Whoever is on another page must not have to look for what trains."""
+    user = visit()
+    user.sees(f"Dataset: {sample.name}")
+    user.type("Epochs", 300)
+    user.click("Start training")
+    user.sees_title("Live curves")
+    user.sees(re.compile("3 runs? waits?|1 run trains"), timeout=60_000)
+    user.go("Compare")
+    user.sees(re.compile("run trains|runs wait"))

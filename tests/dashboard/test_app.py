@@ -374,6 +374,9 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
     fill["Seed"].set_value(7)
     fill["Neighbouring slices on each side"].set_value(1)
     fill["Average of the weights"].set_value(0.99)
+    fill["Learning rate"].set_value(5e-4)
+    fill["Patience (epochs)"].set_value(4)
+    next(control for control in app.segmented_control if control.label.startswith("Random")).set_value("strong")
     run(app)
     button(app, "Start training")
     [(args, more)] = started
@@ -385,6 +388,10 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
         "batch": None,
         "region": "lungs",
         "context": 1,
+        "learning_rate": 5e-4,
+        "schedule": "plateau",
+        "patience": 4,
+        "augmentation": "strong",
         "ema": 0.99,
         "seed": 7,
         "folds": 1,

@@ -16,19 +16,20 @@ from scipy import ndimage
 from covseg_core.config import PrepareConfig, RunConfig, Target
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.reading.volumes import load_mask
-from covseg_core.data.slices.cache import case_grid, prepared
+from covseg_core.data.slices.cache import cache_path, case_grid, prepared
 from covseg_core.data.slices.lungs import REACH, case_lungs, known_lungs
 from covseg_core.data.slices.slices import to_native
 from covseg_core.errors import DatasetError, RunError, ScanError
 from covseg_core.files import write_json
 from covseg_core.prediction.ask import Answers, ask
-from covseg_core.prediction.case_lungs import LUNGS, case_probabilities, find_lungs, shipped_lungs
+from covseg_core.prediction.case_lungs import case_probabilities, find_lungs
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.prediction.masks.lung_sides import clean_lungs
 from covseg_core.prediction.predict import predict
 from covseg_core.prediction.scan import read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.runs import Run
+from covseg_core.runs.lung_model import LUNGS, shipped_lungs
 
 LUNG_HU = (-900, -600)
 SIZE = 48
@@ -119,6 +120,24 @@ def test_the_lung_model_finds_the_lungs_of_cases_without_a_mask(
     np.testing.assert_array_equal(found, clean_lungs(expected.view(np.uint8)))
     truth = load_mask(dataset.folder / f"cases/{case.id}/lung_mask.nii.gz").voxels > 0
     assert (truth & (found > 0)).sum() > 0.9 * truth.sum()
+
+
+def test_another_lung_model_finds_them_again(dataset: Dataset, lung_model: Run, asked: list[np.ndarray]) -> None:
+    """Also what was prepared with the lungs of the model before."""
+    prepare, case = PrepareConfig(size=SIZE, region="lungs"), dataset.cases[0]
+    find_lungs(dataset, prepare)
+    before = case_lungs(dataset, case), cache_path(dataset, case, prepare, "near_lungs")
+    times = len(asked)
+    find_lungs(dataset, prepare)
+    assert len(asked) == times
+    save_line(lung_model.onnx, SIZE, -1, 1)  # everything is lung
+    find_lungs(dataset, prepare)
+    assert len(asked) > times
+    assert case_lungs(dataset, case).sum() > before[0].sum()
+    assert cache_path(dataset, case, prepare, "near_lungs") != before[1]
+    lung_model.onnx.unlink()
+    find_lungs(dataset, prepare)
+    assert len(asked) == 2 * times, "what was found stays known without the model"
 
 
 def test_a_run_of_the_same_name_is_not_taken_for_the_shipped_lung_model(

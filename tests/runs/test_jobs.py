@@ -18,7 +18,7 @@ import psutil
 import pytest
 from filelock import BaseFileLock
 
-from covseg_core.data.library.datasets import delete_dataset
+from covseg_core.data.library.datasets import delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.runs import Run, delete_run, jobs, list_runs, open_run
@@ -164,10 +164,27 @@ def test_only_what_has_ended_resumes_and_only_what_is_active_stops(trained, no_t
     run.write_status(dataclasses.replace(run.status, state="stopped"))
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"size": 100}, {"preset": "best"}, {"batch": 0}, {"filters": 0}])
+WRONG = [{"epochs": 0}, {"size": 100}, {"preset": "best"}, {"batch": 0}, {"filters": 0}, {"learning_rate": 0.0}]
+WRONG += [{"patience": -1}, {"augmentation": "more"}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_setting_leaves_no_run_behind(phantoms, wrong):
     with pytest.raises(CovsegError, match="expected"):
         jobs.train(phantoms, **(TINY | wrong))
+    assert list_runs() == []
+
+
+def test_lungs_that_nobody_can_find_are_said_before_anything_starts(phantoms, monkeypatch):
+    """The dataset has no lung masks, and the lung model is not there."""
+    from covseg_core.runs import lung_model
+
+    dataset = load_dataset(phantoms)
+    cases = tuple(dataclasses.replace(case, lung=None) for case in dataset.cases)
+    monkeypatch.setattr(jobs, "load_dataset", lambda name: dataclasses.replace(dataset, cases=cases))
+    monkeypatch.setattr(lung_model, "shipped_lungs", lambda: None)
+    with pytest.raises(DatasetError, match="no lung mask, and no model `lung` to find the lungs"):
+        jobs.train(phantoms, ["dice"], region="lungs", **TINY)
     assert list_runs() == []
 
 

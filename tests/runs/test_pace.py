@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from covseg_core.config import PRESETS, ModelConfig, PrepareConfig, RunConfig, SplitConfig, TrainConfig, with_batch
+from covseg_core.config import PRESETS, ModelConfig, PrepareConfig, RunConfig, SplitConfig, TrainConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.files import write_json
 from covseg_core.runs import Run, Status, create_run
 from covseg_core.runs.pace import FILE, LEAST_STEPS, STEP_SHARE, Pace, choose_pace, read_pace, step_bytes
+from covseg_core.runs.preset_changes import PresetChanges
 
 SETTINGS = TrainConfig(batch=8, learning_rate=1e-3, scale_batch=True)
 NORMALISED = ModelConfig(normalization="batch")
@@ -36,9 +37,11 @@ def test_a_cpu_trains_as_the_settings_say() -> None:
     assert pace(gpu=False) == Pace(8, 1e-3)
 
 
-def test_a_batch_that_the_user_gives_is_kept() -> None:
-    assert pace(with_batch(SETTINGS, 8)) == Pace(8, 1e-3)
-    assert pace(with_batch(SETTINGS, None)) == pace()
+@pytest.mark.parametrize("given", [{"batch": 8}, {"learning_rate": 2e-3}])
+def test_a_batch_or_a_rate_that_the_user_gives_is_kept(given: dict[str, float]) -> None:
+    preset = PRESETS["quick"]
+    assert pace(PresetChanges(**given).train(preset, "dice")) == Pace(8, 2e-3)
+    assert pace(PresetChanges(epochs=3).train(preset, "dice")) == Pace(32, 4e-3)
 
 
 @pytest.mark.parametrize("name", PRESETS)

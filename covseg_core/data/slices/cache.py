@@ -24,7 +24,7 @@ from covseg_core.config import PrepareConfig, Target
 from covseg_core.data.reading.volumes import load_geometry, load_mask, load_scan
 from covseg_core.data.slices.context import with_context
 from covseg_core.data.slices.intensity import to_uint8
-from covseg_core.data.slices.lungs import MARGIN, REACH, case_box, case_lungs, near_lungs
+from covseg_core.data.slices.lungs import MARGIN, REACH, case_box, case_lungs, lungs_hash, near_lungs
 from covseg_core.data.slices.originals import present, unchanged
 from covseg_core.data.slices.slices import Grid, to_images, to_masks
 from covseg_core.errors import CovsegError, DatasetError
@@ -134,7 +134,7 @@ def cache_path(dataset: Dataset, case: Case, prepare: PrepareConfig, what: What)
     if what == "images":
         parts += [case.scale, [float(end) for end in prepare.window]]
     elif what == "near_lungs":
-        parts += [case.sha256.get("lung"), MARGIN, REACH]
+        parts += [lungs_hash(case), MARGIN, REACH]
     else:
         parts += [case.sha256["scan"], case.labels if what == "infection" else None]
     if (box := case_grid(dataset, case, prepare).box) is not None:

@@ -1,7 +1,8 @@
 """Where the lungs of a case are: what `PrepareConfig.region = lungs` cuts slices to.
 
 They come from the case's lung mask. Where there is none, `prediction.case_lungs` asks the lung model and leaves its
-answer here, since only a model can tell. They are kept in the slice cache, as packed bits.
+answer here, since only a model can tell. They are kept in the slice cache, as packed bits, with the hash of the model
+that found them: another lung model finds them again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -80,9 +82,20 @@ def near_lungs(lungs: np.ndarray, grid: Grid) -> np.ndarray:
     return near
 
 
-def known_lungs(case: Case) -> bool:
-    """Whether the lungs of a case are kept, or can be made from its mask."""
-    return case.lung is not None or _kept(_path(case), case.shape) is not None
+def known_lungs(case: Case, model: str = "") -> bool:
+    """Whether the lungs of a case can be made from its mask, or are kept; with a model's hash, as found by that one."""
+    if case.lung is not None:
+        return True
+    kept = _kept(_path(case), case.shape)
+    return kept is not None and model in ("", kept.model)
+
+
+def lungs_hash(case: Case) -> str:
+    """What the lungs of a case follow from: the SHA-256 of its mask, or of the model that found them; else empty."""
+    if case.lung is not None:
+        return case.sha256["lung"]
+    kept = _kept(_path(case), case.shape)
+    return kept.model if kept else ""
 
 
 def case_lungs(dataset: Dataset, case: Case) -> np.ndarray:
@@ -97,10 +110,10 @@ def case_lungs(dataset: Dataset, case: Case) -> np.ndarray:
     DatasetError : it has no lung mask, and nobody has asked the lung model yet; or the mask is not as it was imported
     CovsegError : the cache cannot be written
     """
-    lungs = _kept(_path(case), case.shape)
-    if lungs is None:
-        lungs = _from_mask(dataset, case)
-        keep_lungs(case, lungs)
+    if (kept := _kept(_path(case), case.shape)) is not None:
+        return kept.lungs
+    lungs = _from_mask(dataset, case)
+    keep_lungs(case, lungs)
     return lungs
 
 
@@ -116,11 +129,21 @@ def case_box(dataset: Dataset, case: Case) -> Box:
     return box
 
 
-def keep_lungs(case: Case, lungs: np.ndarray) -> None:
-    """Keep (Z, Y, X) 0/1 as the lungs of a case; raises `CovsegError` where the cache cannot be written."""
+def keep_lungs(case: Case, lungs: np.ndarray, model: str = "") -> None:
+    """Keep the lungs of a case.
+
+    Parameters
+    ----------
+    lungs : (Z, Y, X), above 0 in the lungs
+    model : SHA-256 of the model that found them; empty where they are those of its mask
+
+    Raises
+    ------
+    CovsegError : the cache cannot be written
+    """
     try:
         with atomic_path(_path(case)) as temporary, open(temporary, "wb") as handle:
-            np.save(handle, np.packbits(lungs > 0, axis=-1), allow_pickle=False)
+            np.savez(handle, lungs=np.packbits(lungs > 0, axis=-1), model=np.array(model))
     except OSError as error:
         expected = "room on disk"
         raise CovsegError(_path(case), f"cannot write the slice cache ({error.strerror or error})", expected) from error
@@ -128,20 +151,28 @@ def keep_lungs(case: Case, lungs: np.ndarray) -> None:
 
 @functools.lru_cache(maxsize=4096)
 def _kept_box(path: Path, shape: tuple[int, int, int], spacing: tuple[float, float], _: Stamp | None) -> Box | None:
-    lungs = _kept(path, shape)
-    if lungs is None:
+    kept = _kept(path, shape)
+    if kept is None:
         raise FileNotFoundError(path)
-    return lung_box(lungs, spacing)
+    return lung_box(kept.lungs, spacing)
 
 
-def _kept(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """The lungs in the cache, (Z, Y, X) uint8 0/1; None where there are none, or the file is not whole."""
+class _Kept(NamedTuple):
+    lungs: np.ndarray
+    """(Z, Y, X) uint8 0/1."""
+    model: str
+    """SHA-256 of the model that found them; empty where they are those of a mask."""
+
+
+def _kept(path: Path, shape: tuple[int, int, int]) -> _Kept | None:
+    """What is in the cache; None where there is nothing, or the file is not whole."""
     try:
-        packed = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
+            packed, model = kept["lungs"], str(kept["model"])
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
         return None
     whole = packed.shape == (*shape[:2], -(-shape[2] // 8)) and packed.dtype == np.uint8
-    return np.unpackbits(packed, axis=-1, count=shape[2]) if whole else None
+    return _Kept(np.unpackbits(packed, axis=-1, count=shape[2]), model) if whole else None
 
 
 def _from_mask(dataset: Dataset, case: Case) -> np.ndarray:
@@ -154,4 +185,4 @@ def _from_mask(dataset: Dataset, case: Case) -> np.ndarray:
 
 def _path(case: Case) -> Path:
     parts = [VERSION, "lungs", case.sha256["scan"], case.sha256.get("lung"), case.shape, case.spacing]
-    return data_root() / "cache" / hashlib.sha256(msgspec.json.encode(parts)).hexdigest() / "lungs.npy"
+    return data_root() / "cache" / hashlib.sha256(msgspec.json.encode(parts)).hexdigest() / "lungs.npz"

@@ -39,13 +39,13 @@ NOT_A_RANKING = (
 
 def main() -> None:
     st.title("Compare")
-    offered = model_catalog.finished_models()
-    if not offered:
-        show_empty_state()
+    own, shipped = model_catalog.finished_models(), model_catalog.shipped_models()
+    if not own and "runs" not in st.query_params:
+        show_empty_state(shipped)
         return
     head = st.container(horizontal=True, gap="medium")
     with head:
-        chosen = choose(offered)
+        chosen = choose(own, shipped)
     if not chosen:
         st.info("Choose at least one model above.", icon=":material/compare:")
         return
@@ -88,7 +88,7 @@ def main() -> None:
             calibration.show(one, shown)
 
 
-def show_empty_state() -> None:
+def show_empty_state(shipped: list[Model]) -> None:
     with st.container(border=True):
         st.markdown(
             "No training has finished yet. Train a U-Net with each of the three metrics, and they are compared here, "
@@ -96,14 +96,17 @@ def show_empty_state() -> None:
         )
         navigation.link(navigation.TRAIN)
         navigation.link(navigation.MONITOR, "Live curves of running trainings")
+        if scored := [model.id for model in shipped if comparable.compared([model])[0]]:
+            ids = {"runs": ",".join(scored)}
+            navigation.link(navigation.COMPARE, "Compare the models that come with covseg", query_params=ids)
 
 
-def choose(offered: list[Model]) -> list[Model]:
+def choose(own: list[Model], shipped: list[Model]) -> list[Model]:
     """The models; the newest finished experiment unless the link says otherwise."""
-    known = {model.id: model for model in offered}
-    folds = f". {comparable.FOLDS_ELSEWHERE}" if any(model.folds for model in offered) else ""
+    known = {model.id: model for model in [*own, *shipped]}
+    folds = f". {comparable.FOLDS_ELSEWHERE}" if any(model.folds for model in own) else ""
     if MODELS not in st.session_state:
-        newest = [model.id for model in model_catalog.newest(offered)]
+        newest = [model.id for model in model_catalog.newest(own)]
         st.session_state[MODELS] = url_state.read("runs", newest, known)
         if missing := url_state.gone("runs", known, "The newest experiment is shown instead."):
             st.warning(plain(missing), icon=":material/search_off:")
@@ -113,7 +116,7 @@ def choose(offered: list[Model]) -> list[Model]:
         list(known),
         format_func=lambda id: model_catalog.label(known[id]),
         key=MODELS,
-        help=f"Finished runs, the newest experiment first{folds}",
+        help=f"Finished runs, the newest experiment first, then the models that come with covseg{folds}",
         wrap=True,
     )
     url_state.write(runs=chosen)

@@ -11,6 +11,7 @@ import numpy as np
 
 from covseg_core.config import METRICS
 from covseg_core.runs import ACTIVE
+from covseg_core.runs.history import best_epoch
 from dashboard.formatting import duration, when
 from dashboard.services.model_catalog import ListedRun
 from dashboard.services.run_history import Snapshot
@@ -32,6 +33,17 @@ def progress_text(seen: Snapshot) -> str:
         if status.state == "stopped":
             parts.append(status.reason)
     return " · ".join(filter(None, parts))
+
+
+def score_text(seen: Snapshot) -> str:
+    """`Dice 0.7123, best 0.7310 in epoch 9`: the run's own metric on the validation slices; empty before the first."""
+    row = METRICS[seen.config.metric]
+    if not seen.epochs_done:
+        return ""
+    scores = seen.history[f"val_{row.score}"].tolist()
+    best = best_epoch(scores)
+    highest = f", best {scores[best - 1]:.4f} in epoch {best}" if best else ""
+    return f"{row.score_label} {scores[-1]:.4f}{highest}"
 
 
 def time_left(seen: Snapshot) -> float | None:

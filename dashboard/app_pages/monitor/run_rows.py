@@ -9,7 +9,7 @@ import streamlit as st
 from covseg_core import runs
 from covseg_core.errors import CovsegError
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, State, jobs
-from dashboard.app_pages.monitor.run_progress import progress_text
+from dashboard.app_pages.monitor.run_progress import progress_text, score_text
 from dashboard.services.model_catalog import ListedRun
 from dashboard.services.run_history import LOG_LINES, Snapshot, log_tail
 
@@ -45,8 +45,8 @@ def show_run(seen: Snapshot, name: str) -> None:
     badge = f":{colour}-badge[:material/{icon}: {status.state.capitalize()}]"
     left.markdown(f"**{name}** {badge}", help=f"Run {seen.id}")
     middle.progress(min(1.0, done / status.epochs) if status.epochs else 0.0, text=progress_text(seen))
-    if status.device:
-        middle.caption(status.trains_on)
+    if details := " · ".join(filter(None, [score_text(seen), status.trains_on])):
+        middle.caption(details)
     with right.container(horizontal=True, horizontal_alignment="right", gap="small"):
         show_buttons(seen)
     if status.state in ("failed", "lost"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from covseg_core.config import METRICS, Target
 from covseg_core.files import cached_sha256
-from covseg_core.prediction.case_lungs import LUNGS
+from covseg_core.runs.lung_model import LUNGS
 from dashboard.services.model_catalog import ListedRun, finished_runs, newest, shipped_runs
 
 RECOMMENDED = ("infection", LUNGS)

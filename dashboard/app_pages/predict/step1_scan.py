@@ -23,7 +23,9 @@ SCALES: dict[Scale, str] = {
 def show_scan() -> Workspace | None:
     """Let a scan be chosen, or show the one that is; returned as soon as it can be predicted on."""
     st.subheader("1. Scan")
-    space = workspace.find(st.session_state.get("workspace")) or _linked()
+    space = workspace.find(st.session_state.get("workspace")) or _again() or _linked()
+    if space:
+        url_state.write(scan=space.id)
     if space and space.source:
         url_state.write(dataset=space.source[0], case=space.source[1])
     if trouble := st.session_state.pop("trouble", None):
@@ -95,6 +97,28 @@ def _case() -> bool:
     return True
 
 
+def _again() -> Workspace | None:
+    """The scan that this browser had before the page was loaded anew, with what was predicted."""
+    if not (id := url_state.read("scan", "")):
+        return None
+    space = workspace.find_again(id, _browser())
+    if space is None:
+        url_state.write(scan=None)
+        if "case" not in st.query_params:
+            st.session_state.trouble = (
+                "The scan of this link is not here any more, or another browser has brought it. Choose it again."
+            )
+        return None
+    st.session_state.workspace = space.id
+    space.opened = space.opened or "z" in st.query_params
+    return space
+
+
+def _browser() -> str:
+    """What Streamlit has this browser keep against forged requests: the same in all tabs, and known to nobody else."""
+    return st.context.cookies.get("_streamlit_xsrf", "")
+
+
 def _linked() -> Workspace | None:
     """The scan that the URL names: one of a dataset."""
     dataset, case = url_state.read("dataset", ""), url_state.read("case", "")
@@ -122,6 +146,7 @@ def _settle(space: Workspace) -> Workspace:
     except BaseException:
         space.clear()
         raise
+    space.browser = _browser()
     st.session_state.workspace = space.id
     return space
 
@@ -138,7 +163,7 @@ def _read(space: Workspace) -> None:
 def _clear() -> None:
     if space := workspace.find(st.session_state.pop("workspace", None)):
         space.clear()
-    url_state.write(dataset=None, case=None)
+    url_state.write(scan=None, dataset=None, case=None)
 
 
 def _ask_series(space: Workspace) -> None:

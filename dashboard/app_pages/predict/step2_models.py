@@ -11,10 +11,10 @@ import streamlit as st
 
 from covseg_core.config import Target
 from covseg_core.prediction.ask import Answers, lacking_lungs
-from covseg_core.prediction.case_lungs import LUNGS
 from covseg_core.prediction.engines import Precision, has_bfloat16
 from covseg_core.runs import Run
 from covseg_core.runs.bfloat16 import read_check
+from covseg_core.runs.lung_model import LUNGS
 from dashboard.app_pages.predict import model_facts, offered_models, passport
 from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.formatting import plain

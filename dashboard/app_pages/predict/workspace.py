@@ -1,6 +1,7 @@
 """Scans that somebody wants a mask of, each with all that is made from it in a folder of its own, for an hour.
 
-The ids are secrets of one browser session: they stand in no URL and in no list. Arrays lie on disk and are read or
+An id stands in the URL, so that a reload or another tab finds the scan and what was predicted; but only the browser
+that brought the scan may open it, which a cookie tells. Arrays lie on disk and are read or
 mapped into memory from there, so that sessions cost disk, not memory.
 """
 
@@ -87,6 +88,8 @@ class Workspace:
     source: tuple[str, str] | None = None
     """Dataset and case, if it is of a dataset."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    browser: str = ""
+    """Secret of the browser that brought it; empty if it keeps none."""
     scan: Scan | None = None
     """None until it was read."""
     problem: str = ""
@@ -217,6 +220,12 @@ def take_case(dataset: Dataset, case: Case) -> Workspace:
 def find(id: str | None) -> Workspace | None:
     """The workspace, if it is still there; it stays for another hour then."""
     return _workspaces().find(id)
+
+
+def find_again(id: str, browser: str) -> Workspace | None:
+    """As `find`, for a new session of the browser that brought the scan; nobody else's."""
+    space = _workspaces().find(id)
+    return space if space and browser and space.browser == browser else None
 
 
 def _called(uploaded: Sequence[UploadedFile]) -> str:

@@ -6,10 +6,11 @@ import dataclasses
 
 import streamlit as st
 
-from covseg_core.config import PRESETS, RunConfig, changed, with_batch
+from covseg_core.config import PRESETS, RunConfig
 from covseg_core.data.library.datasets import list_datasets
 from covseg_core.errors import CovsegError
 from covseg_core.runs import open_run
+from covseg_core.runs.preset_changes import changes_of
 from covseg_core.runs.setting_values import differing, label
 from dashboard.app_pages.train import settings_form
 from dashboard.app_pages.train.settings_form import TrainingChoice
@@ -43,24 +44,13 @@ def fill() -> None:
 def choice_of(config: RunConfig) -> TrainingChoice:
     """What to choose so that the same is trained, as far as the form goes; None where it is the preset's."""
     preset = config.preset if config.preset in PRESETS else next(iter(PRESETS))
-    base, prepare, train = PRESETS[preset], config.prepare, config.train
-
-    def other(value, usual):
-        return None if value == usual else value
-
-    scaled = train.batch == base.train.batch and train.scale_batch == base.train.scale_batch
+    train = config.train
     return TrainingChoice(
         metrics=(config.metric,),
         preset=preset,
         split=config.split.kind,
         target=config.target,
-        epochs=other(train.epochs, base.epochs[config.metric]),
-        size=other(prepare.size, base.prepare.size),
-        filters=other(config.model.filters, base.model.filters),
-        batch=None if scaled else train.batch,
-        region=prepare.region,
-        context=other(prepare.context, base.prepare.context),
-        ema=other(train.ema, base.train.ema),
+        changes=changes_of(config, preset),
         # of several seeds each has one of its own, which follows from that of the split
         seed=config.split.seed if train.seeds else train.seed,
         folds=config.split.folds or 1,
@@ -71,20 +61,15 @@ def choice_of(config: RunConfig) -> TrainingChoice:
 def not_held(config: RunConfig, choice: TrainingChoice) -> list[str]:
     """Labels of the settings that would not be the run's: the preset was another one then, or a script has set them."""
     base = PRESETS[choice.preset]
-    train = changed(
-        with_batch(base.train, choice.batch),
-        epochs=choice.epochs or base.epochs[config.metric],
-        ema=choice.ema,
-        seed=config.train.seed,
-        seeds=config.train.seeds,
-        seed_number=config.train.seed_number,
-    )
+    train = config.train
     again = dataclasses.replace(
         config,
         preset=choice.preset,
-        prepare=changed(base.prepare, size=choice.size, region=choice.region, context=choice.context),
-        model=changed(base.model, filters=choice.filters),
-        train=train,
+        prepare=choice.changes.prepare(base),
+        model=choice.changes.model(base),
+        train=choice.changes.train(
+            base, config.metric, seed=train.seed, seeds=train.seeds, seed_number=train.seed_number
+        ),
         split=dataclasses.replace(choice.splits, fold=config.split.fold),
     )
     return [label(name) for name in differing([config, again])]

@@ -49,7 +49,7 @@ def show_cases(dataset: Dataset) -> None:
 
 
 def show_preview(dataset: Dataset) -> None:
-    """A case in the viewer, first at the slice with most infection."""
+    """A case in the viewer with its masks, first at the slice with most infection."""
     names = [case.id for case in dataset.cases]
     key = f"preview-{dataset.name}"
     if key not in st.session_state:
@@ -68,6 +68,10 @@ def show_preview(dataset: Dataset) -> None:
     def mask(z: int) -> np.ndarray:
         return cache.truth(dataset.name, fingerprint, case.id, target or "infection")[z, ::-1, ::-1]
 
+    def lungs(z: int) -> np.ndarray:
+        return cache.truth(dataset.name, fingerprint, case.id, "lung")[z, ::-1, ::-1]
+
+    st.session_state.setdefault("preview-outline", True)
     slice_viewer.show(
         slice_viewer.Scene(
             id=f"{dataset.name}/{case.id}",
@@ -78,6 +82,7 @@ def show_preview(dataset: Dataset) -> None:
             truth=mask if target else None,
             layers=[],
             start=_fullest(case, target),
+            outline=lungs if "lung" in case.files and target != "lung" else None,
         ),
         key="preview",
     )

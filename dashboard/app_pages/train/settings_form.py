@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast, get_args
 
 import streamlit as st
 
 from covseg_core.config import (
+    AUGMENTATIONS,
     METRICS,
     MOST_SEEDS,
     PRESETS,
     THESIS,
     Metric,
     Region,
+    Schedule,
     SplitConfig,
     SplitKind,
     Target,
-    changed,
-    with_batch,
 )
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
 from covseg_core.runs import jobs
 from covseg_core.runs import time_estimate as core
+from covseg_core.runs.preset_changes import PresetChanges, augmentation_name
 from covseg_core.runs.time_estimate import Network
 from dashboard import navigation
 from dashboard.app_pages.train import time_estimate
@@ -36,26 +37,22 @@ _METRICS: dict[str, tuple[Metric, ...]] = {
 }
 _SPLITS: dict[SplitKind, str] = {"patient": "By patient", "slice": "By slice (leaks)"}
 _REGIONS: dict[Region, str] = {"slice": "All of it", "lungs": "Lungs only"}
+_SCHEDULES: dict[Schedule, str] = {"constant": "Never", "cosine": "To the end", "plateau": "On a plateau"}
 _SIZE, _FILTERS = "Side of the slices (pixels)", "Filters of the first block"
 _BATCH, _CONTEXT = "Slices a batch", "Neighbouring slices on each side"
+_PATIENCE = "Patience (epochs)"
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
 @dataclass(frozen=True)
 class TrainingChoice:
-    """What is passed to `jobs.train`; None stands for the preset's value."""
+    """What is passed to `jobs.train`."""
 
     metrics: tuple[Metric, ...]
     preset: str
     split: SplitKind
     target: Target
-    epochs: int | None
-    size: int | None
-    filters: int | None
-    batch: int | None
-    region: Region | None
-    context: int | None
-    ema: float | None
+    changes: PresetChanges
     seed: int
     folds: int
     """0 or 1 for a single split."""
@@ -72,31 +69,35 @@ class TrainingChoice:
     def network(self) -> Network:
         """Raises `SettingError`."""
         base = PRESETS[self.preset]
-        train = changed(with_batch(base.train, self.batch), ema=self.ema)
-        prepare = changed(base.prepare, size=self.size, region=self.region, context=self.context)
-        return Network(prepare, changed(base.model, filters=self.filters), train)
+        train = self.changes.train(base, self.metrics[0])
+        return Network(self.changes.prepare(base), self.changes.model(base), train)
 
     @property
     def all_epochs(self) -> list[int]:
         """Of each run."""
-        each = [self.epochs or PRESETS[self.preset].epochs[metric] for metric in self.metrics]
+        each = [self.changes.epochs or PRESETS[self.preset].epochs[metric] for metric in self.metrics]
         return each * max(1, self.folds) * self.seeds
 
 
 def fill(choice: TrainingChoice) -> None:
     """Have the widgets show this choice; before they are made."""
+    changes, base = choice.changes, PRESETS[choice.preset]
     values = {
         "metric": next(name for name, metrics in _METRICS.items() if metrics == choice.metrics),
         "preset": choice.preset,
         "split": choice.split,
-        "epochs": choice.epochs,
+        "epochs": changes.epochs,
         "target": choice.target,
-        _SIZE: choice.size,
-        _FILTERS: choice.filters,
-        _BATCH: choice.batch,
-        f"region-{choice.preset}": choice.region,
-        _CONTEXT: choice.context,
-        "ema": choice.ema,
+        _SIZE: changes.size,
+        _FILTERS: changes.filters,
+        _BATCH: changes.batch,
+        f"region-{choice.preset}": changes.region or base.prepare.region,
+        _CONTEXT: changes.context,
+        "rate": changes.learning_rate,
+        f"schedule-{choice.preset}": changes.schedule or base.train.schedule,
+        _PATIENCE: changes.patience,
+        f"augmentation-{choice.preset}": changes.augmentation or augmentation_name(base.train.augment),
+        "ema": changes.ema,
         "seed": choice.seed,
         "folds": choice.folds,
         "seeds": choice.seeds,
@@ -201,6 +202,37 @@ def choose(targets: list[Target]) -> TrainingChoice:
             ),
         )
         context = number(_CONTEXT, 0, 5, base.prepare.context)
+        rate = st.number_input(
+            "Learning rate",
+            0.0,
+            1.0,
+            None,
+            placeholder=f"{base.train.learning_rate:g}",
+            format="%g",
+            key="train-rate",
+            width=210,
+            help="Of Adam, at the start. What you enter here is kept on a GPU, and the batch with it.",
+        )
+        schedule = st.segmented_control(
+            "Learning rate falls",
+            list(_SCHEDULES),
+            key=first(f"schedule-{preset}", base.train.schedule),
+            required=True,
+            format_func=_SCHEDULES.__getitem__,
+            help="To the end: to 1 % at the last epoch, along a cosine. On a plateau: halved after 5 epochs without a "
+            "better validation score.",
+        )
+        help = "Stop after so many epochs without a better validation score; 0: never."
+        patience = number(_PATIENCE, 0, 100_000, base.train.patience, help=help)
+        augmentation = st.segmented_control(
+            "Random changes to slices",
+            list(AUGMENTATIONS),
+            key=first(f"augmentation-{preset}", augmentation_name(base.train.augment)),
+            required=True,
+            format_func=str.capitalize,
+            help="Light: mirror, shift, scale, grey values. Full: also rotation and noise. Strong: all of it further, "
+            "and blur, for scans from elsewhere. Never to validation and test.",
+        )
         ema = st.number_input(
             "Average of the weights",
             0.0,
@@ -221,9 +253,21 @@ def choose(targets: list[Target]) -> TrainingChoice:
             "Costs so many times as much."
         )
         seeds = st.number_input("Seeds", 1, MOST_SEEDS, help=help, key=first("seeds", 1), width=170)
-    return TrainingChoice(
-        _METRICS[metrics], preset, split, target, epochs, size, filters, batch, region, context, ema, seed, folds, seeds
+    usual_augmentation = augmentation_name(base.train.augment)
+    changes = PresetChanges(
+        epochs=epochs,
+        size=size,
+        filters=filters,
+        batch=batch,
+        region=region,
+        context=context,
+        learning_rate=rate,
+        schedule=schedule,
+        patience=patience,
+        augmentation=None if augmentation == usual_augmentation else augmentation,
+        ema=ema,
     )
+    return TrainingChoice(_METRICS[metrics], preset, split, target, changes, seed, folds, seeds)
 
 
 def show_split(report: SplitReport, target: Target) -> None:
@@ -287,13 +331,7 @@ def start(dataset: Dataset, settings: TrainingChoice) -> None:
             settings.preset,
             settings.split,
             settings.target,
-            epochs=settings.epochs,
-            size=settings.size,
-            filters=settings.filters,
-            batch=settings.batch,
-            region=settings.region,
-            context=settings.context,
-            ema=settings.ema,
+            **asdict(settings.changes),
             seed=settings.seed,
             folds=settings.folds,
             seeds=settings.seeds,

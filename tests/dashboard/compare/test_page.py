@@ -71,6 +71,24 @@ def three(make: Callable[..., Run]) -> list[Run]:
     return runs
 
 
+def test_shipped_models_can_be_compared_with_own_ones(three: list[Run], tmp_path: Path, monkeypatch) -> None:
+    """On scans that no model has learned from: their own test scans are not on this computer."""
+    shipped = tmp_path / "shipped"
+    shutil.copytree(three[2].folder, shipped / "infection-dice")
+    config = dataclasses.replace(three[2].config, id="infection-dice", experiment="shipped", dataset="chest")
+    write_json(shipped / "infection-dice" / "config.json", config)
+    monkeypatch.setenv("COVSEG_PRETRAINED", str(shipped))
+    app = pages.open_page("compare", runs=f"{three[0].id},infection-dice")
+    [models] = app.multiselect
+    assert models.value == [three[0].id, "infection-dice"]
+    assert "infection-dice · comes with covseg" in models.options
+    assert [box.value for box in app.selectbox if box.label == "Scored on"] == ["phantoms"]
+    next(button for button in app.button if button.label.startswith("Score these models")).click().run()
+    assert pages.wait(app).state == "finished"
+    app.run()
+    assert "infection-dice" in str(app.dataframe[0].value)
+
+
 def by_hand(dataset: Dataset, case_id: str, limit: float) -> np.ndarray:
     """The mask of a whole scan, (Z, Y, X) bool, the slow and obvious way."""
     case, prepare = dataset.case(case_id), PrepareConfig(size=SIZE)

@@ -235,6 +235,7 @@ def test_a_running_run_says_how_far_it_is_on_what_and_how_long_it_takes() -> Non
     shown = texts(open_page())
     assert "Epoch 4 of 10" in shown
     assert "about 3 min left" in shown
+    assert "Dice (foreground) 0.5400, best 0.5400 in epoch 4" in shown
     assert "1 CPU" in shown
 
 

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from covseg_core.config import PRESETS, AugmentConfig, SplitConfig
 from covseg_core.data.library import importing
+from covseg_core.data.library.datasets import load_dataset
 from covseg_core.files import write_json
 from covseg_core.runs import Run, jobs, time_estimate
 from dashboard.app_pages.train import again
@@ -37,6 +38,8 @@ def start(app: AppTest) -> None:
         {"preset": "quick", "context": 1, "ema": 0.9, "region": "lungs", "folds": 3},
         {"preset": "standard", "seeds": 2, "seed": 3},
         {"preset": "quick", "target": "lung", "ema": 0.0},
+        {"preset": "quick", "learning_rate": 5e-4, "schedule": "plateau", "patience": 7, "augmentation": "strong"},
+        {"preset": "paper", "augmentation": "light", "schedule": "cosine", "batch": 4, "learning_rate": 0.01},
     ],
 )
 def test_the_form_starts_what_the_run_was_started_with(sample: str, settings: dict, monkeypatch) -> None:
@@ -71,13 +74,13 @@ def test_the_link_fills_once_and_what_is_changed_then_stays(sample: str) -> None
 def test_what_the_form_cannot_hold_is_said(sample: str) -> None:
     [run] = jobs.train(sample, ["dice"])
     config = run.config
-    train = dataclasses.replace(config.train, learning_rate=0.5, augment=AugmentConfig())
+    train = dataclasses.replace(config.train, balance=0.3, augment=AugmentConfig(flip=True))
     other = dataclasses.replace(config, train=train, split=SplitConfig(seed=9), dataset="gone")
     write_json(run.folder / "config.json", other)
     app = pages.open_page("", again=run.id)
     told = app.success[0].value
     assert "dataset gone is not here any more" in told
-    assert "Split seed, Learning rate, train.augment.flip" in told.replace("\\", "")
+    assert "Split seed, train.balance, train.augment.shift" in told.replace("\\", "")
 
 
 def test_a_run_that_is_gone_is_said_and_the_form_is_as_ever(sample: str) -> None:
@@ -92,3 +95,20 @@ def test_a_preset_that_is_gone_is_named(sample: str) -> None:
     choice = again.choice_of(config)
     assert choice.preset == next(iter(PRESETS))
     assert "Preset" in again.not_held(config, choice)
+
+
+def test_lungs_are_outlined_in_the_preview_of_a_case(sample: str) -> None:
+    """Who cuts slices to the lungs has to see what they are taken for."""
+    case = load_dataset(sample).cases[0]
+    app = pages.open_page("", dataset=sample, case=case.id)
+    [toggle] = [toggle for toggle in app.toggle if toggle.label == "Lung outline"]
+    assert toggle.value
+    before = images(app)
+    toggle.set_value(False).run()
+    after = images(app)
+    assert before[0] == after[0], "the scan itself stays without lines"
+    assert before[1] != after[1]
+
+
+def images(app: AppTest) -> list[str]:
+    return [image.url for element in app.get("image") for image in element.proto.imgs]

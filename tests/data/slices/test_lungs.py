@@ -240,7 +240,7 @@ def test_a_cache_without_room_is_said_in_one_line(dataset: Dataset, monkeypatch:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(lungs_module.np, "save", full)
+    monkeypatch.setattr(lungs_module.np, "savez", full)
     with pytest.raises(CovsegError, match=r"cannot write the slice cache \(No space left on device\); expected room"):
         case_box(dataset, dataset.cases[0])
 

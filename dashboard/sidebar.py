@@ -1,0 +1,40 @@
+"""Below the menu on every page: which dataset is chosen, and what trains and waits."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from covseg_core import runs
+from covseg_core.evaluation.wording import plural
+from dashboard import navigation
+from dashboard.formatting import plain
+
+LOOK = 10.0
+"""Seconds between two looks at the queue; a page that shows more of it looks more often."""
+
+
+def show() -> None:
+    """Two links, each only where there is something to say."""
+    with st.sidebar:
+        st.fragment(_look, run_every=LOOK)()
+
+
+def _look() -> None:
+    if dataset := st.session_state.get("dataset"):
+        navigation.link(navigation.TRAIN, f"Dataset: {plain(dataset)}", query_params={"dataset": dataset})
+    if text := queue_text():
+        navigation.link(navigation.RUNS, text)
+
+
+def queue_text() -> str:
+    """`1 run trains, 2 runs wait`; empty where nothing does."""
+    statuses = [runs.read_status(run) for run in runs.list_runs()]
+    states = [status.state for status in statuses if status is not None and status.state in runs.ACTIVE]
+    waiting = states.count("queued")
+    training = len(states) - waiting
+    parts = [
+        f"{plural(count, 'run')} {verb if count == 1 else verbs}"
+        for count, verb, verbs in ((training, "trains", "train"), (waiting, "waits", "wait"))
+        if count
+    ]
+    return ", ".join(parts)
