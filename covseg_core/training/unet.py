@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 from covseg_core.config import ModelConfig
 
@@ -50,13 +51,20 @@ def build_unet(
     x = _block(x, model.filters * 2**LEVELS, model, "bottleneck")
     for level in reversed(range(LEVELS)):
         filters = model.filters * 2**level
-        x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same", name=f"decoder{level + 1}_up")(x)
+        up = {"strides": 2, "padding": "same", "kernel_initializer": _kernel(), "name": f"decoder{level + 1}_up"}
+        x = layers.Conv2DTranspose(filters, 2, **up)(x)
         x = layers.Concatenate(name=f"decoder{level + 1}_skip")([x, skips[level]])
         x = _block(x, filters, model, f"decoder{level + 1}")
 
     # float32 even in mixed precision: the sigmoid and the loss need the digits
     outputs = layers.Conv2D(
-        1, 1, activation="sigmoid", bias_initializer=_output_bias(model, positive_share), dtype="float32", name="masks"
+        1,
+        1,
+        activation="sigmoid",
+        kernel_initializer=_kernel(),
+        bias_initializer=_output_bias(model, positive_share),
+        dtype="float32",
+        name="masks",
     )(x)
     return keras.Model(inputs, outputs, name="unet")
 
@@ -64,12 +72,32 @@ def build_unet(
 def _block(x, filters: int, model: ModelConfig, name: str):
     """Two 3x3 convolutions with ReLU."""
     for part in "ab":
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=model.normalization == "none", name=f"{name}{part}")(x)
+        bias = model.normalization == "none"
+        x = layers.Conv2D(
+            filters, 3, padding="same", use_bias=bias, kernel_initializer=_kernel(), name=f"{name}{part}"
+        )(x)
         if model.normalization == "batch":
             # the moving averages must follow within an epoch of 60 steps
             x = layers.BatchNormalization(momentum=0.9, name=f"{name}{part}_norm")(x)
         x = layers.ReLU(name=f"{name}{part}_relu")(x)
     return x
+
+
+class _GlorotUniform(keras.initializers.Initializer):
+    """Keras's own first weights, drawn by NumPy, which `keras.utils.set_random_seed` sets as well.
+
+    JAX compiles a program for each shape that it draws, which takes half a minute for this network, in every process.
+    """
+
+    def __call__(self, shape, dtype=None):
+        *field, before, after = shape
+        limit = math.sqrt(6 / (math.prod(field) * (before + after)))
+        drawn = np.random.uniform(-limit, limit, shape)  # noqa: NPY002 - the generator that Keras sets the seed of
+        return ops.convert_to_tensor(drawn, dtype or "float32")
+
+
+def _kernel() -> str | keras.initializers.Initializer:
+    return _GlorotUniform() if keras.backend.backend() == "jax" else "glorot_uniform"
 
 
 def _output_bias(model: ModelConfig, positive_share: float | None):
