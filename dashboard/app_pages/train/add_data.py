@@ -160,7 +160,9 @@ def show_received(upload: Upload) -> None:
     if problem:
         st.warning(f"{problem}. Upload what is missing as well, or discard.", icon=":material/link_off:")
     name = st.text_input(
-        "Name of the dataset", uploads.free_name(upload), help="Letters, digits, dot, dash, underscore"
+        "Name of the dataset",
+        uploads.free_name(upload),
+        help="Letters, digits, dot, dash, underscore. Reports carry it, so not a person's name",
     )
     note = _note(name)
     if note:
