@@ -24,8 +24,8 @@ def main() -> None:
 
     page = st.navigation(navigation.pages())
     url_state.enter(page.url_path)
-    sidebar.show()
     page.run()
+    sidebar.show()  # the page has chosen a dataset by now
 
 
 if __name__ == "__main__":

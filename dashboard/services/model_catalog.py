@@ -91,6 +91,11 @@ def shipped_models() -> list[Model]:
     return models_of([one.run for one in shipped_runs() if one.config.target == "infection"])
 
 
+def is_shipped(model: Model) -> bool:
+    """Whether it came with covseg."""
+    return any(run.folder.parent == pretrained_root() for run in model.runs)
+
+
 def compared(ids: Collection[str]) -> list[str]:
     """Ids of the models that Compare shows for these runs: folds and seeds of a metric are one."""
     return [model.id for model in finished_models() if any(run.id in ids for run in model.runs)]
@@ -98,7 +103,7 @@ def compared(ids: Collection[str]) -> list[str]:
 
 def label(model: Model) -> str:
     """As lists of models show it: a shipped one by its name."""
-    if any(run.folder.parent == pretrained_root() for run in model.runs):
+    if is_shipped(model):
         return f"{model.id} · comes with covseg"
     config = model.config
     kind = "by slice" if config.split.kind == "slice" else ""

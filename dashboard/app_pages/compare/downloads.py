@@ -16,6 +16,7 @@ from covseg_core.evaluation.pseudonymous import pseudonymous, pseudonyms_of
 from covseg_core.evaluation.results import Comparison
 from covseg_core.figures import scans
 from dashboard.app_pages.compare import export_files
+from dashboard.services import model_catalog
 
 ZIP = "application/zip"
 NAMES = "compare-names"
@@ -47,7 +48,8 @@ def show(comparison: Comparison, one: Comparison, shown: Sequence[Model]) -> Non
         download("Tables (CSV)", lambda: export_files.tables_zip(given), f"{name}-tables.zip", ZIP)
         download("Dice of each scan (HTML)", lambda: scans.html(given), f"{name}-dice.html", "text/html")
         first = one.evaluations[0]
-        if first.predictions or first.folds:  # those of folds lie in the folders of their runs
+        kept = first.predictions or first.folds  # those of folds lie in the folders of their runs
+        if kept and not any(map(model_catalog.is_shipped, shown)):
             download(
                 "Test predictions (.npy)",
                 lambda: export_files.predictions_zip(one, shown, names),

@@ -31,6 +31,10 @@ from dashboard.services import model_catalog, url_state
 
 MODELS, DATASET = "compare-models", "compare-dataset"
 NO_SLICES = "Predictions on another dataset are not kept, so there are no slices to look at."
+SHIPPED_SLICES = (
+    "Predictions of the models that come with covseg are not kept, so there are no slices to look at. Quick prediction "
+    "shows what they say about a scan."
+)
 NOT_A_RANKING = (
     "These scores are of **different metrics**, so they do not rank the models: 0.99 pixel accuracy and 0.75 Dice can "
     "be the same prediction. The next table can: there every model has every metric."
@@ -60,13 +64,14 @@ def main() -> None:
         one, shown = (comparison, chosen) if dataset else seed_choice.choose(comparison, chosen)
     comparison = classical.joined(comparison)
     conditions.show(comparison)
+    no_slices = NO_SLICES if dataset else SHIPPED_SLICES if any(map(model_catalog.is_shipped, chosen)) else ""
     boxes = dict(zip(tabs.NAMES, st.tabs(tabs.NAMES, key=tabs.KEY, bind="query-params"), strict=True))
     open_tab = next((name for name, box in boxes.items() if box.open), tabs.SUMMARY)
     with boxes[open_tab]:
         if open_tab == tabs.SUMMARY:
             show_own(comparison)
             verdict.show_sentences(comparison)
-            if not dataset:
+            if not no_slices:
                 slices.show_one(one, shown)
             scores.show(comparison)
             classical.ask(comparison)
@@ -78,8 +83,8 @@ def main() -> None:
             other_sources.show(chosen)
         elif open_tab == tabs.EXPORT:
             downloads.show(comparison, one, shown)
-        elif dataset:
-            st.info(NO_SLICES, icon=":material/hide_image:")
+        elif no_slices:
+            st.info(no_slices, icon=":material/hide_image:")
         elif open_tab == tabs.SLICES:
             slices.show(one, shown)
         else:

@@ -29,7 +29,7 @@ from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.evidence.verify import verify_bundle
 from covseg_core.files import write_json
 from covseg_core.runs import Run, create_run
-from dashboard.app_pages.compare import export_files, score_table
+from dashboard.app_pages.compare import export_files, score_table, tabs
 
 LIMITS: dict[Metric, float] = {"accuracy": 90, "iou": 90, "dice": 130}
 """Grey values above which the models see infection: the first two are one model."""
@@ -87,6 +87,26 @@ def test_shipped_models_can_be_compared_with_own_ones(three: list[Run], tmp_path
     assert pages.wait(app).state == "finished"
     app.run()
     assert "infection-dice" in str(app.dataframe[0].value)
+
+
+def test_shipped_models_alone_show_their_stored_scores_and_no_slices(
+    three: list[Run], tmp_path: Path, monkeypatch
+) -> None:
+    """Nothing was trained yet; their predictions do not come with them."""
+    shipped = tmp_path / "shipped"
+    for run in three:
+        shutil.move(run.folder, shipped / run.id)
+        (shipped / run.id / "test_predictions.npy").unlink()
+    monkeypatch.setenv("COVSEG_PRETRAINED", str(shipped))
+    links = [element.proto.label for element in open_page().get("page_link")]
+    assert "Compare the models that come with covseg" in links
+    for tab in tabs.NAMES:
+        app = pages.open_page("compare", {"tab": tab}, runs=",".join(run.id for run in three))
+        assert not app.error, tab
+        shown = [info.value for info in app.info]
+        assert any("no slices to look at" in text for text in shown) == (tab in (tabs.SLICES, tabs.FAILURES)), tab
+        if tab == tabs.SUMMARY:
+            assert [heading.value for heading in app.subheader] == SECTIONS
 
 
 def by_hand(dataset: Dataset, case_id: str, limit: float) -> np.ndarray:
