@@ -10,7 +10,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from dashboard import navigation, sidebar
-from dashboard.services import gate, startup, upload_receiver, url_state
+from dashboard.services import fragments, gate, startup, upload_receiver, url_state
 
 
 def main() -> None:
@@ -23,7 +23,8 @@ def main() -> None:
     )
 
     page = st.navigation(navigation.pages())
-    url_state.enter(page.url_path)
+    if url_state.enter(page.url_path):
+        fragments.forget()
     page.run()
     sidebar.show()  # the page has chosen a dataset by now
 

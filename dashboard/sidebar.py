@@ -9,21 +9,15 @@ from covseg_core.evaluation.wording import plural
 from dashboard import navigation
 from dashboard.formatting import plain
 
-LOOK = 10.0
-"""Seconds between two looks at the queue; a page that shows more of it looks more often."""
-
 
 def show() -> None:
-    """Two links, each only where there is something to say."""
+    """Two links, each only where there is something to say. As of the last click: a part of all pages that looked again
+    by itself would be asked for in the name of a page that was left, and `services.fragments` says what follows."""
     with st.sidebar:
-        st.fragment(_look, run_every=LOOK)()
-
-
-def _look() -> None:
-    if dataset := st.session_state.get("dataset"):
-        navigation.link(navigation.TRAIN, f"Dataset: {plain(dataset)}", query_params={"dataset": dataset})
-    if text := queue_text():
-        navigation.link(navigation.RUNS, text)
+        if dataset := st.session_state.get("dataset"):
+            navigation.link(navigation.TRAIN, f"Dataset: {plain(dataset)}", query_params={"dataset": dataset})
+        if text := queue_text():
+            navigation.link(navigation.RUNS, text)
 
 
 def queue_text() -> str:

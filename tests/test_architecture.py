@@ -53,6 +53,7 @@ DASHBOARD_LAYERS: dict[str, set[str]] = {
     "dashboard.app": {
         "dashboard.navigation",
         "dashboard.sidebar",
+        "dashboard.services.fragments",
         "dashboard.services.gate",
         "dashboard.services.startup",
         "dashboard.services.upload_receiver",

@@ -20,16 +20,18 @@ PAGE = "page"
 T = TypeVar("T", str, int, float, list[str])
 
 
-def enter(page: str) -> None:
+def enter(page: str) -> bool:
     """Forget what the sliders of another page were set to: pages share the names, and with them Streamlit the values.
 
-    What the link says stays.
+    What the link says stays. Returns whether another page was open before.
     """
-    if st.session_state.get(PAGE, page) != page:
+    changed = st.session_state.get(PAGE, page) != page
+    if changed:
         for name in (*SLIDERS, "peak"):
             if name not in st.query_params:
                 st.session_state.pop(name, None)
     st.session_state[PAGE] = page
+    return bool(changed)
 
 
 def read(name: str, default: T, allowed: Container[Any] | None = None) -> T:

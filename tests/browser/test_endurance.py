@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,6 +14,8 @@ from playwright.sync_api import expect
 from covseg_core import runs
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, WebSocketRoute
+
     from covseg_core.data.library.datasets import Dataset
 
     from .conftest import Open, Server, Watch
@@ -71,3 +75,49 @@ def test_a_training_survives_a_closed_tab_and_a_restart(
 
 
 EPOCH = "Number(document.body.innerText.match(/Epoch (\\d+) of/)?.[1] ?? 0)"
+
+
+class SlowLine:
+    """The way from the dashboard to a browser, on which answers can be held up."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.seconds = 0.0
+        self._waiting: list[tuple[float, WebSocketRoute, str | bytes]] = []
+        page.route_web_socket("**/_stcore/stream", self._join)
+
+    def _join(self, line: WebSocketRoute) -> None:
+        server = line.connect_to_server()
+        line.on_message(server.send)
+        server.on_message(lambda message: self._waiting.append((time.monotonic() + self.seconds, line, message)))
+
+    def carry(self, until: Callable[[], object], limit: float = 60) -> None:
+        """Bring what is due, until something is so."""
+        end = time.monotonic() + limit
+        while not until():
+            assert time.monotonic() < end, "waited in vain"
+            while self._waiting and self._waiting[0][0] <= time.monotonic():
+                _, line, message = self._waiting.pop(0)
+                line.send(message)
+            self.page.wait_for_timeout(30)
+
+
+def test_a_page_that_is_left_takes_nothing_off_the_next_one(
+    browser: Browser, server: Server, watch: Watch, models: list[runs.Run]
+) -> None:
+    """Over a slow line a browser still asks for parts of the old page; the answer once broke the new one for good."""
+    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    watch.look_at(page.context)
+    line = SlowLine(page)
+    page.goto(server.url, wait_until="commit")
+    start = page.get_by_role("button", name="Start training")
+    line.carry(lambda: start.count() and page.get_by_text("All runs").count())
+    line.seconds = 6.5  # longer than that part waits between two looks
+    start.click(no_wait_after=True)
+    heading = page.get_by_role("heading", name="Live curves", exact=True, level=1)
+    line.carry(heading.count)
+    began, line.seconds = time.monotonic(), 0.0
+    line.carry(lambda: time.monotonic() - began > 9)
+    assert heading.count() == 1
+    page.context.close()
+    assert not watch.unexpected
