@@ -164,7 +164,8 @@ class _Files:
         self.made[role] = mask
         self.sha256[role] = hashlib.sha256(f"{file} {role} {numbers}".encode()).hexdigest()
         if filled:
-            self.warnings.append(f"the {role} mask of {filled} interpolated planes is made from their neighbours'")
+            planes = "one plane" if filled == 1 else f"{filled} planes"
+            self.warnings.append(f"the {role} mask is interpolated in {planes}, as the scan is")
         if seg.passed_over:
             words = "segment" if seg.passed_over == 1 else "segments"
             self.warnings.append(f"{seg.passed_over} {words} of a DICOM SEG passed over: neither infection nor lung")

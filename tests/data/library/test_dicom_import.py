@@ -162,7 +162,7 @@ def test_a_slice_that_is_missing_is_made_of_its_neighbours_in_scan_and_mask(
     assert expected[gap].any()
     assert np.array_equal(stored, expected[::order])
     assert any(warning.startswith("missing or unequally spaced slices: 1 of") for warning in case.warnings)
-    assert "the infection mask of 1 interpolated planes is made from their neighbours'" in case.warnings
+    assert "the infection mask is interpolated in one plane, as the scan is" in case.warnings
 
 
 # --- which series, which mask
