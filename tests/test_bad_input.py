@@ -203,8 +203,8 @@ def test_what_is_no_scan_is_said(tmp_path: Path, phantom_files: Path, data_folde
     (tmp_path / "notes.txt").write_text("hello")
     for path, message in (
         (tmp_path / "missing", r"missing: no such file or folder"),
-        (tmp_path / "empty", r"empty: no scan in it; expected at least one .nii or .nii.gz"),
-        (tmp_path / "notes.txt", r"notes.txt: not a NIfTI file by its name"),
+        (tmp_path / "empty", r"empty: no scan in it; expected at least one .nii, .nii.gz or DICOM file"),
+        (tmp_path / "notes.txt", r"notes.txt: neither NIfTI by its name nor DICOM"),
         (phantom_files / "phantom_001/ct.nii.gz", r"dataset demo: 1 scan and no mask"),
     ):
         with pytest.raises(CovsegError, match=message):

@@ -42,7 +42,9 @@ def sample(name: str, scans: int, size: int, seed: int) -> None:
 @data.command()
 @click.argument("name")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--labels", metavar="1,2", help="Labels of the infection masks that count; all above 0 by default.")
+@click.option(
+    "--labels", metavar="1,2", help="Labels of the infection masks that count, or segments of a SEG; all by default."
+)
 @click.option("--scale", type=click.Choice(get_args(Scale)), help="Of the grey values, where it cannot be detected.")
 @click.option("--allow-empty", is_flag=True, help="Take infection masks without infection, as of healthy people.")
 @click.option(
@@ -54,7 +56,8 @@ def add(
     """Import scans and masks: files, folders or zips. Adds to NAME if it exists.
 
     Understands <case>/{ct,infection_mask,lung_mask}.nii.gz, folders of scans and folders of masks paired by the ids in
-    their names, and stacked slices (tr_im, tr_mask).
+    their names, and stacked slices (tr_im, tr_mask). Scans can be DICOM series, as in <case>/dicom/, and masks DICOM
+    SEG.
     """
     chosen = None if labels is None else _parse_labels(labels)
     before = len(load_dataset(name).cases) if name in list_datasets() else 0

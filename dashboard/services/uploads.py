@@ -29,8 +29,6 @@ from covseg_core.progress import Progress
 from dashboard.services import upload_receiver
 from dashboard.services.upload_receiver import ROOM, UploadedFile, uploads_root
 
-TYPES = ["nii", "gz", "zip"]
-"""File name endings that the browser offers; `gz` stands for `nii.gz`."""
 KEPT_HOURS = 24
 """Uploads that nobody imported are removed after this long."""
 _CHUNK = 2**20
@@ -62,18 +60,21 @@ class Upload:
         """What `import_dataset` is to look at: zips, folders that were uploaded whole, and single files."""
         top = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         zips = [path for path in self.files if path.suffix.lower() == ".zip"]
-        folders = [path for path in top if path.is_dir() and any(is_nifti(file) for file in path.rglob("*"))]
-        return zips + folders + [path for path in top if path.is_file() and path not in zips]
+        folders = [path for path in top if path.is_dir() and any(map(importing.is_volume, path.rglob("*")))]
+        return zips + folders + [path for path in top if importing.is_volume(path)]
 
     def summary(self) -> tuple[str, str]:
-        """What there is, in words, and what does not fit together, as far as names tell; zips stay closed."""
+        """What there is, in words, and what does not fit together, as far as names tell; zips and DICOM stay closed."""
         niftis = {path: self._name(path) for path in self.files if is_nifti(path)}
         zips = [path for path in self.files if path.suffix.lower() == ".zip"]
-        others = len(self.files) - len(niftis) - len(zips)
-        extra = [_counted(count, word) for count, word in ((len(zips), "zip"), (others, "other file")) if count]
-        if zips or not niftis:
+        dicom = sum(importing.is_volume(path) for path in self.files if path not in niftis and path not in zips)
+        others = len(self.files) - len(niftis) - len(zips) - dicom
+        kinds = ((dicom, "DICOM file"), (len(zips), "zip"), (others, "other file"))
+        extra = [_counted(count, word) for count, word in kinds if count]
+        if zips or dicom or not niftis:
             counted = [_counted(len(niftis), "NIfTI file")] if niftis else []
-            return ", ".join(counted + extra), "" if zips else "There is no NIfTI file and no zip"
+            problem = "" if zips or dicom else "There is no NIfTI file, no DICOM file and no zip"
+            return ", ".join(counted + extra), problem
         try:
             groups = pair(niftis)
         except PairingError as error:
@@ -265,5 +266,7 @@ def _take(file: UploadedFile, target: Path) -> None:
         with open(target, "xb") as sink:
             shutil.copyfileobj(file, sink, _CHUNK)
         size = file.size
-    if not size:
+    if not size and not (is_nifti(target) or target.suffix.lower() in (".zip", ".dcm")):
+        target.unlink()  # a folder has all kinds of files
+    elif not size:
         raise DatasetError(file.name, "an empty file", "a scan, a mask or a zip")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pydicom
 import pytest
 from playwright.sync_api import expect
 
+from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.reading.opening import open_scan
 from covseg_core.runs import Run
 
@@ -69,6 +71,35 @@ def test_a_dicom_series_comes_back_as_masks_that_lie_on_it(
     assert report["passport"]["kind"] == "dicom"
     for text in (sheet, json.dumps(report)):
         assert dicomfiles.SECRET not in text
+
+
+def test_a_folder_of_dicom_slices_and_masks_becomes_a_dataset(
+    visit: Open, phantom_files: Path, tmp_path: Path, data_folder: Path
+) -> None:
+    """With a SEG for one case and a NIfTI mask for the other, and nobody's name in what is kept."""
+    for number in (1, 3):
+        images = phantom_files / f"phantom_00{number}"
+        stack = dicomfiles.stack_of(nib.load(images / "ct.nii.gz"))
+        slices = dicomfiles.write(tmp_path / f"study/p{number}/dicom", stack)
+        mask = nib.load(images / "infection_mask.nii.gz")
+        if number == 1:
+            planes = np.asarray(mask.dataobj).T.astype(np.uint8)[..., None]
+            dicomfiles.write_seg(tmp_path / "study/p1/1-1.dcm", slices, planes, ["Infection"])
+        else:
+            nib.save(mask, tmp_path / "study/p3/infection_mask.nii.gz")
+    user = visit()
+    user.send(tmp_path / "study")
+    user.sees("1 NIfTI file, 17 DICOM files")
+    user.click("Import")
+    user.sees("Dataset study is ready: 2 cases.")
+    dataset = load_dataset("study")
+    for case, number in zip(dataset.cases, (1, 3), strict=True):
+        stored = nib.as_closest_canonical(nib.load(dataset.path(case, "infection")))
+        given = nib.as_closest_canonical(nib.load(phantom_files / f"phantom_00{number}/infection_mask.nii.gz"))
+        np.testing.assert_array_equal(np.asarray(stored.dataobj), np.asarray(given.dataobj))
+    for file in filter(Path.is_file, dataset.folder.rglob("*")):
+        content = file.read_bytes()
+        assert dicomfiles.SECRET.encode() not in (gzip.decompress(content) if file.suffix == ".gz" else content)
 
 
 def check_segmentation(path: Path, series: Path, voxels: np.ndarray, interpolated: tuple[int, ...]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 from click.testing import CliRunner, Result
+from dicomfiles import SECRET, stack_of, write
 
 from covseg_core.cli import data as cli_data
 from covseg_core.data.library.datasets import list_datasets, load_dataset
@@ -49,6 +52,27 @@ def test_sample_makes_a_dataset_and_shows_it() -> None:
     assert [case.id for case in load_dataset("demo").cases] == ["phantom_001", "phantom_002"]
     assert load_dataset("demo").cases[0].shape[1:] == (64, 64)
     assert "demo: 2 cases, 2 patients, 48 slices (" in result.output
+
+
+def test_a_folder_of_dicom_cases(phantoms: Path, tmp_path: Path) -> None:
+    stack = stack_of(nib.load(phantoms / "phantom_001/ct.nii.gz"))
+    write(tmp_path / "in/p7/dicom", stack)
+    shutil.copy(phantoms / "phantom_001/infection_mask.nii.gz", tmp_path / "in/p7")
+    result = run("add", "demo", tmp_path / "in")
+    assert result.exit_code == 0
+    assert "demo: 1 case, 1 patient, 8 slices (" in result.output
+    assert SECRET not in result.output
+
+
+def test_nobody_waits_for_dicom_who_has_none(phantoms: Path, tmp_path: Path) -> None:
+    """What reads DICOM takes tenths of a second to import, highdicom a second. (nibabel imports pydicom by itself.)"""
+    code = (
+        "import sys; from covseg_core.cli import cli; cli(standalone_mode=False);"
+        "print('LOADED', [name for name in ('covseg_core.data.reading.dicom', 'highdicom') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "data", "add", "demo", str(phantoms), "--allow-empty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert "LOADED []" in found.stdout
 
 
 @pytest.mark.parametrize("columns", [80, 120, None])

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -146,3 +148,66 @@ def compress(path: Path, syntax: str) -> None:
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
+
+
+def stack_of(image: nib.Nifti1Image) -> Stack:
+    """A scan as slices: the file's first axis along the rows, its last from slice to slice."""
+    affine, lps = image.affine, np.array([-1.0, -1.0, 1.0])
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    along, down = (lps * affine[:3, axis] / sizes[axis] for axis in (0, 1))
+    values = np.asarray(image.dataobj).T.astype(np.int16)
+    positions = np.array([lps * (affine @ [0, 0, k, 1])[:3] for k in range(len(values))])
+    return Stack(values, positions, (*along, *down), (float(sizes[1]), float(sizes[0])))
+
+
+def write_seg(
+    path: Path,
+    slices: Sequence[Path],
+    masks: np.ndarray,
+    labels: Sequence[str],
+    kind: str = "BINARY",
+    omit_empty_frames: bool = True,
+    **words: str,
+) -> Path:
+    """Write a SEG as other programs do, by highdicom.
+
+    Parameters
+    ----------
+    slices : files of the series, in the order of the masks
+    masks : (N, rows, columns, segments) uint8 0/1, or float 0..1 for a `FRACTIONAL` one
+    labels : of the segments
+    words : `description` of all segments, and `type`, the meaning of their type's code
+    """
+    import highdicom as hd
+    from pydicom.sr.coding import Code
+
+    code = Code("85756007", "SCT", words.get("type", "Tissue"))
+    descriptions = [
+        hd.seg.SegmentDescription(number, label, code, code, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+        for number, label in enumerate(labels, 1)
+    ]
+    for item in descriptions:
+        if "description" in words:
+            item.SegmentDescription = words["description"]
+    sources = [pydicom.dcmread(file) for file in slices]
+    for source in sources:
+        source.PatientName = source.get("PatientName") or "^"
+        if "^" not in str(source.PatientName):
+            source.PatientName = f"{source.PatientName}^"  # highdicom wants more than one part
+    segmentation = hd.seg.Segmentation(
+        sources,
+        masks,
+        hd.seg.SegmentationTypeValues[kind],
+        descriptions,
+        generate_uid(),
+        1000,
+        generate_uid(),
+        1,
+        f"{SECRET} maker",
+        "model",
+        "1",
+        "7",
+        omit_empty_frames=omit_empty_frames,
+    )
+    segmentation.save_as(path)
+    return path

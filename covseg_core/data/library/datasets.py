@@ -47,10 +47,11 @@ class Case:
     """Infected voxels of each slice, after the choice of labels."""
     lung_voxels: tuple[int, ...] | None
     sha256: dict[str, str]
-    """Of the files that were imported, by `scan`, `infection` and `lung`."""
+    """Of the files that were imported, by `scan`, `infection` and `lung`; of DICOM, see `inspecting.Inspected`."""
     warnings: tuple[str, ...] = ()
     kept_sha256: dict[str, str] = field(default_factory=dict)
-    """Of those copies in the dataset's folder that are not what was imported, since words were emptied in them."""
+    """Of those files in the dataset's folder that are not what was imported: words were emptied in them, or they were
+    made from DICOM."""
 
     def __post_init__(self) -> None:
         safe_name(self.id, "case")

@@ -6,18 +6,20 @@ datasets are as they were before.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from covseg_core.data.library.cleaning import copy_without_words
 from covseg_core.data.library.datasets import Case, Dataset, dataset_folder, datasets_root, load_dataset
-from covseg_core.data.library.pairing import Group, is_nifti, pair
+from covseg_core.data.library.pairing import Group, case_id, is_nifti, pair, role_of
 from covseg_core.data.library.pseudonyms import KEY, pseudonyms_of
 from covseg_core.data.library.staging import staging
 from covseg_core.data.slices.intensity import Scale
@@ -25,6 +27,9 @@ from covseg_core.errors import CovsegError, DatasetError, PairingError, ScanErro
 from covseg_core.files import sha256_file, write_json
 from covseg_core.progress import Progress
 from covseg_core.temporary import TemporaryFolder
+
+if TYPE_CHECKING:
+    from covseg_core.data.library.dicom_files import DicomFiles
 
 _FILES = {"scan": "ct", "infection": "infection_mask", "lung": "lung_mask"}
 _THREADS = 2
@@ -45,7 +50,7 @@ def import_dataset(
     Parameters
     ----------
     name : of the dataset, new or existing
-    paths : NIfTI files, folders of them at any depth, or zips of such folders; see `pairing` for names
+    paths : NIfTI and DICOM files, folders of them at any depth, or zips of such folders; see `pairing` for names
     labels : of the infection masks, those that count as infection; None for all above 0
     scale : of the scans' grey values, where it cannot be told from them
     allow_empty : take infection masks without any infection, which are otherwise refused as an export gone wrong
@@ -71,13 +76,16 @@ def import_dataset(
             unzipped = folder / "zips"
             files = _find(paths, unzipped)
             try:
-                groups = pair(files)
+                groups, dicom = _groups(files)
                 key = pseudonyms_of(groups, target) if pseudonyms else None
                 groups = tuple(key.renamed(group) for group in groups) if key else groups
                 _check_new(groups, old, name)
-                cases = _import_all(groups, folder, labels, scale, allow_empty, progress)
+                work = functools.partial(_import_case, folder, labels, scale, allow_empty, dicom)
+                cases = _import_all(groups, work, progress)
             except CovsegError as error:
                 raise _without_folder(error, unzipped) from None
+            if dicom and dicom.warnings:
+                cases[0] = replace(cases[0], warnings=(*cases[0].warnings, *dicom.warnings))
             _check_copies(cases, old)
             if key:
                 key.write(folder)
@@ -98,8 +106,20 @@ def import_sample(
         return import_dataset(name, cases, scale="HU", allow_empty=True, source=words, progress=progress)
 
 
+def is_volume(file: Path) -> bool:
+    """Whether a file is NIfTI by its name or DICOM by its first bytes."""
+    if is_nifti(file):
+        return True
+    if file.name.startswith(".") or not file.is_file():
+        return False
+    from covseg_core.data.reading.dicom.headers import looks_like_dicom
+
+    with open(file, "rb") as stream:
+        return looks_like_dicom(stream.read(132))
+
+
 def _find(paths: Sequence[Path | str], unzipped: Path) -> dict[Path, PurePath]:
-    """All NIfTI files, each with its name from the folder on that the user gave."""
+    """All NIfTI and DICOM files, each with its name from the folder on that the user gave."""
     files: dict[Path, PurePath] = {}
     for path in map(Path, paths):
         path = Path(os.path.abspath(path.expanduser()))
@@ -111,20 +131,21 @@ def _find(paths: Sequence[Path | str], unzipped: Path) -> dict[Path, PurePath]:
             root = unzipped / str(len(files))
             extract_zip(path, root / path.stem)
             found = _walk(root)
-        elif path.exists() and is_nifti(path):
+        elif path.exists() and is_volume(path):
             root, found = path.parent.parent, [path]
         elif path.exists():
-            raise ScanError(path, "not a NIfTI file by its name", "a .nii or .nii.gz file, a folder or a .zip")
+            expected = "a .nii or .nii.gz file, a DICOM file, a folder or a .zip"
+            raise ScanError(path, "neither NIfTI by its name nor DICOM", expected)
         else:
             raise DatasetError(path, "no such file or folder", "scans and masks to import")
         if not found:
-            raise DatasetError(path, "no scan in it", "at least one .nii or .nii.gz file")
+            raise DatasetError(path, "no scan in it", "at least one .nii, .nii.gz or DICOM file")
         files |= {file: file.relative_to(root) for file in found}
     return files
 
 
 def _walk(folder: Path) -> list[Path]:
-    """NIfTI files below a folder; hidden files and folders are passed over, links to folders not followed."""
+    """NIfTI and DICOM files below a folder; hidden ones are passed over, links to folders not followed."""
 
     def refuse(error: OSError) -> None:
         raise DatasetError(error.filename, error.strerror or "cannot be read", "a folder that can be read") from None
@@ -132,8 +153,25 @@ def _walk(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [Path(parent, name) for name in sorted(names) if is_nifti(PurePath(name))]
+        found += [file for name in sorted(names) if is_volume(file := Path(parent, name))]
     return found
+
+
+def _groups(files: dict[Path, PurePath]) -> tuple[tuple[Group, ...], DicomFiles | None]:
+    """The files of each case, and what is known of those that are DICOM."""
+    niftis = {file: name for file, name in files.items() if is_nifti(file)}
+    if len(niftis) == len(files):
+        return pair(niftis), None
+    from covseg_core.data.library.dicom_files import find_dicom
+
+    ids: dict[bool, set[str]] = {True: set(), False: set()}
+    for name in niftis.values():
+        ids[role_of(name) == "scan"].add(case_id(name).lower())
+    dicom = find_dicom({file: name for file, name in files.items() if file not in niftis}, ids[True], ids[False])
+    groups = pair(niftis, dicom.recognised)
+    if not groups:
+        raise DatasetError(next(iter(files.values())), "no scan in it", "DICOM slices, or .nii or .nii.gz files")
+    return groups, dicom
 
 
 def _check_new(groups: Sequence[Group], old: Dataset | None, name: str) -> None:
@@ -148,18 +186,11 @@ def _check_new(groups: Sequence[Group], old: Dataset | None, name: str) -> None:
         raise DatasetError(f"dataset {name}", count, "at least one infection or lung mask beside the scans")
 
 
-def _import_all(
-    groups: Sequence[Group],
-    folder: Path,
-    labels: Sequence[int] | None,
-    scale: Scale | None,
-    allow_empty: bool,
-    progress: Progress | None,
-) -> list[Case]:
-    """Check and copy all cases into `folder`, two at a time, since unpacking leaves Python's lock alone."""
+def _import_all(groups: Sequence[Group], work: Callable[[Group], Case], progress: Progress | None) -> list[Case]:
+    """Check and copy all cases, two at a time, since unpacking leaves Python's lock alone."""
     cases: list[Case] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        jobs = [pool.submit(_import_case, group, folder, labels, scale, allow_empty) for group in groups]
+        jobs = [pool.submit(work, group) for group in groups]
         try:
             for job in jobs:
                 cases.append(job.result())
@@ -172,21 +203,31 @@ def _import_all(
 
 
 def _import_case(
-    group: Group, folder: Path, labels: Sequence[int] | None, scale: Scale | None, allow_empty: bool
+    folder: Path,
+    labels: Sequence[int] | None,
+    scale: Scale | None,
+    allow_empty: bool,
+    dicom: DicomFiles | None,
+    group: Group,
 ) -> Case:
     from covseg_core.data.library.inspecting import inspect_case
+    from covseg_core.data.reading.volumes import save_volume
 
-    case = inspect_case(group, labels, scale, allow_empty)
+    inspected = inspect_case(group, labels, scale, allow_empty, dicom)
     files, sha256, kept = {}, {}, {}
     for role, file in {"scan": group.scan, "infection": group.infection, "lung": group.lung}.items():
-        if file is not None:
+        if role in inspected.made:
+            files[role] = f"cases/{group.id}/{_FILES[role]}.nii.gz"
+            save_volume(inspected.made[role], folder / files[role])
+            sha256[role], kept[role] = inspected.sha256[role], sha256_file(folder / files[role])
+        elif file is not None:
             ending = ".nii.gz" if file.name.lower().endswith(".gz") else ".nii"
             files[role] = f"cases/{group.id}/{_FILES[role]}{ending}"
             sha256[role] = sha256_file(file)
             if _copy(file, folder / files[role]):
                 kept[role] = sha256_file(folder / files[role])
     infection, lung = files.get("infection"), files.get("lung")
-    return replace(case, scan=files["scan"], infection=infection, lung=lung, sha256=sha256, kept_sha256=kept)
+    return replace(inspected.case, scan=files["scan"], infection=infection, lung=lung, sha256=sha256, kept_sha256=kept)
 
 
 def _copy(source: Path, target: Path) -> bool:
@@ -200,11 +241,12 @@ def _copy(source: Path, target: Path) -> bool:
 
 def _check_copies(cases: Sequence[Case], old: Dataset | None) -> None:
     """One scan under two ids would be two patients, who could stand on both sides of a split."""
-    seen: dict[str, str] = {case.sha256["scan"]: case.id for case in (old.cases if old else ())}
+    seen = {digest: case.id for case in (old.cases if old else ()) for digest in case.scan_sha256}
     for case in cases:
-        first = seen.setdefault(case.sha256["scan"], case.id)
-        if first != case.id:
-            raise PairingError(f"case {case.id}", f"the same scan as case {first}", "each scan once")
+        for digest in case.scan_sha256:
+            first = seen.setdefault(digest, case.id)
+            if first != case.id:
+                raise PairingError(f"case {case.id}", f"the same scan as case {first}", "each scan once")
 
 
 def _publish(name: str, cases: Sequence[Case], old: Dataset | None, source: str, folder: Path) -> Dataset:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
@@ -27,7 +27,8 @@ _MASK = {"mask", "masks", "msk", "seg", "segmentation", "label", "labels", "labe
 _INFECTION = {"infection", "infections", "lesion", "lesions"}
 _LUNG = {"lung", "lungs"}
 _LUNG_MASK = {"lungmask", "lungmasks"}
-_ROLE_WORDS = _SCAN | _MASK | _INFECTION | _LUNG | _LUNG_MASK | {"and", "updated"}
+_DICOM = {"dicom", "dicoms", "dcm", "dcms"}
+_ROLE_WORDS = _SCAN | _MASK | _INFECTION | _LUNG | _LUNG_MASK | _DICOM | {"and", "updated"}
 _ZENODO_SCANS = "covid-19-ct-seg_20cases"
 _SEPARATOR = re.compile(r"[-_. ]+")
 _ANY_ROLE_WORD = "(?:" + "|".join(sorted(_ROLE_WORDS)) + ")"
@@ -36,6 +37,28 @@ _LAST_WORDS = re.compile(rf"((^|[-_. ]+){_ANY_ROLE_WORD})+$", re.IGNORECASE)
 _CORONACASES = re.compile(r"coronacases(?:_org)?_(?:case)?0*(\d+)", re.IGNORECASE)
 _RADIOPAEDIA = re.compile(r"radiopaedia(?:_org)?[_-](?:covid-19-pneumonia-)?(\d+)_(\d+)_(\d+)(?:-dcm)?", re.IGNORECASE)
 _STACKED = {"tr", "val"}
+_UID = re.compile(r"\d+(\.\d+){3,}")
+_NUMBERED = re.compile(r"(series|ser|se|study|stud|stu|st|dicom|dcm|scan|ct|im|img|image)[-_. ]*\d*", re.IGNORECASE)
+"""Folders as discs from hospitals have them, below that of the patient."""
+_OF_INFECTION = _INFECTION | {
+    *("covid", "covid19", "pneumonia", "ggo", "consolidation", "consolidations", "opacity", "opacities"),
+    *("glass", "paving", "infiltrate", "infiltrates"),
+}
+_OF_LUNG = _LUNG | _LUNG_MASK | {"lobe", "lobes"}
+_NOT = re.compile(r"\b(non|not|without|excluding|minus|healthy|normal)\b|\bnon[a-z]", re.IGNORECASE)
+"""What makes another thing of it: `noninfectious opacity`, `lung without lesions`."""
+_OF_NOTHING = re.compile(r"[-_. ]*((segment|segmentation|label|mask|roi|structure|tissue|unnamed)?[-_. ]*\d*)[-_. ]*")
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A file, or a folder of DICOM slices, whose role and case are known."""
+
+    path: Path
+    name: PurePath
+    """As the user calls it."""
+    role: Role
+    id: str
 
 
 @dataclass(frozen=True)
@@ -46,13 +69,15 @@ class Group:
     patient: str
     stacked: bool
     scan: Path
+    """A file, or the folder of a DICOM series."""
     infection: Path | None
+    """NIfTI or DICOM SEG, as is `lung`."""
     lung: Path | None
     labels: tuple[int, ...] | None = None
     """Labels of the infection in a mask of `both`; None where the mask is of the infection alone."""
 
 
-def pair(files: Mapping[Path, PurePath]) -> tuple[Group, ...]:
+def pair(files: Mapping[Path, PurePath], more: Sequence[Recognised] = ()) -> tuple[Group, ...]:
     """Group files into cases, sorted by id.
 
     A file's role (scan, infection mask, lung mask) is recognised by words in its name, else by its nearest folder that
@@ -62,6 +87,7 @@ def pair(files: Mapping[Path, PurePath]) -> tuple[Group, ...]:
     Parameters
     ----------
     files : each file, and its name as far as it counts: the folders that the user named, and what is below them
+    more : what was recognised by its content
 
     Raises
     ------
@@ -72,24 +98,25 @@ def pair(files: Mapping[Path, PurePath]) -> tuple[Group, ...]:
     >>> group.id, group.infection == b
     ('coronacases_001', True)
     """
-    found: dict[str, dict[Role, Path]] = {}
+    named = [Recognised(file, name, role_of(name), case_id(name)) for file, name in files.items()]
+    found: dict[str, dict[Role, Recognised]] = {}
     ids: dict[str, str] = {}
-    for file, name in sorted(files.items(), key=lambda item: item[1].parts):
-        role, id = role_of(name), case_id(name)
-        roles = found.setdefault(id.lower(), {})
-        if role in roles:
-            what = "scan" if role == "scan" else "mask of its kind"
-            raise PairingError(name, f"second {what} with the id {id}, after {files[roles[role]]}", "one for each id")
-        roles[role] = file
-        if role == "scan" or id.lower() not in ids:
-            ids[id.lower()] = id
+    for one in sorted((*named, *more), key=lambda one: one.name.parts):
+        roles = found.setdefault(one.id.lower(), {})
+        if one.role in roles:
+            what = "scan" if one.role == "scan" else "mask of its kind"
+            second = f"second {what} with the id {one.id}, after {roles[one.role].name}"
+            raise PairingError(one.name, second, "one for each id")
+        roles[one.role] = one
+        if one.role == "scan" or one.id.lower() not in ids:
+            ids[one.id.lower()] = one.id
 
-    lonely = [(files[file], ids[key]) for key, roles in found.items() if "scan" not in roles for file in roles.values()]
+    lonely = [(one.name, ids[key]) for key, roles in found.items() if "scan" not in roles for one in roles.values()]
     if lonely:
         name, id = lonely[0]
         count = f"one of {len(lonely)} masks without a scan" if len(lonely) > 1 else "mask without a scan"
         raise PairingError(name, count, f"a scan with the id {id}")
-    return tuple(_group(ids[key], found[key]) for key in sorted(ids))
+    return tuple(_group(ids[key], {role: one.path for role, one in found[key].items()}) for key in sorted(ids))
 
 
 def role_of(name: PurePath) -> Role:
@@ -138,6 +165,61 @@ def case_id(name: PurePath) -> str:
     raise PairingError(name, "a name without an id", "<case>/ct.nii.gz or <case>.nii.gz")
 
 
+def series_ids(folder: PurePath) -> tuple[str, ...]:
+    """What a folder of DICOM slices may be called, the likeliest first; empty if all its names are words such as `ct`.
+
+    The nearest folder that is called something, before UIDs and numbered series, before the folder that the user named.
+
+    >>> series_ids(PurePath("scans/case_7/dicom")), series_ids(PurePath("scans/p1_ct/SE0001"))
+    (('case_7',), ('p1', 'p1_ct', 'SE0001'))
+    """
+    ranked: list[tuple[int, str]] = []
+    for depth, part in enumerate(reversed(folder.parts)):
+        named = depth == len(folder.parts) - 1
+        exported = bool(_UID.fullmatch(part) or _NUMBERED.fullmatch(part))
+        for bare in (_without_role_words(part), part):
+            if bare and not set(_SEPARATOR.split(bare.lower())) <= _ROLE_WORDS:
+                ranked.append((2 if named else int(exported), _known(bare) or _safe(bare)))
+    return tuple(dict.fromkeys(id for _, id in sorted(ranked, key=lambda one: one[0])))
+
+
+def segment_role(words: Sequence[str]) -> Literal["infection", "lung", ""] | None:
+    """What a segment of a DICOM SEG shows, by the first that says something of its label, description and type.
+
+    Returns
+    -------
+    role : "" for something else than infection and lung, None if the words say nothing at all
+
+    >>> segment_role(["Left lung"]), segment_role(["Segment_1", "GGO"]), segment_role(["Heart"]), segment_role(["1"])
+    ('lung', 'infection', '', None)
+    """
+    for text in words:
+        parts = set(_SEPARATOR.split(text.lower()))
+        if _OF_NOTHING.fullmatch(text.lower()):
+            continue
+        if _NOT.search(text.replace("_", " ")):
+            return ""
+        return "infection" if parts & _OF_INFECTION else "lung" if parts & _OF_LUNG else ""
+    return None
+
+
+def named_role(name: PurePath) -> Literal["infection", "lung"] | None:
+    """The mask that a file's own name speaks of; None for both, and for words such as `mask`.
+
+    >>> named_role(PurePath("case_7/lung.dcm")), named_role(PurePath("case_7/mask.dcm"))
+    ('lung', None)
+    """
+    words = set(_SEPARATOR.split(_stem(name).lower()))
+    lung, infection = bool(words & (_LUNG | _LUNG_MASK)), bool(words & _INFECTION)
+    return None if lung == infection else "lung" if lung else "infection"
+
+
+def only_masks(folder: PurePath) -> bool:
+    """Whether a folder is called as one of masks, and nothing more: `mask`, `lung_mask`, `infection`."""
+    words = set(_SEPARATOR.split(folder.name.lower()))
+    return words <= _ROLE_WORDS and role_of(PurePath(folder.name)) != "scan"
+
+
 def patient_of(id: str) -> str:
     """Who was scanned, as far as the id tells: Radiopaedia's number of the patient, else one patient for each case.
 
@@ -163,12 +245,12 @@ def _group(id: str, roles: dict[Role, Path]) -> Group:
         roles["scan"],
         roles.get("infection", both),
         roles.get("lung", both),
-        BOTH_INFECTION_LABELS if both and "infection" not in roles else None,
+        BOTH_INFECTION_LABELS if both and is_nifti(both) and "infection" not in roles else None,
     )
 
 
 def _stem(name: PurePath) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", name.name, flags=re.IGNORECASE)
+    return re.sub(r"\.(nii(\.gz)?|dcm)$", "", name.name, flags=re.IGNORECASE)
 
 
 def _without_role_words(stem: str) -> str:

@@ -109,6 +109,17 @@ def _open_folder(folder: Path, path: Path, key: str | None) -> Opened:
         raise ScanError(path, error.found, error.expected) from None
     if not found.series:
         return _without_dicom(folder, path, found)
+    return open_series(found, path, key)
+
+
+def open_series(found: Found, path: Path, key: str | None = None) -> Opened:
+    """Read one of the series that were found, which cannot be none; raises as `open_scan` does.
+
+    Parameters
+    ----------
+    path : what the user named, for the volume and for errors
+    key : `Series.key` of the one to read; None for the only one that can be used
+    """
     series = _chosen(found, path, key)
     volume = load_series(series, path)
     made = series.interpolated if volume.geometry.orientation[2] in "SI" else ()

@@ -208,10 +208,14 @@ def save_mask(mask: np.ndarray, geometry: Geometry, path: str | Path) -> None:
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ScanError(path, "not the name of a NIfTI file", "a name ending in .nii or .nii.gz")
+    _write(np.asarray(mask, np.uint8), geometry, path)
+
+
+def _write(voxels: np.ndarray, geometry: Geometry, path: Path) -> None:
     to_file = orientations.ornt_transform(_RAS, orientations.io_orientation(geometry.affine))
-    stored = orientations.apply_orientation(np.asarray(mask, np.uint8).T, to_file)
+    stored = orientations.apply_orientation(voxels.T, to_file)
     if stored.shape != geometry.shape:
-        raise ValueError(f"mask of {mask.shape} for a file of {geometry.shape}")
+        raise ValueError(f"voxels of {voxels.shape} for a file of {geometry.shape}")
     image = _image(stored, geometry)
     try:
         with atomic_path(path) as temporary:
@@ -222,6 +226,18 @@ def save_mask(mask: np.ndarray, geometry: Geometry, path: str | Path) -> None:
                 raise ScanError(path, "reads back differently from what was written", "a disk without errors")
     except OSError as error:
         raise ScanError(path, f"cannot be written ({error.strerror or error})") from None
+
+
+def save_volume(volume: Volume, path: str | Path) -> None:
+    """Write a scan or mask that was no NIfTI as one: values, grid, and not a word.
+
+    The same volume gives the same bytes. It is read back and compared, as by `save_mask`.
+
+    Raises
+    ------
+    ScanError : the file cannot be written, or reads back differently
+    """
+    _write(volume.voxels, volume.geometry, Path(path))
 
 
 def _save(image: nib.Nifti1Image, path: Path) -> None:
@@ -278,14 +294,14 @@ def _whole(plane: np.ndarray) -> np.ndarray:
 
 
 def _image(stored: np.ndarray, geometry: Geometry) -> nib.Nifti1Image:
-    """NIfTI image of a mask in file order with the scan's header, less what belongs to the scan's values."""
+    """NIfTI image of voxels in file order with the scan's header, less what belongs to the scan's values."""
     header = nib.Nifti1Header() if geometry.header is None else geometry.header.copy()
     if geometry.header is None or _moved(affine_of(header, Path()), geometry.affine):
         header.set_xyzt_units("mm")
         header.set_sform(geometry.affine, code="scanner")
         # A qform is a rotation and cannot displace planes, as it takes with a tilted gantry: only the sform holds.
         header.set_qform(geometry.affine, code="unknown" if _sheared(geometry.affine) else "scanner")
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(stored.dtype)
     header.set_data_shape(stored.shape)
     header.set_intent("none")
     for field in ("descrip", "aux_file", "db_name", "cal_min", "cal_max"):

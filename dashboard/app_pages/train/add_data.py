@@ -120,18 +120,20 @@ def show_upload() -> None:
     upload = _upload()
     if upload is None:
         st.markdown(
-            "NIfTI files, `.nii` or `.nii.gz`: scans and masks of the infection, and lung masks if you have them. "
+            "Scans and masks of the infection, and lung masks if you have them. Scans are NIfTI, `.nii` or `.nii.gz`, "
+            "or folders of DICOM slices; masks are NIfTI or DICOM SEG. "
             "They are paired by their names: a folder for each case with "
             "`ct.nii.gz`, `infection_mask.nii.gz` and `lung_mask.nii.gz`, or a number that scan and mask share, as in "
-            "`scan_012.nii.gz` and `mask_012.nii.gz`."
+            "`scan_012.nii.gz` and `mask_012.nii.gz`. A DICOM scan is a folder `dicom` in that of its case, and a "
+            "DICOM SEG finds its scan by itself."
         )
     kind = st.segmented_control("What to upload", ["A folder", "Files or zips"], default="A folder", required=True)
     uploaded = st.file_uploader(
         "Scans and masks" if upload is None else "More scans and masks",
-        type=uploads.TYPES,
         accept_multiple_files="directory" if kind == "A folder" else True,
         key=f"sent-{st.session_state.setdefault('sent', 0)}",
-        help="Up to 2 GB a file. They go to the disk of the computer that covseg runs on, and nowhere else.",
+        help="NIfTI, DICOM or zips of them, up to 2 GB a file. They go to the disk of the computer that covseg runs "
+        "on, and nowhere else. Of a DICOM series only the grey values and their grid are kept.",
     )
     if uploaded:
         _take(uploaded, upload)
@@ -168,7 +170,11 @@ def show_received(upload: Upload) -> None:
     if note:
         st.info(note, icon=":material/library_add:")
     with st.expander("Options", icon=":material/tune:"):
-        labels = st.text_input("Labels that count as infection", placeholder="All above 0; or numbers such as 1, 2")
+        labels = st.text_input(
+            "Labels that count as infection",
+            placeholder="All above 0; or numbers such as 1, 2",
+            help="Of a DICOM SEG, numbers of segments",
+        )
         scale = st.selectbox("Grey values of the scans", list(_SCALES), help="HU, or windowed to 0..255 already")
         allow_empty = st.checkbox("Take infection masks without any infection", help="Usually a sign of a wrong export")
         pseudonyms = st.checkbox(

@@ -10,8 +10,11 @@ import time
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from bombs import tall_nifti
+from dicomfiles import stack_of, write, write_seg
 
 from covseg_core.data.library import datasets
 from covseg_core.errors import Cancelled, CovsegError, DatasetError, PairingError, ScanError, SettingError
@@ -87,6 +90,46 @@ def test_a_zip_becomes_a_dataset(phantom_files: Path, tmp_path: Path) -> None:
     assert uploads.free_name(upload) == "Our-scans-2024"
     run(upload, allow_empty=True)
     assert len(datasets.load_dataset("mine").cases) == 6
+
+
+def test_a_folder_of_dicom_slices_with_its_masks(phantom_files: Path, tmp_path: Path, other_process: None) -> None:
+    """As a research group has it: slices without an ending, a SEG, and what else lies there, also without a byte."""
+    case = tmp_path / "study/p7"
+    ct, mask, lung = (
+        nib.load(phantom_files / f"phantom_001/{n}.nii.gz") for n in ("ct", "infection_mask", "lung_mask")
+    )
+    slices = write(case / "dicom", stack_of(ct))
+    write_seg(case / "1.dcm", slices, np.asarray(mask.dataobj).T.astype(np.uint8)[..., None], ["GGO"])
+    nib.save(lung, case / "lung_mask.nii.gz")
+    (tmp_path / "study/.gitkeep").touch()
+    (tmp_path / "study/Readme.txt").write_text("about")
+    files = [file for file in sorted((tmp_path / "study").rglob("*")) if file.is_file()]
+    upload = received(*[Sent(str(file.relative_to(tmp_path)), file.read_bytes()) for file in files])
+    assert upload.summary() == (f"1 NIfTI file, {len(slices) + 1} DICOM files, 1 other file", "")
+    assert uploads.free_name(upload) == "study"
+    run(upload)
+    [imported] = datasets.load_dataset("mine").cases
+    assert (imported.id, imported.infection is None, imported.lung is None) == ("p7", False, False)
+    assert left() == []
+
+
+def test_loose_dicom_slices_are_a_case(phantom_files: Path, tmp_path: Path) -> None:
+    """Chosen in a file dialog, they come without their folder; a file of another kind beside them does no harm."""
+    slices = write(tmp_path, stack_of(nib.load(phantom_files / "phantom_001/ct.nii.gz")))
+    mask = (phantom_files / "phantom_001/infection_mask.nii.gz").read_bytes()
+    files = [Sent(file.name, file.read_bytes()) for file in slices]
+    run(received(*files, Sent("infection_mask.nii.gz", mask), Sent("about.txt", b"text")))
+    [imported] = datasets.load_dataset("mine").cases
+    assert imported.infection is not None
+    assert imported.id.startswith("upload-")
+
+
+def test_what_is_wrong_with_dicom_is_said_in_the_users_words(phantom_files: Path, tmp_path: Path) -> None:
+    slices = write(tmp_path / "dicom", stack_of(nib.load(phantom_files / "phantom_001/ct.nii.gz")), Modality="MR")
+    upload = received(*[Sent(f"p7/dicom/{file.name}", file.read_bytes()) for file in slices])
+    with pytest.raises(ScanError, match="^p7/dicom: no usable CT series .*magnetic resonance, not a CT"):
+        run(upload)
+    assert upload.folder.exists()
 
 
 def test_one_scan_without_a_name_of_its_own_is_still_a_case(phantom_files: Path) -> None:

@@ -8,6 +8,6 @@ No tag that names or describes a person leaves `headers`: there they are not rea
 """
 
 from covseg_core.data.reading.dicom.loading import load_series
-from covseg_core.data.reading.dicom.series import Found, Series, find_series, search
+from covseg_core.data.reading.dicom.series import Found, Series, find_series, search, series_of
 
-__all__ = ["Found", "Series", "find_series", "load_series", "search"]
+__all__ = ["Found", "Series", "find_series", "load_series", "search", "series_of"]

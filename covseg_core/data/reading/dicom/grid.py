@@ -113,11 +113,11 @@ def _axis(depths: np.ndarray, thickness: float) -> tuple[float, float, int]:
     usual = float(np.median(gaps))
     for index in (np.arange(len(depths)), np.append(0, np.cumsum(np.maximum(1, np.rint(gaps / usual))))):
         step, start = (round(float(term), 9) for term in np.polyfit(index, depths, 1))
-        if np.abs(depths - start - step * index).max() <= _near(step):
+        if np.abs(depths - start - step * index).max() <= near(step):
             return start, step, int(index[-1]) + 1
     # Gaps of no common measure: the grid goes through as many slices as it can.
     offsets = (depths[:, None] - depths[None, :]) / usual
-    anchor = float(depths[(np.abs(offsets - np.rint(offsets)) * usual <= _near(usual)).sum(axis=0).argmax()])
+    anchor = float(depths[(np.abs(offsets - np.rint(offsets)) * usual <= near(usual)).sum(axis=0).argmax()])
     first, last = (round((end - anchor) / usual) for end in (depths[0], depths[-1]))
     return anchor + first * usual, usual, last - first + 1
 
@@ -129,7 +129,7 @@ def _planes(depths: np.ndarray, start: float, step: float, count: int) -> list[P
     for k in range(count):
         depth = start + step * k
         nearest = int(np.abs(depths - depth).argmin())
-        if abs(depths[nearest] - depth) <= _near(step):
+        if abs(depths[nearest] - depth) <= near(step):
             planes.append(Plane(nearest, nearest, 0.0, True))
             continue
         above = int(np.clip(np.searchsorted(depths, depth), 1, len(depths) - 1))
@@ -138,7 +138,8 @@ def _planes(depths: np.ndarray, start: float, step: float, count: int) -> list[P
     return planes
 
 
-def _near(step: float) -> float:
+def near(step: float) -> float:
+    """How far a slice may lie from a plane of the grid and still be that plane [mm]."""
     return max(TOLERANCE * step, min(ROUNDING, step / 4))
 
 

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Files:
     headers: tuple[Header, ...]
     others: int
     """Files that are no DICOM, or a DICOMDIR."""
-    damaged: int
+    damaged: tuple[Path, ...]
     """Files that start as DICOM does and cannot be read."""
 
 
@@ -111,15 +111,20 @@ def read_headers(path: Path) -> Files:
     ------
     ScanError : `path` does not exist or cannot be read
     """
-    headers, others, damaged = [], 0, 0
-    for file in _files(path):
+    return headers_of(_files(path), path)
+
+
+def headers_of(paths: Iterable[Path], path: Path) -> Files:
+    """As `read_headers`, of files that were found already; `path` is what the user named, for errors."""
+    headers, others, damaged = [], 0, []
+    for file in paths:
         try:
             with quiet():
                 header = _header(file)
         except Exception as error:  # whatever pydicom meets in a damaged file; its text may quote the file
             if isinstance(error, OSError) and error.errno in _REFUSED:
                 raise ScanError(path, f"cannot be read ({error.strerror})", "readable files") from None
-            damaged += 1
+            damaged.append(file)
             continue
         if header is None or header.sop_class == _DIRECTORY:
             others += 1
@@ -127,7 +132,7 @@ def read_headers(path: Path) -> Files:
             headers.append(header)
             if len(headers) == 1 and is_packed(header.syntax):
                 decoding.start()
-    return Files(tuple(headers), others, damaged)
+    return Files(tuple(headers), others, tuple(damaged))
 
 
 def looks_like_dicom(start: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,11 +21,13 @@ from covseg_core.data.reading.volumes import MIN_SIDE
 
 Plane = Literal["axial", "coronal", "sagittal", "oblique"]
 
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""Secondary capture: a table of doses, for one, unless it has a position."""
 _CT = {
     "1.2.840.10008.5.1.4.1.1.2",  # CT
     "1.2.840.10008.5.1.4.1.1.2.1",  # enhanced CT
     "1.2.840.10008.5.1.4.1.1.2.2",  # legacy converted enhanced CT
-    "1.2.840.10008.5.1.4.1.1.7",  # secondary capture, if its modality is CT
+    _CAPTURE,  # if its modality is CT
     "",
 }
 _NAMES = {
@@ -80,6 +83,8 @@ class Series:
     grid: Grid | None = field(repr=False)
     headers: tuple[Header, ...] = field(repr=False)
     """Of `files`; they remain when a zip's files are gone."""
+    other_kind: bool = False
+    """Whether it has a problem since it is something else than slices of a CT, such as an overview or a report."""
 
     @property
     def patient(self) -> str:
@@ -129,8 +134,13 @@ def find_series(path: Path) -> list[Series]:
 def search(path: Path) -> Found:
     """As `find_series`, with the number of files that belong to none."""
     files = read_headers(path)
+    return Found(series_of(files.headers), files.others, len(files.damaged))
+
+
+def series_of(files: Iterable[Header]) -> tuple[Series, ...]:
+    """The series that files make; usable ones first, then the largest."""
     groups: dict[str, list[Header]] = {}
-    for header in files.headers:
+    for header in files:
         groups.setdefault(header.series, []).append(header)
     series = []
     for name, headers in groups.items():
@@ -138,12 +148,13 @@ def search(path: Path) -> Found:
         parts = split(headers)
         series += [_series(key if n == 1 else f"{key}-{n}", part) for n, part in enumerate(parts, 1)]
     series.sort(key=lambda one: (bool(one.problem), -one.slices, one.key))
-    return Found(tuple(series), files.others, files.damaged)
+    return tuple(series)
 
 
 def _series(key: str, part: Part) -> Series:
     first = part.headers[0]
-    problem = next(filter(None, map(_unfit, part.headers)), part.problem)
+    problem = next(filter(None, map(_other_kind, part.headers)), "")
+    problem = problem or next(filter(None, map(_unfit, part.headers)), part.problem)
     warnings = [*part.warnings, *_remarks(part.headers)]
     grid = None
     if not problem:
@@ -168,19 +179,17 @@ def _series(key: str, part: Part) -> Series:
         warnings=tuple(warnings),
         grid=grid,
         headers=part.headers,
+        other_kind=any(map(_other_kind, part.headers)) or (first.sop_class == _CAPTURE and not first.position),
     )
 
 
-def _unfit(header: Header) -> str:
-    """Why files like this one are no slices of a CT."""
+def _other_kind(header: Header) -> str:
+    """What files like this one are, if they are no slices of a CT at all."""
     if header.modality not in ("CT", "") or header.sop_class not in _CT:
         name = _NAMES.get(header.modality, "another kind of object")
         return f"{name}, not a CT" if header.modality != "CT" else "an object about a CT, not its slices"
     if not (header.rows and header.columns):
         return "no picture"
-    held = header.size * (_RATIO if is_packed(header.syntax) else 1)
-    if header.rows * header.columns > min(_MOST_PIXELS, max(held, _FEW_PIXELS)):
-        return f"slices of {header.columns} x {header.rows} pixels in files of {header.size:,} bytes"
     if header.samples != 1:
         return "a colour picture, not CT values"
     if is_localiser(header):
@@ -189,6 +198,14 @@ def _unfit(header: Header) -> str:
         return "projections, not slices"
     if header.rescale[2] in _NOT_HU:
         return "a map of other values than HU"
+    return ""
+
+
+def _unfit(header: Header) -> str:
+    """Why files like this one cannot be used, though they are slices of a CT."""
+    held = header.size * (_RATIO if is_packed(header.syntax) else 1)
+    if header.rows * header.columns > min(_MOST_PIXELS, max(held, _FEW_PIXELS)):
+        return f"slices of {header.columns} x {header.rows} pixels in files of {header.size:,} bytes"
     if header.frames > 1:
         return "several slices in one file (enhanced CT), which is not supported: export it as one file a slice"
     if not can_decode(header.syntax):
