@@ -15,7 +15,7 @@ from covseg_core.figures.learning_curves import COLOURS, NEUTRAL
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 DASHES = ("dot", "dash", "solid", "dashdot")
-ROW, TIGHT_ROW, MANY = 64, 44, 4
+ROW, TIGHT_ROW, MANY = 56, 44, 4
 """Height of a scan [px], and how many scans it takes to make them tight."""
 
 RADIOLOGISTS = (0.70, 0.08)

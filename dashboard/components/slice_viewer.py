@@ -24,6 +24,7 @@ from covseg_core.data.slices.slices import Grid
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.stored_predictions.predictions import StoredPredictions, native
+from covseg_core.prediction.case_lungs import find_lungs
 from dashboard.services import cache
 
 Plane = Callable[[int], np.ndarray]
@@ -31,7 +32,7 @@ Plane = Callable[[int], np.ndarray]
 
 WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediastinum", "full": "Full"}
 STYLES: dict[rendering.Style, str] = {"fill": "Fill", "contour": "Contour"}
-SMALL_PANEL, PANEL, LARGE_PANEL, FEW = 180, 310, 470, 2
+SMALL_PANEL, PANEL, LARGE_PANEL, FEW = 168, 260, 450, 2
 """Width of a picture [px]; of up to `FEW` pictures, larger."""
 LOOKED_AT, PADDING = 9, 0.1
 """Slices that are looked at for padding, and the share of a side from which it is left out."""
@@ -100,6 +101,8 @@ def scene_of_case(dataset: Dataset, case: Case, models: Sequence[Model]) -> Scen
     names = [f"{METRICS[config.metric].label} model" for config in configs]
     if len(set(names)) < len(names):
         names = [model.id for model in models]
+    for config in configs:
+        find_lungs(dataset, config.prepare, [case.id])  # in case the cache has forgotten them
     stored = [model.predictions() for model in models]
     predicted = [set(each.rows.get(case.id, ())) for each in stored]
     zs = sorted(set.intersection(*predicted)) if predicted else []

@@ -21,6 +21,7 @@ from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.stored_predictions.predictions import load_values
 from covseg_core.evaluation.stored_scores import check_current
+from covseg_core.prediction.case_lungs import find_lungs
 from covseg_core.runs import Run
 
 
@@ -69,7 +70,7 @@ def scans_of_test(run: Run, evaluation: Evaluation) -> list[StoredScan]:
     Raises
     ------
     RunError : `test_predictions.npy` is missing or does not fit the evaluation, or belongs to an earlier model
-    DatasetError : the dataset is gone or has changed
+    DatasetError : the dataset is gone or has changed, or lungs have to be found again and there is no lung model
     """
     check_current(run, evaluation)
     dataset = load_dataset(evaluation.dataset)
@@ -77,6 +78,8 @@ def scans_of_test(run: Run, evaluation: Evaluation) -> list[StoredScan]:
         raise RunError(run.id, f"dataset {dataset.name} has changed since it was scored", "the same scans and masks")
     slices = [(score.case, score.z) for score in evaluation.model.slices]
     values = load_values(run, len(slices))
+    # known when it was scored, but what is known lies in the cache, which forgets
+    find_lungs(dataset, run.config.prepare, list(dict.fromkeys(case for case, _ in slices)))
     return stored_scans(dataset, slices, values, run.config.prepare, evaluation.target)
 
 

@@ -17,7 +17,7 @@ from dashboard.app_pages.compare.failure_pictures import KINDS
 
 OPEN = "compare-gallery"
 """The expander: what is in it is computed once it is open."""
-PAGE, WIDTH = 12, 180
+PAGE, WIDTH = 12, 140
 """Pictures at a time, and their width [px]."""
 
 
@@ -56,7 +56,9 @@ def _table(found: dict[str, Lesions], evaluation: Evaluation) -> None:
 def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Model, Evaluation]]) -> None:
     """The worst of one kind, of one model."""
     row = st.container(horizontal=True, gap="medium")
-    model = row.segmented_control("Model", list(found), default=next(iter(found)), required=True, key="gallery-model")
+    model = row.segmented_control(
+        "Model", list(found), default=next(iter(found)), required=True, key="gallery-model", wrap=True
+    )
     lesions = found[model]
     kinds: dict[Kind, list[Item]] = {kind: lesions.worst(kind) for kind in KINDS}
     kind: Kind = row.segmented_control(
@@ -66,6 +68,7 @@ def _pictures(found: dict[str, Lesions], pairs: dict[str, tuple[Model, Evaluatio
         format_func=lambda kind: f"{KINDS[kind]}: {len(kinds[kind])}",
         required=True,
         key="gallery-kind",
+        wrap=True,
     )
     items = kinds[kind]
     st.caption(_explained(kind, lesions))
@@ -100,4 +103,4 @@ def _explained(kind: Kind, lesions: Lesions) -> str:
         "boundary": f"Slices on which a lesion is hit and most wrong pixels lie within {BORDER} pixels of the true "
         "border; those with most wrong pixels first.",
         "small": f"Lesions below {small} of which less than {POOR_BELOW:.0%} is marked, the least covered first.",
-    }[kind] + " Blue: found. Orange: missed. Yellow: false alarm. *Show the slice* moves the viewer above."
+    }[kind] + " Blue: found. Orange: missed. Yellow: false alarm. *Show the slice* opens it under *Slices*."

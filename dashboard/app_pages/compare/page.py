@@ -47,12 +47,11 @@ def main() -> None:
     if not own and "runs" not in st.query_params:
         show_empty_state(shipped)
         return
-    head = st.container(horizontal=True, gap="medium")
-    with head:
-        chosen = choose(own, shipped)
+    chosen = choose(own, shipped)
     if not chosen:
         st.info("Choose at least one model above.", icon=":material/compare:")
         return
+    head = st.container(horizontal=True, gap="medium")
     with head:
         dataset = choose_dataset(chosen)
     comparison = score_task.comparison_of(chosen, dataset)
@@ -142,7 +141,7 @@ def choose_dataset(chosen: list[Model]) -> str:
                 f"All of {name}, less what any model has learned from" if name else "Their test part"
             ),
             key=DATASET,
-            width=200,
+            width=380 if dataset else 200,
             help=(
                 "Runs of different splits share no test part. They are compared on the slices that none of them has "
                 "learned from."

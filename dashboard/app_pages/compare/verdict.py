@@ -29,11 +29,12 @@ def show_sentences(comparison: Comparison) -> None:
 
 def show(comparison: Comparison) -> None:
     """Sentences, a figure of the differences, and the numbers behind them."""
-    st.subheader("Which model is better?")
+    head = st.container(horizontal=True, vertical_alignment="bottom")
+    head.subheader("Which model is better?", width="content")
     if len(comparison.evaluations) < 2:
         st.caption(ALONE)
         return
-    measure = st.selectbox(
+    measure = head.selectbox(
         "Compared by",
         COMPARED,
         format_func=lambda name: MEASURES[name].label,
@@ -56,11 +57,12 @@ def show(comparison: Comparison) -> None:
                 **{name: st.column_config.TextColumn(alignment="right") for name in HEADS},
             },
         )
-        rings = (
+        st.caption(
             "Each ring is a patient; left of the line the second model of the pair is ahead. Mean and interval are "
             "coloured where one model is better."
         )
-        st.caption("\n".join(f"- {note}" for note in (rings, *found.notes)))
+        with head.popover("How this was tested", icon=":material/info:"):
+            st.markdown("\n".join(f"- {note}" for note in found.notes))
 
 
 HEADS = ("Difference", "95 % interval", "Patients", "p", "Corrected p", "Patients needed")

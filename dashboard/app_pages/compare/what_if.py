@@ -33,16 +33,21 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     words = "What if: another threshold, small or faint lesions left out"
     try:
         parts = stored_predictions.parts(comparison, chosen)
-        stored = [point(part.run) for part in parts]
-        box = st.expander(words, any(stored), icon=":material/tune:", key=OPEN, on_change="rerun")
-        if box.open:
-            models = stored_predictions.what_ifs(comparison, chosen)
-            table = operating_points.table(parts)
-            with box:
-                _explore(comparison, models)
-                operating_points.show([part.run for part in parts], stored, table)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
+        return
+    stored = [point(part.run) for part in parts]
+    box = st.expander(words, any(stored), icon=":material/tune:", key=OPEN, on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        try:
+            models = stored_predictions.what_ifs(comparison, chosen)
+            table = operating_points.table(parts)
+            _explore(comparison, models)
+            operating_points.show([part.run for part in parts], stored, table)
+        except CovsegError as error:
+            st.error(str(error), icon=":material/error:")
 
 
 @st.fragment

@@ -13,7 +13,7 @@ from dashboard.app_pages.monitor.run_progress import progress_text, score_text
 from dashboard.services.model_catalog import ListedRun
 from dashboard.services.run_history import LOG_LINES, Snapshot, log_tail
 
-MANY, SCROLLING = 8, 560
+MANY, SCROLLING = 5, 480
 """More runs than this scroll within so many pixels, so that what follows stays in reach."""
 
 BADGES: dict[State, tuple[str, str]] = {
@@ -41,7 +41,7 @@ def show_run(seen: Snapshot, name: str) -> None:
     """One row: name and state, progress, buttons; below it what went wrong, if something did."""
     status, done = seen.status, seen.epochs_done
     colour, icon = BADGES[status.state]
-    left, middle, right = st.columns([4, 5, 3], vertical_alignment="center")
+    left, middle, right = st.columns([4, 9, 3], vertical_alignment="center")
     badge = f":{colour}-badge[:material/{icon}: {status.state.capitalize()}]"
     left.markdown(f"**{name}** {badge}", help=f"Run {seen.id}")
     middle.progress(min(1.0, done / status.epochs) if status.epochs else 0.0, text=progress_text(seen))

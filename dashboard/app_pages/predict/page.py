@@ -11,6 +11,8 @@ from dashboard.components import slice_viewer, task_progress
 from dashboard.formatting import plain
 from dashboard.services import tasks
 
+RIGHT = 420  # pixels of step 2: the longest name of a model, and what stands around it
+
 
 def main() -> None:
     st.title("Quick prediction")
@@ -19,7 +21,9 @@ def main() -> None:
     if not models:
         show_no_model()
         return
-    left, right = st.columns([4, 3], gap="medium")
+    # side by side where there is room for both: columns would go on to cut what is in them
+    row = st.container(horizontal=True, gap="medium")
+    left, right = row.container(width="stretch"), row.container(width=RIGHT)
     with left:
         space = step1_scan.show_scan()
     with right:

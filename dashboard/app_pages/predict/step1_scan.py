@@ -50,7 +50,9 @@ def show_scan() -> Workspace | None:
 
 
 def _choose() -> None:
-    way = st.segmented_control("Where it is", WAYS, default=WAYS[0], required=True, label_visibility="collapsed")
+    way = st.segmented_control(
+        "Where it is", WAYS, default=WAYS[0], required=True, label_visibility="collapsed", wrap=True
+    )
     try:
         taken = _case() if way == WAYS[2] else _upload(folder=way == WAYS[1])
     except CovsegError as error:

@@ -16,6 +16,9 @@ from dashboard.components import slice_viewer
 from dashboard.services import cache, url_state
 from dashboard.services.datasets import runs_of
 
+ROW, HEAD, MOST = 35, 38, 8
+"""Pixels of a row and of the head of the table of cases; rows at most before it scrolls."""
+
 
 def show(dataset: Dataset) -> None:
     """Counts, and below them cases and preview; a scan is read only when somebody looks."""
@@ -38,6 +41,7 @@ def show_cases(dataset: Dataset) -> None:
     st.dataframe(
         tables.case_table(dataset),
         hide_index=True,
+        height=HEAD + ROW * min(len(dataset.cases), MOST),
         column_config={
             "Positive slices": st.column_config.NumberColumn(help="Slices on which infection is outlined"),
             "Matrix": st.column_config.TextColumn(help="Columns x rows of a slice, in pixels"),

@@ -66,7 +66,7 @@ def choose(datasets: list[Dataset]) -> Dataset:
     if st.session_state.get("dataset") not in by_name:
         st.session_state.dataset = url_state.read("dataset", newest, by_name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Dataset", list(by_name), key="dataset", width=400)
+        name = st.selectbox("Dataset", list(by_name), key="dataset", persist_state="session", width=400)
         if st.button("Delete", icon=":material/delete:", help="Asks first"):
             dataset_view.confirm_delete(by_name[name])
     url_state.write(dataset=name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import streamlit as st
 
@@ -41,6 +41,10 @@ _SCHEDULES: dict[Schedule, str] = {"constant": "Never", "cosine": "To the end", 
 _SIZE, _FILTERS = "Side of the slices (pixels)", "Filters of the first block"
 _BATCH, _CONTEXT = "Slices a batch", "Neighbouring slices on each side"
 _PATIENCE = "Patience (epochs)"
+KEPT: Literal["session"] = "session"
+"""What is entered stays while somebody is on other pages: Streamlit forgets the state of widgets that are not drawn."""
+SPLIT, FOLDS = 430, 700
+"""Widths of the tables of a split and of folds, beside which device and time stand where there is room [px]."""
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
@@ -120,18 +124,24 @@ def show(dataset: Dataset) -> None:
         reports = [split_report(split, dataset, settings.target) for split in splits]
         slices = core.epoch_slices(splits[0], dataset, network.train.empty_share, settings.target)
         network = replace(network, slices=slices)
-        show_split(reports[0], settings.target) if len(reports) == 1 else show_folds(reports, settings)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return
-    time_estimate.show(network, splits[0], dataset, settings.all_epochs, settings.target)
-    if st.button("Start training", type="primary", icon=":material/play_arrow:"):
+    row = st.container(horizontal=True, gap="large")
+    with row.container(width=SPLIT if len(reports) == 1 else FOLDS):
+        show_split(reports[0], settings.target) if len(reports) == 1 else show_folds(reports, settings)
+    with row.container():
+        time_estimate.show(network, splits[0], dataset, settings.all_epochs, settings.target)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button("Start training", type="primary", icon=":material/play_arrow:")
+        words = "Training runs in a process of its own: closing this page or the dashboard does not end it."
+        st.caption(words, width="stretch")
+    if pressed:
         start(dataset, settings)
-    st.caption("Training runs in a process of its own: closing this page or the dashboard does not end it.")
 
 
 def choose(targets: list[Target]) -> TrainingChoice:
-    """Widgets; those that few need are folded away.
+    """Widgets; those that few need are folded away, and all stay as they are for the session.
 
     Their first values are put into the session, where `fill` may have put others.
     """
@@ -143,21 +153,28 @@ def choose(targets: list[Target]) -> TrainingChoice:
             st.session_state[key] = value
         return key
 
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         metrics = st.segmented_control(
             "Metric",
             list(_METRICS),
             key=first("metric", "All three"),
+            persist_state=KEPT,
             required=True,
             help="What a U-Net is compiled with. All three: one training each, on the same split, to be compared.",
         )
         preset = st.segmented_control(
-            "Preset", list(PRESETS), key=first("preset", "quick"), required=True, format_func=str.capitalize
+            "Preset",
+            list(PRESETS),
+            key=first("preset", "quick"),
+            persist_state=KEPT,
+            required=True,
+            format_func=str.capitalize,
         )
         split = st.segmented_control(
             "Split",
             list(_SPLITS),
             key=first("split", "patient"),
+            persist_state=KEPT,
             required=True,
             format_func=_SPLITS.__getitem__,
             help=(
@@ -169,13 +186,16 @@ def choose(targets: list[Target]) -> TrainingChoice:
         metrics, preset, split = cast(str, metrics), cast(str, preset), cast(SplitKind, split)
         base = PRESETS[preset]
         usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
-        epochs = st.number_input("Epochs", 1, 100_000, None, placeholder=usual, key="train-epochs", width=170)
-    st.caption(base.description)
+        epochs = st.number_input(
+            "Epochs", 1, 100_000, None, placeholder=usual, key="train-epochs", persist_state=KEPT, width=170
+        )
+        st.caption(base.description, width="stretch")
     with st.expander("More settings", icon=":material/tune:"), st.container(horizontal=True):
         target = st.segmented_control(
             "Learn to outline",
             targets,
             key=first("target", targets[0], targets),
+            persist_state=KEPT,
             required=True,
             format_func=str.capitalize,
         )
@@ -184,7 +204,9 @@ def choose(targets: list[Target]) -> TrainingChoice:
         def number(label: str, low: int, high: int, usual: int, step: int = 1, help: str | None = None) -> int | None:
             """Empty stands for the preset's value, which it shows."""
             key = f"train-{label}"
-            return st.number_input(label, low, high, None, step, placeholder=str(usual), key=key, width=210, help=help)
+            return st.number_input(
+                label, low, high, None, step, placeholder=str(usual), key=key, persist_state=KEPT, width=210, help=help
+            )
 
         size = number(_SIZE, 16, 1024, base.prepare.size, 16)
         filters = number(_FILTERS, 1, 256, base.model.filters)
@@ -194,6 +216,7 @@ def choose(targets: list[Target]) -> TrainingChoice:
             "Part of a slice",
             list(_REGIONS),
             key=first(f"region-{preset}", base.prepare.region),
+            persist_state=KEPT,
             required=True,
             format_func=_REGIONS.__getitem__,
             help=(
@@ -210,6 +233,7 @@ def choose(targets: list[Target]) -> TrainingChoice:
             placeholder=f"{base.train.learning_rate:g}",
             format="%g",
             key="train-rate",
+            persist_state=KEPT,
             width=210,
             help="Of Adam, at the start. What you enter here is kept on a GPU, and the batch with it.",
         )
@@ -217,6 +241,7 @@ def choose(targets: list[Target]) -> TrainingChoice:
             "Learning rate falls",
             list(_SCHEDULES),
             key=first(f"schedule-{preset}", base.train.schedule),
+            persist_state=KEPT,
             required=True,
             format_func=_SCHEDULES.__getitem__,
             help="To the end: to 1 % at the last epoch, along a cosine. On a plateau: halved after 5 epochs without a "
@@ -228,6 +253,7 @@ def choose(targets: list[Target]) -> TrainingChoice:
             "Random changes to slices",
             list(AUGMENTATIONS),
             key=first(f"augmentation-{preset}", augmentation_name(base.train.augment)),
+            persist_state=KEPT,
             required=True,
             format_func=str.capitalize,
             help="Light: mirror, shift, scale, grey values. Full: also rotation and noise. Strong: all of it further, "
@@ -241,18 +267,19 @@ def choose(targets: list[Target]) -> TrainingChoice:
             placeholder=f"{base.train.ema:g}",
             format="%g",
             key="train-ema",
+            persist_state=KEPT,
             width=210,
             help="Share of the past in a moving average, such as 0.99; the average is what is kept. 0: no average.",
         )
         help = "Of the split, the initial weights and the order of the slices"
-        seed = st.number_input("Seed", 0, 2**31 - 1, help=help, key=first("seed", 0), width=170)
+        seed = st.number_input("Seed", 0, 2**31 - 1, help=help, key=first("seed", 0), persist_state=KEPT, width=170)
         help = "Cross-validation: so many trainings for each metric; every patient is tested once. 1: a single split."
-        folds = st.number_input("Folds", 0, 100, help=help, key=first("folds", 1), width=170)
+        folds = st.number_input("Folds", 0, 100, help=help, key=first("folds", 1), persist_state=KEPT, width=170)
         help = (
             "Trainings of each metric on the same split, each with a seed of its own: how far models differ by chance. "
             "Costs so many times as much."
         )
-        seeds = st.number_input("Seeds", 1, MOST_SEEDS, help=help, key=first("seeds", 1), width=170)
+        seeds = st.number_input("Seeds", 1, MOST_SEEDS, help=help, key=first("seeds", 1), persist_state=KEPT, width=170)
     usual_augmentation = augmentation_name(base.train.augment)
     changes = PresetChanges(
         epochs=epochs,

@@ -76,14 +76,14 @@ def test_the_answer_is_given_in_words_and_numbers(store: Store) -> None:
     assert (row["Difference"], row["Patients"], row["p"]) == ("-0.1000", "9", f"{2 / 2**9:.4f}")
     assert row["Corrected p"] == f"{4 / 2**9:.4f}", "two pairs are tested"
     assert list(table.iloc[0])[1:5:2] == ["none", "none"], "the same predictions have nothing to test"
-    assert any("2 comparisons (Holm)" in caption.value for caption in app.caption)
+    assert any("2 comparisons (Holm)" in note.value for note in app.markdown)
 
 
 def test_two_patients_name_no_winner(store: Store) -> None:
     store(by_patient({"accuracy": [0.2, 0.3], "dice": [0.8, 0.9]}))
     app = open_page(tab="Statistics")
     assert "Dice and accuracy model cannot be told apart: 2 test patients." in verdict_text(app)
-    assert any("fewer than 6 patients" in caption.value for caption in app.caption)
+    assert any("fewer than 6 patients" in note.value for note in app.markdown)
 
 
 def test_another_measure_is_one_choice_away(store: Store) -> None:
