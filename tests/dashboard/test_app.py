@@ -447,9 +447,9 @@ def test_a_preview_shows_the_fullest_slice_with_its_mask() -> None:
 
 def test_the_list_of_all_runs_is_one_click_away() -> None:
     small_sample("sample")
-    assert not open_app().get("page_link"), "there are none yet"
+    assert not open_app().main.get("page_link"), "there are none yet"
     run = make_run("one", "finished")
-    curves, runs = open_app().get("page_link")
+    curves, runs = open_app().main.get("page_link")
     assert (curves.proto.page, curves.proto.label) == ("monitor", "Live curves of the newest experiment")
     assert f"runs={run.id}" in curves.proto.query_string
     assert (runs.proto.page, runs.proto.label) == ("runs", "All runs")

@@ -166,7 +166,8 @@ def test_while_the_first_model_is_trained_the_page_says_so(make: Callable[..., R
     make(state="running")
     app = open_page()
     assert "A model is being trained" in text(app)
-    assert [link.proto.label for link in app.get("page_link")] == ["Watch it learn"]
+    assert [link.proto.label for link in app.main.get("page_link")] == ["Watch it learn"]
+    assert [link.proto.label for link in app.sidebar.get("page_link")] == ["1 run trains"]
 
 
 def test_a_newcomer_sees_two_steps_and_what_is_missing(make: Callable[..., Run]) -> None:
@@ -976,13 +977,18 @@ def test_a_disk_that_fills_while_models_answer_costs_that_prediction_only(make: 
 
 
 def test_another_browser_sees_nothing_of_it(make: Callable[..., Run]) -> None:
-    """Scans are patients'."""
+    """Scans are patients'. The link names one by a number that opens nothing without the secret of a browser's own."""
     make()
     mine = predict(send(open_page(), chest(), "jane_doe.nii"))
+    space = the_workspace(mine)
+    space.browser = "secret of the first"
     theirs = open_page(**mine.query_params)
     assert "jane" not in text(theirs)
     assert not theirs.metric
-    assert the_workspace(mine).id not in json.dumps(dict(mine.query_params))
+    assert "another browser has brought it" in theirs.error[0].value
+    assert workspace.find_again(space.id, "secret of the first") is space
+    for other in ("", "secret of the second"):
+        assert workspace.find_again(space.id, other) is None
 
 
 def test_the_scan_before_is_removed_with_everything_made_from_it(make: Callable[..., Run], data_folder: Path) -> None:
