@@ -176,6 +176,9 @@ def test_without_webgl_the_page_says_so_and_shows_pictures(visit: Open, sample: 
     user.choose("View", "Volume")
     user.sees(re.compile("needs WebGL 2"))
     expect(user.panels).to_have_count(2)
+    expect(user.main.get_by_role("application", name="Volume viewer")).to_have_count(0)
+    user.press("Slice", "ArrowRight")
+    expect(user.panels).to_have_count(2)
 
 
 @pytest.mark.parametrize("times", [3])

@@ -83,7 +83,8 @@ def scene(space: Workspace, prediction: Prediction, thresholds: Thresholds) -> s
         outline=None if sides is None else lambda z: sides[z][::-1, ::-1],
         heat=heat,
         thickness=scan.volume.spacing[0],
-        marked=id(prediction.packed),
+        edition=(space.series, scan.scale),
+        marked=id(prediction.packed),  # the masks that are shown hold it, so that no other has this number
     )
 
 
@@ -102,6 +103,7 @@ def preview(space: Workspace) -> slice_viewer.Scene:
         None,
         (),
         thickness=scan.volume.spacing[0],
+        edition=(space.series, scan.scale),
     )
 
 

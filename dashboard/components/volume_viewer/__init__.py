@@ -71,8 +71,19 @@ class VolumeScene:
 
 
 def show(scene: VolumeScene, key: str) -> bool:
-    """Draw it; False once this browser has said that it cannot, for want of WebGL 2."""
-    result = _component()(key=f"{key}-volume", data=_data(scene, key), height=HEIGHT, on_trouble_change=lambda: None)
+    """Draw it; False once this browser has said that it cannot, for want of WebGL 2 or of room for it."""
+    failed, scan = f"{key}-volume-failed", repr(scene.scan)
+    if st.session_state.get(failed) == scan:
+        return False
+    place = st.empty()
+    with place:
+        # what the browser says is kept only while the viewer is there
+        result = _component()(
+            key=f"{key}-volume", data=_data(scene, key), height=HEIGHT, on_trouble_change=lambda: None
+        )
+    if result.trouble:
+        st.session_state[failed] = scan
+        place.empty()
     return not result.trouble
 
 

@@ -160,7 +160,7 @@ class Viewer {
       showAllOrientationMarkers: true, crosshairColor: [0.9, 0.62, 0, 0.9], crosshairWidthUnit: 'mm',
       fontColor: [0.85, 0.85, 0.85, 1], rulerColor: [0.34, 0.71, 0.91, 1], rulerWidth: 2,
       measureLineColor: [0.34, 0.71, 0.91, 1], measureTextColor: [0.34, 0.71, 0.91, 1], dragAndDropEnabled: false,
-      viewModeHotKey: '', clipPlaneHotKey: '', cycleClipPlaneHotKey: '', multiplanarShowRender: 0
+      viewModeHotKey: '', clipPlaneHotKey: '', cycleClipPlaneHotKey: '', multiplanarShowRender: 0, multiplanarPadPixels: 12
     })
     await this.nv.attachToCanvas(this.canvas, false)
     this.nv.setCustomSliceShader(SHADER)
