@@ -143,6 +143,7 @@ class Viewer {
       const other = this.scan !== data.scan
       if (other) await this.newScan(data)
       else if (before && before.start !== data.start) this.goTo(2, data.start)
+      if (this.data !== data) return // what was asked for meanwhile has begun what it needs itself
       this.controls()
       if (this.marks !== data.masks || other) this.newMasks(data)
       this.draw()
@@ -249,7 +250,7 @@ class Viewer {
     let drawn = -Infinity
     for (;;) {
       const { done, value } = await reader.read()
-      if (signal.aborted) return
+      signal.throwIfAborted()
       if (value) {
         for (let offset = 0; offset < value.length;) {
           const place = (from * plane + come) % bytes.length
@@ -508,10 +509,11 @@ class Viewer {
 
   wheel (event) {
     if (!this.size) return
-    event.preventDefault()
     event.stopPropagation()
-    if (!event.deltaY) return
     const { plane } = this.tile(event)
+    if (plane < 0 && this.layout !== 'render') return // beside the planes the wheel moves the page
+    event.preventDefault()
+    if (!event.deltaY) return
     const up = event.deltaY < 0
     if (plane === 4 || this.layout === 'render') {
       this.nv.setScale(Math.max(0.3, Math.min(8, this.nv.volScaleMultiplier * (up ? 1.1 : 1 / 1.1))))
