@@ -10,6 +10,7 @@
 # make campaign   what goes wrong, many times in a row: a table in docs/reliability.md. Hours; not in CI, which runs each small
 # make mutants  small changes to the code, one at a time: how many do the tests notice? An hour, in copies; not in CI
 # make pins     every package pinned with its SHA-256, from the short lists in requirements/; needs uv
+# make niivue   fetches the viewer's library again, and its SHA-256; VERSION=0.70.0 for another one; needs npm
 # make licences the licences of what is installed, in docs/reference/licences.md
 # make clean    removes .venv and caches; never data/ and checkpoints/
 #
@@ -38,7 +39,7 @@ COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --co
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help test check lint format run bench campaign mutants clean browser docs screenshots pins licences
+.PHONY: help test check lint format run bench campaign mutants clean browser docs screenshots pins niivue licences
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -89,6 +90,9 @@ campaign: $(VENV)/dev
 
 pins:
 	$(PYTHON) requirements/lock.py
+
+niivue:
+	$(PYTHON) requirements/niivue.py
 
 licences: $(VENV)/run
 	$(BIN)/python docs/licences.py

@@ -58,10 +58,19 @@ def grey(plane: np.ndarray, scale: Scale, window: Window) -> np.ndarray:
     -------
     grey : (Y, X) uint8
     """
+    return cast(np.ndarray, to_uint8(plane[np.newaxis], "HU", window_of(window, scale))[0])
+
+
+def window_of(window: Window, scale: Scale) -> tuple[float, float]:
+    """Values as stored that are shown as black and as white.
+
+    >>> window_of("full", "0-255")
+    (0.0, 255.0)
+    """
     low, high = WINDOWS[window]
     if scale == "0-255":
         low, high = ((end - FULL[0]) * 255 / (FULL[1] - FULL[0]) for end in (low, high))
-    return cast(np.ndarray, to_uint8(plane[np.newaxis], "HU", (low, high))[0])
+    return low, high
 
 
 def overlay(

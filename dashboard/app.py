@@ -1,7 +1,8 @@
 """Entry of the dashboard: `streamlit run dashboard/app.py`.
 
-Streamlit reads this file twice. As a module it finds the server, to which the gate and the receiver of uploads are
-added, and imports what the pages need meanwhile; as a script, for each browser, it sets up the page and navigates.
+Streamlit reads this file twice. As a module it finds the server, to which the gate, the receiver of uploads and the
+server of volumes are added, and imports what the pages need meanwhile; as a script, for each browser, it sets up the
+page and navigates.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from dashboard import navigation, sidebar
-from dashboard.services import fragments, gate, startup, upload_receiver, url_state
+from dashboard.services import fragments, gate, startup, upload_receiver, url_state, volume_server
 
 
 def main() -> None:
@@ -33,4 +34,5 @@ if __name__ == "__main__":
     main()
 else:
     startup.start()
-    app = st.App(__file__, middleware=[Middleware(gate.Gate), Middleware(upload_receiver.Receiver)])
+    middleware = [Middleware(gate.Gate), Middleware(upload_receiver.Receiver), Middleware(volume_server.Server)]
+    app = st.App(__file__, middleware=middleware)

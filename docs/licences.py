@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,14 @@ HEAD = """# Licences
 
 What `pip install -r requirements.txt` installs on Linux on x86_64, as the packages say themselves. Made by
 `make licences`.
+
+| package | version | licence |
+|---|---|---|
+"""
+NOTE = ROOT / "dashboard" / "components" / "volume_viewer" / "vendor" / "niivue.json"
+TAIL = """
+In the repository itself lies one file of others, unchanged: `dashboard/components/volume_viewer/vendor/niivue.js`, the
+library of the volume viewer, with its licence and SHA-256 beside it. `make niivue` fetches it again.
 
 | package | version | licence |
 |---|---|---|
@@ -46,7 +55,9 @@ def main() -> None:
         except metadata.PackageNotFoundError:
             continue
         rows.append(f"| {name} | {package['Version']} | {licence(package)} |\n")
-    PAGE.write_text(HEAD + "".join(rows), encoding="utf-8")
+    library = json.loads(NOTE.read_text(encoding="utf-8"))
+    own = "| {package} | {version} | {licence} |\n".format(**library)
+    PAGE.write_text(HEAD + "".join(rows) + TAIL + own, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ DASHBOARD_LAYERS: dict[str, set[str]] = {
         "dashboard.services.startup",
         "dashboard.services.upload_receiver",
         "dashboard.services.url_state",
+        "dashboard.services.volume_server",
     },
 }
 """What each room of the dashboard may import beside itself and the core; a page never another page."""

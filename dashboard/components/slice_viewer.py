@@ -1,23 +1,26 @@
 """The slice viewer: a scan, its true mask and the masks of several models side by side, moved by one slider.
 
 One viewer a page: slice and threshold are in the URL, as `z` and `threshold`. Pictures travel inside the page's own
-messages, as data URLs, so that the browser need not ask for each of them.
+messages, as data URLs, so that the browser need not ask for each of them. A scene that says how thick its slices are
+can be seen as a volume instead, in three planes and 3D; slices are what is shown first.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from covseg_core import rendering
 from covseg_core.config import METRICS
 from covseg_core.data.library.datasets import Case, Dataset
+from covseg_core.data.reading.volumes import PLACEHOLDER_SPACING
 from covseg_core.data.slices.cache import case_grid
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.data.slices.slices import Grid
@@ -25,6 +28,8 @@ from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.stored_predictions.predictions import StoredPredictions, native
 from covseg_core.prediction.case_lungs import find_lungs
+from dashboard.components import volume_viewer
+from dashboard.components.volume_viewer import Mask, VolumeScene
 from dashboard.services import cache
 
 Plane = Callable[[int], np.ndarray]
@@ -36,6 +41,12 @@ SMALL_PANEL, PANEL, LARGE_PANEL, FEW = 168, 260, 450, 2
 """Width of a picture [px]; of up to `FEW` pictures, larger."""
 LOOKED_AT, PADDING = 9, 0.1
 """Slices that are looked at for padding, and the share of a side from which it is left out."""
+SLICES, VOLUME = "Slices", "Volume"
+"""How a scene is seen."""
+NO_WEBGL = (
+    "The volume view needs WebGL 2, which this browser does not have or has switched off, and a graphics card that "
+    "takes the scan. Below are the slices as pictures."
+)
 SLIDER = 160
 """Width of a slider beside others [px]."""
 HEAT = "Disagreement: dark where all models agree, light yellow where half are sure of infection and half of none."
@@ -51,6 +62,10 @@ class Layer:
     name: str
     plane: Plane
     """Probabilities, float32, on the scan's grid."""
+    mask: Plane | None = None
+    """The mask itself, where it is known without them."""
+    together: bool = False
+    """Whether it is what the other layers were combined to."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,14 @@ class Scene:
     """Lungs, above 0, to be outlined if the user wants it."""
     heat: Plane | None = None
     """How far the models disagree, float32 0..1: a picture of its own."""
+    thickness: float | None = None
+    """From slice to slice [mm], for the view as a volume; None for slices only."""
+    edition: Hashable = None
+    """Which version of the scan it is."""
+    marked: Hashable = None
+    """What the masks depend on beside scan and threshold."""
+    slices: int = 0
+    """Of the whole scan, if only a part of them can be shown."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,10 @@ def scene_of_case(dataset: Dataset, case: Case, models: Sequence[Model]) -> Scen
             for name, each, config in zip(names, stored, configs, strict=True)
         ],
         start=max(zs, key=voxels.__getitem__) if voxels else None,
+        thickness=case.spacing[0],
+        edition=fingerprint,
+        marked=(target, *(model.id for model in models)),
+        slices=case.slices,
     )
 
 
@@ -149,8 +176,11 @@ def show(scene: Scene, key: str, below: Callable[[float], None] | None = None) -
 
 @st.fragment
 def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None:
+    if _as_volume(scene, key) and _show_volume(scene, key, below):
+        return
     window, style, opacity, threshold, outlined = _controls(scene, key)
     z = _slice(scene, key)
+    st.session_state[f"{key}-at"] = z
     try:
         panels = render(scene, z, window, style, opacity, threshold, outlined)
     except CovsegError as error:
@@ -159,6 +189,72 @@ def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None
     _row(panels, z, PANEL if len(panels) > FEW else LARGE_PANEL)
     if below is not None:
         below(threshold)
+
+
+def _as_volume(scene: Scene, key: str) -> bool:
+    """Whether the user wants a volume, of slices without a gap."""
+    if scene.thickness is None or len(scene.zs) < 2 or scene.zs[-1] - scene.zs[0] + 1 != len(scene.zs):
+        return False
+    words = "Volume: three planes and 3D in the browser, with zoom, ruler and values in HU."
+    views = [SLICES, VOLUME]
+    view = st.segmented_control(
+        "View", views, default=SLICES, required=True, key=f"{key}-view", persist_state="session", help=words
+    )
+    return view == VOLUME
+
+
+def _show_volume(scene: Scene, key: str, below: Callable[[float], None] | None) -> bool:
+    """The scene as a volume; False, and a sentence, if the browser cannot draw it."""
+    threshold = _threshold(scene, st.container())
+    zs = [int(z) for z in scene.zs]
+    start = _nearest(zs, zs[len(zs) // 2] if scene.start is None else scene.start)
+    if st.session_state.get(SHOWN, scene.id) == scene.id:
+        start = st.session_state.get(f"{key}-at", start)
+    st.session_state[SHOWN] = scene.id
+    # left there for the slider of the slices, which forgets its place while it is not shown
+    z = _nearest(zs, st.session_state.setdefault(f"{key}-go-to", start))
+    st.session_state[f"{key}-at"] = z
+    try:
+        drawn = volume_viewer.show(_volume(scene, threshold, z), key)
+    except CovsegError as error:
+        st.error(str(error), icon=":material/error:")
+        return True
+    if not drawn:
+        st.info(NO_WEBGL, icon=":material/grid_view:")
+        return False
+    if below is not None:
+        below(threshold)
+    return True
+
+
+def _volume(scene: Scene, threshold: float, z: int) -> VolumeScene:
+    """The same as the slices show, as masks over the whole of it."""
+    assert scene.thickness is not None
+    low = int(scene.zs[0])
+
+    def ras(plane: Plane) -> Plane:
+        return lambda place: plane(low + place)[::-1, ::-1]
+
+    def over(layer: Layer) -> Plane:
+        return layer.mask or (lambda z: layer.plane(z) >= threshold)
+
+    masks = [] if scene.outline is None else [Mask("Lungs", "lungs", ras(scene.outline))]
+    masks += [] if scene.truth is None else [Mask("True mask", "truth", ras(scene.truth))]
+    masks += [Mask(layer.name, "together" if layer.together else "model", ras(over(layer))) for layer in scene.layers]
+    spacing = (scene.thickness, *scene.spacing)
+    return VolumeScene(
+        scan=(scene.id, scene.edition, low),
+        marked=(scene.marked, threshold),
+        shape=(len(scene.zs), *scene.ct(low).shape),
+        spacing=spacing,
+        measured=spacing != PLACEHOLDER_SPACING,
+        scale=scene.scale,
+        ct=ras(scene.ct),
+        masks=masks,
+        start=z - low,
+        first=low,
+        slices=scene.slices,
+    )
 
 
 def show_still(scene: Scene, z: int) -> None:
@@ -177,7 +273,7 @@ def _row(panels: Sequence[Panel], z: int, width: int) -> None:
 def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float, bool]:
     """Window, style, opacity, threshold, whether lungs are outlined; those that change nothing are left out."""
     style: rendering.Style = "fill"
-    opacity, threshold, outlined = 0.5, scene.threshold, False
+    opacity, outlined = 0.5, False
     # a row that breaks where the page is narrow: columns would cut the choices off
     row = st.container(horizontal=True, gap="medium", vertical_alignment="top")
     window = row.segmented_control(
@@ -213,21 +309,27 @@ def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style
             width=SLIDER,
         )
         opacity = 1.0 if style == "contour" else percent / 100
-    if scene.layers and not scene.threshold_fixed:
-        threshold = row.slider(
-            "Threshold",
-            0.05,
-            0.95,
-            scene.threshold,
-            0.05,
-            key="threshold",
-            bind="query-params",
-            help="Probability from which a pixel belongs to a model's mask",
-            width=SLIDER,
-        )
+    threshold = _threshold(scene, row)
     if scene.outline is not None:
         outlined = row.toggle("Lung outline", key=f"{key}-outline", persist_state="session")
     return window, style, opacity, threshold, outlined
+
+
+def _threshold(scene: Scene, row: DeltaGenerator) -> float:
+    """The slider's, where there is one to set."""
+    if not scene.layers or scene.threshold_fixed:
+        return scene.threshold
+    return row.slider(
+        "Threshold",
+        0.05,
+        0.95,
+        scene.threshold,
+        0.05,
+        key="threshold",
+        bind="query-params",
+        help="Probability from which a pixel belongs to a model's mask",
+        width=SLIDER,
+    )
 
 
 def _slice(scene: Scene, key: str) -> int:

@@ -122,9 +122,9 @@ class Receiver:
         request, session = Request(scope), route[1]
         kind, options = parse_options_header(request.headers.get("content-type"))
         boundary, announced = options.get(b"boundary", b""), request.headers.get("content-length", "0")
-        if not _has_token(request):
+        if not has_token(request):
             await answer(send, 403, "XSRF token missing or invalid")
-        elif not _is_active(session):
+        elif not is_active(session):
             await answer(send, 400, "Invalid session_id")
         elif not re.fullmatch("[0-9]{1,18}", announced):
             await answer(send, 400, "Invalid Content-Length header")
@@ -346,13 +346,13 @@ async def answer(send: Send, status: int, text: str) -> None:
     await send({"type": "http.response.body", "body": text.encode()})
 
 
-def _has_token(request: Request) -> bool:
+def has_token(request: Request) -> bool:
     """As Streamlit looks, which does so only once we have read everything."""
     given = request.headers.get("x-xsrftoken"), request.cookies.get(XSRF_COOKIE_NAME)
     return not is_xsrf_enabled() or validate_xsrf_token(*given)
 
 
-def _is_active(session: str) -> bool:
+def is_active(session: str) -> bool:
     """Whether a browser with this session is connected."""
     return runtime.exists() and runtime.get_instance().is_active_session(session)
 

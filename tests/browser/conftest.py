@@ -50,7 +50,7 @@ LIMITS = (90, 110, 130)
 """Grey values above which the models of the experiment see infection: accuracy, IoU, Dice."""
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-background-networking"]
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 LOOKS_AROUND = r"404.*/\w+/_stcore/(health|host-config)"
 """Streamlit opened at a page other than the first asks there for its server before it asks at the top."""
 PORTS = range(20_000, 32_000)
@@ -248,6 +248,8 @@ class Talk:
     def __init__(self, page: Page) -> None:
         self.asked = True  # whoever opens a page asks for it
         self.begun = False
+        self.sent = 0
+        """How often the page has asked because of what its user did."""
         page.on("websocket", self._listen)
 
     def _listen(self, socket: WebSocket) -> None:
@@ -260,6 +262,7 @@ class Talk:
         # a page that follows a training asks again and again, and is never done
         if message.WhichOneof("type") == "rerun_script" and not message.rerun_script.is_auto_rerun:
             self.asked, self.begun = True, False
+            self.sent += 1
 
     def _received(self, frame: bytes | str) -> None:
         message = _read(ForwardMsg(), frame)

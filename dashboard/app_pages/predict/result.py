@@ -55,7 +55,10 @@ def scene(space: Workspace, prediction: Prediction, thresholds: Thresholds) -> s
     planes = [_own_plane(one, at) for one, at in zip(answers.models, each, strict=True)]
 
     def layer(name: str, key: str, planes: Sequence[slice_viewer.Plane]) -> slice_viewer.Layer:
-        return slice_viewer.Layer(name, functools.partial(_plane, prediction, key, planes))
+        def mask(z: int) -> np.ndarray:
+            return prediction.plane_of(key, z)[::-1, ::-1]
+
+        return slice_viewer.Layer(name, functools.partial(_plane, prediction, key, planes), mask, key == COMBINED)
 
     layers = [layer(name, run, [plane]) for name, run, plane in zip(names(answers), answers.runs, planes, strict=True)]
     heat = None
@@ -79,6 +82,9 @@ def scene(space: Workspace, prediction: Prediction, thresholds: Thresholds) -> s
         threshold_fixed=True,
         outline=None if sides is None else lambda z: sides[z][::-1, ::-1],
         heat=heat,
+        thickness=scan.volume.spacing[0],
+        edition=(space.series, scan.scale),
+        marked=id(prediction.packed),  # the masks that are shown hold it, so that no other has this number
     )
 
 
@@ -89,7 +95,15 @@ def preview(space: Workspace) -> slice_viewer.Scene:
         raise CovsegError(space.name, "not read yet")
     voxels = scan.volume.voxels
     return slice_viewer.Scene(
-        space.id, range(len(voxels)), scan.scale, scan.volume.spacing[1:], lambda z: voxels[z][::-1, ::-1], None, ()
+        space.id,
+        range(len(voxels)),
+        scan.scale,
+        scan.volume.spacing[1:],
+        lambda z: voxels[z][::-1, ::-1],
+        None,
+        (),
+        thickness=scan.volume.spacing[0],
+        edition=(space.series, scan.scale),
     )
 
 

@@ -87,6 +87,8 @@ def show_preview(dataset: Dataset) -> None:
             layers=[],
             start=_fullest(case, target),
             outline=lungs if "lung" in case.files and target != "lung" else None,
+            thickness=case.spacing[0],
+            edition=fingerprint,
         ),
         key="preview",
     )

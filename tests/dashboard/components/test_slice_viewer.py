@@ -39,14 +39,14 @@ def half(z):
 
 layers = [slice_viewer.Layer(f"Model {{n}}", plane(lambda z, n=n: 0.2 * n)) for n in range({layers})]
 scene = slice_viewer.Scene("{id}", {zs}, "HU", (1.0, 1.0), plane(lambda z: -1000 + z), {truth}, layers, start={start},
-                     threshold_fixed={fixed})
+                     threshold_fixed={fixed}, thickness={thickness})
 {before}
 slice_viewer.show(scene, "test")
 """
 
 
 def script(zs: str = "range(10)", layers: int = 3, truth: str = "half", **more: object) -> str:
-    values = {"id": "scan", "start": None, "fixed": False, "before": "", **more}
+    values = {"id": "scan", "start": None, "fixed": False, "before": "", "thickness": None, **more}
     return SHOW.format(zs=zs, layers=layers, truth=truth, **values)
 
 
@@ -227,6 +227,28 @@ if st.toggle("other"):
     assert app.select_slider(key="z").value == 20
     app.select_slider(key="z").set_value(25).run()
     assert app.select_slider(key="z").value == 25
+
+
+def views(app: AppTest) -> list:
+    return [each for each in app.get("button_group") if each.label == "View"]
+
+
+def test_slices_come_first_and_a_volume_is_offered_where_they_are_one() -> None:
+    """Links and habits lead to slices; from slices with gaps no other plane can be cut."""
+    assert not views(open_viewer(script()))
+    assert not views(open_viewer(script(zs="[1, 2, 4]", thickness=2.0)))
+    assert not views(open_viewer(script(zs="[1]", thickness=2.0)))
+    app = open_viewer(script(zs="range(3, 9)", thickness=2.0), z="7")
+    [view] = views(app)
+    assert view.value == "Slices"
+    assert len(panels(app)) == 5
+    view.set_value("Volume").run()
+    assert not app.exception, app.exception
+    assert not panels(app)
+    assert app.slider(key="threshold").value == 0.5, "the masks of the volume follow it, too"
+    views(app)[0].set_value("Slices").run()
+    assert app.select_slider(key="z").value == 7
+    assert len(panels(app)) == 5
 
 
 def test_the_session_keeps_no_arrays() -> None:

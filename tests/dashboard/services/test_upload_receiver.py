@@ -25,7 +25,7 @@ TOKEN = generate_xsrf_token_string()
 
 @pytest.fixture(autouse=True)
 def one_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload_receiver, "_is_active", lambda session: session == "session")
+    monkeypatch.setattr(upload_receiver, "is_active", lambda session: session == "session")
     monkeypatch.setattr(upload_receiver, "_LEDGER", upload_receiver._Ledger())
 
 
