@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.web.server.starlette.starlette_server_config import XSRF_COOKIE_NAME
 
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.slices.intensity import Scale
@@ -118,7 +119,7 @@ def _again() -> Workspace | None:
 
 def _browser() -> str:
     """What Streamlit has this browser keep against forged requests: the same in all tabs, and known to nobody else."""
-    return st.context.cookies.get("_streamlit_xsrf", "")
+    return st.context.cookies.get(XSRF_COOKIE_NAME, "")
 
 
 def _linked() -> Workspace | None:
