@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from covseg_core.config import (
     RunConfig,
     SplitConfig,
     TrainConfig,
-    changed,
     preset,
     training_seed,
 )
 from covseg_core.errors import CovsegError, SettingError
 from covseg_core.files import read_json, write_json
+from covseg_core.runs.preset_changes import PresetChanges
 
 
 def _config(**values) -> RunConfig:
@@ -98,7 +99,8 @@ def test_values_that_cannot_work_are_refused_before_a_run_exists(make):
 
 
 def test_changed_replaces_what_is_given():
-    assert changed(TrainConfig(batch=4), epochs=3, batch=None) == TrainConfig(batch=4, epochs=3)
+    changed = PresetChanges(epochs=3).train(PRESETS["quick"], "dice")
+    assert changed == dataclasses.replace(PRESETS["quick"].train, epochs=3)
 
 
 def test_no_two_trainings_have_the_same_seed() -> None:

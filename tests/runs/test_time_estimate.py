@@ -11,7 +11,7 @@ import time
 import pytest
 
 from covseg_core import runs
-from covseg_core.config import PRESETS, RunConfig, SplitConfig, changed, with_batch
+from covseg_core.config import PRESETS, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.splitting.split import Split, make_split
 from covseg_core.errors import CovsegError
@@ -24,7 +24,7 @@ CPU = "1 CPU (2 cores), tensorflow, float32"
 
 def network(name: str = "quick", **train: object) -> Network:
     preset = PRESETS[name]
-    return Network(preset.prepare, preset.model, changed(preset.train, **train))
+    return Network(preset.prepare, preset.model, dataclasses.replace(preset.train, **train))
 
 
 @pytest.fixture
@@ -161,13 +161,15 @@ def test_a_gpu_that_takes_larger_batches_says_so_and_counts_their_slices(dataset
     validation = FORWARD * sum(map(len, split.validation.values()))
     assert found.speed.seconds_per_slice == pytest.approx(5.0 / (10 * 32 + validation))
     assert found.speed.chosen == "batch 32 and learning rate 0.004 on this GPU, in place of 8 and 0.002"
-    own = time_estimate.find_speed(Network(network().prepare, network().model, with_batch(network().train, 8)))
+    own = time_estimate.find_speed(
+        Network(network().prepare, network().model, dataclasses.replace(network().train, batch=8, scale_batch=False))
+    )
     assert own is not None
     assert (own.basis, own.chosen) == ("scaled", ""), "whoever asks for 8 is not told the time of 32"
 
 
 def test_a_measured_batch_is_kept_beside_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Network(network().prepare, network().model, with_batch(network().train, 8))
+    own = Network(network().prepare, network().model, dataclasses.replace(network().train, batch=8, scale_batch=False))
     for of, batch, rate, seconds in ((network(), 32, 4e-3, 0.1), (own, 8, 2e-3, 0.3)):
         answer = {"device": GPU, "seconds_per_slice": seconds, "startup": 3.0, "batch": batch, "learning_rate": rate}
         with monkeypatch.context() as patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.web.server.starlette.starlette_app_utils import decode_xsrf_token_string
 from streamlit.web.server.starlette.starlette_server_config import XSRF_COOKIE_NAME
 
 from covseg_core.data.library.datasets import Dataset, load_dataset
@@ -118,8 +119,12 @@ def _again() -> Workspace | None:
 
 
 def _browser() -> str:
-    """What Streamlit has this browser keep against forged requests: the same in all tabs, and known to nobody else."""
-    return st.context.cookies.get(XSRF_COOKIE_NAME, "")
+    """What Streamlit has this browser keep against forged requests: the same in all tabs, and known to nobody else.
+
+    The cookie is masked anew each time a page is loaded; the token behind the mask stays.
+    """
+    token, _ = decode_xsrf_token_string(st.context.cookies.get(XSRF_COOKIE_NAME, ""))
+    return token.hex() if token else ""
 
 
 def _linked() -> Workspace | None:
