@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -25,7 +25,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 from streamlit import config, runtime
 from streamlit.web.server.server_util import is_xsrf_enabled
-from streamlit.web.server.starlette.starlette_app_utils import validate_xsrf_token
+from streamlit.web.server.starlette.starlette_app_utils import decode_xsrf_token_string, validate_xsrf_token
 from streamlit.web.server.starlette.starlette_server_config import XSRF_COOKIE_NAME
 
 from covseg_core.data.reading import archives
@@ -344,6 +344,16 @@ async def answer(send: Send, status: int, text: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
+
+
+def browser_of(cookies: Mapping[str, str]) -> str:
+    """What Streamlit has this browser keep against forged requests: the same in all tabs, and known to nobody else.
+
+    The cookie is masked anew each time a page is loaded; the token behind the mask stays.
+    """
+    cookie = cookies.get(XSRF_COOKIE_NAME, "")
+    token, _ = decode_xsrf_token_string(cookie)
+    return token.hex() if token else cookie
 
 
 def has_token(request: Request) -> bool:

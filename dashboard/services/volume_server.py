@@ -29,10 +29,9 @@ from isal import igzip, isal_zlib
 from starlette.requests import Request
 from streamlit import config
 from streamlit.runtime.scriptrunner import get_script_run_ctx
-from streamlit.web.server.starlette.starlette_server_config import XSRF_COOKIE_NAME
 
 from covseg_core.errors import CovsegError
-from dashboard.services.upload_receiver import App, Receive, Scope, Send, answer, has_token, is_active
+from dashboard.services.upload_receiver import App, Receive, Scope, Send, answer, browser_of, has_token, is_active
 
 OFFERS = "volume-offers"
 """In the session: what it has offered last in each place of its pages."""
@@ -85,7 +84,7 @@ def offer(place: str, key: Hashable, volume: Volume) -> str:
     offers: dict[str, _Offer] = st.session_state.setdefault(OFFERS, {})
     last = offers.get(place)
     if last is None or last.key != key:
-        browser = st.context.cookies.get(XSRF_COOKIE_NAME, "")
+        browser = browser_of(st.context.cookies)
         offers[place] = last = _Offer(volume, key, context.session_id if context else "", browser)
         _OFFERED[last.ticket] = last
     return f"{_base()}/_covseg/volume/{last.ticket}"
@@ -128,7 +127,7 @@ def _find(ticket: str, request: Request) -> _Offer | None:
     found = _OFFERED.get(ticket)
     if found is None or not is_active(found.session):
         return None
-    own = not found.browser or found.browser == request.cookies.get(XSRF_COOKIE_NAME)
+    own = not found.browser or found.browser == browser_of(request.cookies)
     return found if own else None
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import streamlit as st
-from streamlit.web.server.starlette.starlette_app_utils import decode_xsrf_token_string
-from streamlit.web.server.starlette.starlette_server_config import XSRF_COOKIE_NAME
 
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.slices.intensity import Scale
@@ -14,6 +12,7 @@ from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.formatting import plain
 from dashboard.services import url_state
 from dashboard.services.datasets import load_datasets
+from dashboard.services.upload_receiver import browser_of
 
 WAYS = ["Upload files", "Upload a folder", "From a dataset"]
 SCALES: dict[Scale, str] = {
@@ -105,7 +104,7 @@ def _again() -> Workspace | None:
     """The scan that this browser had before the page was loaded anew, with what was predicted."""
     if not (id := url_state.read("scan", "")):
         return None
-    space = workspace.find_again(id, _browser())
+    space = workspace.find_again(id, browser_of(st.context.cookies))
     if space is None:
         url_state.write(scan=None)
         if "case" not in st.query_params:
@@ -116,15 +115,6 @@ def _again() -> Workspace | None:
     st.session_state.workspace = space.id
     space.opened = space.opened or "z" in st.query_params
     return space
-
-
-def _browser() -> str:
-    """What Streamlit has this browser keep against forged requests: the same in all tabs, and known to nobody else.
-
-    The cookie is masked anew each time a page is loaded; the token behind the mask stays.
-    """
-    token, _ = decode_xsrf_token_string(st.context.cookies.get(XSRF_COOKIE_NAME, ""))
-    return token.hex() if token else ""
 
 
 def _linked() -> Workspace | None:
@@ -154,7 +144,7 @@ def _settle(space: Workspace) -> Workspace:
     except BaseException:
         space.clear()
         raise
-    space.browser = _browser()
+    space.browser = browser_of(st.context.cookies)
     st.session_state.workspace = space.id
     return space
 
