@@ -266,19 +266,16 @@ class Preset:
     """Epochs for each metric, since the thesis trains the Dice model longer."""
 
 
-_LIGHT = AugmentConfig(flip=True, shift=0.06, scale=0.1, contrast=0.15, brightness=0.1)
-_FULL = AugmentConfig(flip=True, shift=0.1, scale=0.2, rotate=10.0, contrast=0.25, brightness=0.15, noise=0.03)
-
-_ROBUST = AugmentConfig(
-    flip=True, shift=0.12, scale=0.3, rotate=12.0, contrast=0.35, brightness=0.1, noise=0.04, gamma=0.35, blur=0.9,
-)  # fmt: skip
-
 AUGMENTATIONS: dict[str, AugmentConfig] = {
     "none": AugmentConfig(),
-    "light": _LIGHT,
-    "full": _FULL,
-    "strong": _ROBUST,
-}
+    "light": AugmentConfig(flip=True, shift=0.06, scale=0.1, contrast=0.15, brightness=0.1),
+    "full": AugmentConfig(
+        flip=True, shift=0.1, scale=0.2, rotate=10.0, contrast=0.25, brightness=0.15, noise=0.03,
+    ),
+    "strong": AugmentConfig(
+        flip=True, shift=0.12, scale=0.3, rotate=12.0, contrast=0.35, brightness=0.1, noise=0.04, gamma=0.35, blur=0.9,
+    ),
+}  # fmt: skip
 """What can be chosen by name; each but the first is that of a preset."""
 
 PRESETS: dict[str, Preset] = {

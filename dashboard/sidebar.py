@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from covseg_core import runs
 from covseg_core.evaluation.wording import plural
 from dashboard import navigation
 from dashboard.formatting import plain
+from dashboard.services import model_catalog
 
 
 def show() -> None:
@@ -22,8 +22,7 @@ def show() -> None:
 
 def queue_text() -> str:
     """`1 run trains, 2 runs wait`; empty where nothing does."""
-    statuses = [runs.read_status(run) for run in runs.list_runs()]
-    states = [status.state for status in statuses if status is not None and status.state in runs.ACTIVE]
+    states = [status.state for _, status in model_catalog.active_runs()]
     waiting = states.count("queued")
     training = len(states) - waiting
     parts = [

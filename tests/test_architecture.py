@@ -46,7 +46,7 @@ SHARED = {"dashboard.services", "dashboard.formatting"}
 DASHBOARD_LAYERS: dict[str, set[str]] = {
     "dashboard.formatting": set(),
     "dashboard.navigation": set(),
-    "dashboard.sidebar": {"dashboard.formatting", "dashboard.navigation"},
+    "dashboard.sidebar": {"dashboard.formatting", "dashboard.navigation", "dashboard.services.model_catalog"},
     "dashboard.services": {"dashboard.formatting"},
     "dashboard.components": SHARED,
     "dashboard.app_pages": SHARED | {"dashboard.components", "dashboard.navigation"},

@@ -37,8 +37,8 @@ def find_lungs(
     DatasetError : lungs have to be found, and there is no lung model
     """
     unknown = without_lungs(dataset, prepare, cases)
-    shipped = shipped_lungs()
-    if not unknown or shipped is None:
+    shipped = shipped_lungs() if unknown else None
+    if shipped is None:
         return
     segmenter, model = Segmenter(shipped), cached_sha256(shipped.onnx)
     for number, case in enumerate(unknown, start=1):

@@ -12,7 +12,7 @@ from covseg_core.errors import CovsegError
 from covseg_core.evaluation.grouping import finished_models as models_of
 from covseg_core.evaluation.model import Model, SingleRun
 from covseg_core.paths import pretrained_root
-from covseg_core.runs import Run
+from covseg_core.runs import Run, Status
 from dashboard.formatting import when
 
 
@@ -38,7 +38,7 @@ class ListedRun:
     @property
     def shipped(self) -> bool:
         """Whether it came with covseg."""
-        return self.run.folder.parent == pretrained_root()
+        return _came_with_covseg(self.run)
 
     @property
     def label(self) -> str:
@@ -59,6 +59,12 @@ def listed_runs() -> tuple[list[ListedRun], list[str]]:
     found.sort(key=lambda one: (one.config.train.seed_number, one.config.split.fold, order.index(one.config.metric)))
     found.sort(key=lambda one: one.config.created, reverse=True)
     return found, problems
+
+
+def active_runs() -> list[tuple[Run, Status]]:
+    """Runs that train, wait or are about to stop, whoever started them."""
+    found = [(run, runs.read_status(run)) for run in runs.list_runs()]
+    return [(run, status) for run, status in found if status is not None and status.state in runs.ACTIVE]
 
 
 def finished_runs() -> list[ListedRun]:
@@ -93,7 +99,7 @@ def shipped_models() -> list[Model]:
 
 def is_shipped(model: Model) -> bool:
     """Whether it came with covseg."""
-    return any(run.folder.parent == pretrained_root() for run in model.runs)
+    return any(map(_came_with_covseg, model.runs))
 
 
 def compared(ids: Collection[str]) -> list[str]:
@@ -116,6 +122,10 @@ def newest(finished: Sequence[T]) -> list[T]:
     unfinished = {one.config.experiment for one in listed_runs()[0] if _state(one.run) not in ("", "finished")}
     whole = [one for one in finished if one.config.experiment not in unfinished] or list(finished)
     return [one for one in whole if one.config.experiment == whole[0].config.experiment]
+
+
+def _came_with_covseg(run: Run) -> bool:
+    return run.folder.parent == pretrained_root()
 
 
 def _state(run: Run) -> str:

@@ -2,14 +2,13 @@
 
 import streamlit as st
 
-from covseg_core import runs
 from covseg_core.prediction.output.report import NOTICE
 from dashboard import navigation
 from dashboard.app_pages.predict import offered_models, prediction_task, result, step1_scan, step2_models, step3_result
 from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.components import slice_viewer, task_progress
 from dashboard.formatting import plain
-from dashboard.services import tasks
+from dashboard.services import model_catalog, tasks
 
 RIGHT = 420  # pixels of step 2: the longest name of a model, and what stands around it
 
@@ -38,9 +37,8 @@ def main() -> None:
 
 
 def show_no_model() -> None:
-    statuses = [runs.read_status(run) for run in runs.list_runs()]
     with st.container(border=True):
-        if any(status and status.state in runs.ACTIVE for status in statuses):
+        if model_catalog.active_runs():
             st.subheader("A model is being trained")
             st.markdown("As soon as it has finished, it can be used here.")
             navigation.link(navigation.MONITOR, "Watch it learn")

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from covseg_core import runs
 from covseg_core.errors import CovsegError
 from covseg_core.runs import Run, Status, jobs, turns
 from covseg_core.runs.usage import Usage, usage
 from dashboard.formatting import plain
+from dashboard.services import model_catalog
 from dashboard.services.run_history import LOG_LINES, log_tail
 
 LOOK = 2.0
@@ -21,19 +21,13 @@ HEIGHT, SCROLLING, MANY = 240, 300, 6
 
 def show() -> None:
     """Nothing where nothing trains or waits; looks again by itself."""
-    if _active():
+    if model_catalog.active_runs():
         st.subheader("Queue")
         st.fragment(_look, run_every=LOOK)()
 
 
-def _active() -> list[tuple[Run, Status]]:
-    """Runs that train or are about to stop, whoever started them."""
-    found = [(run, runs.read_status(run)) for run in runs.list_runs()]
-    return [(run, status) for run, status in found if status is not None and status.state in runs.ACTIVE]
-
-
 def _look() -> None:
-    active = _active()
+    active = model_catalog.active_runs()
     if not active:
         st.rerun()
     if trouble := st.session_state.get("runs_queue_trouble"):

@@ -208,6 +208,21 @@ def choose(targets: list[Target]) -> TrainingChoice:
                 label, low, high, None, step, placeholder=str(usual), key=key, persist_state=KEPT, width=210, help=help
             )
 
+        def decimal(name: str, label: str, high: float, usual: float, help: str) -> float | None:
+            """From 0; empty as of `number`."""
+            return st.number_input(
+                label,
+                0.0,
+                high,
+                None,
+                placeholder=f"{usual:g}",
+                format="%g",
+                key=f"train-{name}",
+                persist_state=KEPT,
+                width=210,
+                help=help,
+            )
+
         size = number(_SIZE, 16, 1024, base.prepare.size, 16)
         filters = number(_FILTERS, 1, 256, base.model.filters)
         help = "A GPU takes up to four times the preset's, with a higher learning rate. What you enter here is kept."
@@ -225,18 +240,8 @@ def choose(targets: list[Target]) -> TrainingChoice:
             ),
         )
         context = number(_CONTEXT, 0, 5, base.prepare.context)
-        rate = st.number_input(
-            "Learning rate",
-            0.0,
-            1.0,
-            None,
-            placeholder=f"{base.train.learning_rate:g}",
-            format="%g",
-            key="train-rate",
-            persist_state=KEPT,
-            width=210,
-            help="Of Adam, at the start. What you enter here is kept on a GPU, and the batch with it.",
-        )
+        help = "Of Adam, at the start. What you enter here is kept on a GPU, and the batch with it."
+        rate = decimal("rate", "Learning rate", 1.0, base.train.learning_rate, help)
         schedule = st.segmented_control(
             "Learning rate falls",
             list(_SCHEDULES),
@@ -259,18 +264,8 @@ def choose(targets: list[Target]) -> TrainingChoice:
             help="Light: mirror, shift, scale, grey values. Full: also rotation and noise. Strong: all of it further, "
             "and blur, for scans from elsewhere. Never to validation and test.",
         )
-        ema = st.number_input(
-            "Average of the weights",
-            0.0,
-            0.9999,
-            None,
-            placeholder=f"{base.train.ema:g}",
-            format="%g",
-            key="train-ema",
-            persist_state=KEPT,
-            width=210,
-            help="Share of the past in a moving average, such as 0.99; the average is what is kept. 0: no average.",
-        )
+        help = "Share of the past in a moving average, such as 0.99; the average is what is kept. 0: no average."
+        ema = decimal("ema", "Average of the weights", 0.9999, base.train.ema, help)
         help = "Of the split, the initial weights and the order of the slices"
         seed = st.number_input("Seed", 0, 2**31 - 1, help=help, key=first("seed", 0), persist_state=KEPT, width=170)
         help = "Cross-validation: so many trainings for each metric; every patient is tested once. 1: a single split."
