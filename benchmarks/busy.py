@@ -169,9 +169,10 @@ def open_pages(url: str, chromium: str, loads: int) -> dict[str, list[float]]:
         for number in range(loads):
             path, title = list(PAGES.items())[number % len(PAGES)]
             page = browser.new_context().new_page()
+            page.set_default_timeout(PATIENCE)
             began = time.perf_counter()
             page.goto(f"{url}/{path}")
-            page.get_by_role("heading", name=title, exact=True).wait_for(timeout=PATIENCE)
+            page.get_by_role("heading", name=title, exact=True).wait_for()
             taken[title].append(time.perf_counter() - began)
             page.context.close()
     return taken

@@ -38,6 +38,11 @@ def when(iso: str, zone: tzinfo | None = None) -> str:
     return f"{time.day} {time:%b}{year}, {time:%H:%M}"
 
 
+def slice_number(z: int) -> int:
+    """How people count: the lowest slice is 1, which files and arrays call 0."""
+    return z + 1
+
+
 def plain(text: str) -> str:
     """Text, such as a file's name, that Markdown is to leave as it is.
 

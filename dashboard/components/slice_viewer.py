@@ -1,8 +1,8 @@
 """The slice viewer: a scan, its true mask and the masks of several models side by side, moved by one slider.
 
-One viewer a page: slice and threshold are in the URL, as `z` and `threshold`. Pictures travel inside the page's own
-messages, as data URLs, so that the browser need not ask for each of them. A scene that says how thick its slices are
-can be seen as a volume instead, in three planes and 3D; slices are what is shown first.
+One viewer a page: slice, counted from 1, and threshold are in the URL, as `slice` and `threshold`. Pictures travel
+inside the page's own messages, as data URLs, so that the browser need not ask for each of them. A scene that says how
+thick its slices are can be seen as a volume instead, in three planes and 3D; slices are what is shown first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from covseg_core.evaluation.stored_predictions.predictions import StoredPredicti
 from covseg_core.prediction.case_lungs import find_lungs
 from dashboard.components import volume_viewer
 from dashboard.components.volume_viewer import Mask, VolumeScene
-from dashboard.services import cache
+from dashboard.formatting import slice_number
+from dashboard.services import cache, url_state
 
 Plane = Callable[[int], np.ndarray]
 """z -> (Y, X), radiological view."""
@@ -267,7 +268,7 @@ def _row(panels: Sequence[Panel], z: int, width: int) -> None:
     row = st.container(horizontal=True, gap="small")
     for panel in panels:
         url = "data:image/jpeg;base64," + base64.b64encode(panel.picture).decode()
-        row.image(url, panel.caption, width=width, alt=f"{panel.caption}, slice {z}")
+        row.image(url, panel.caption, width=width, alt=f"{panel.caption}, slice {slice_number(z)}")
 
 
 def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float, bool]:
@@ -335,18 +336,18 @@ def _threshold(scene: Scene, row: DeltaGenerator) -> float:
 def _slice(scene: Scene, key: str) -> int:
     """The slice that is shown: the slider's, unless another is asked for or the scan is another one."""
     zs = [int(z) for z in scene.zs]
-    wanted = st.session_state.pop(f"{key}-go-to", None)
+    wanted = st.session_state.pop(f"{key}-go-to", url_state.old_slice())
     start = _nearest(zs, zs[len(zs) // 2] if scene.start is None else scene.start)
     if st.session_state.get(SHOWN, scene.id) != scene.id and wanted is None:
         wanted = start
     st.session_state[SHOWN] = scene.id
     if len(zs) == 1:
-        st.caption(f"Slice {zs[0]}, the only one")
+        st.caption(f"Slice {slice_number(zs[0])}, the only one")
         return zs[0]
     if wanted is not None:
-        st.session_state["z"] = _nearest(zs, wanted)
-    words = "Counted from 0, the lowest slice. The arrow keys move it, too."
-    return st.select_slider("Slice", zs, start, key="z", bind="query-params", help=words)
+        st.session_state["slice"] = _nearest(zs, wanted)
+    words = "Counted from 1, the lowest slice. The arrow keys move it, too."
+    return st.select_slider("Slice", zs, start, format_func=slice_number, key="slice", bind="query-params", help=words)
 
 
 def _nearest(zs: Sequence[int], wanted: int) -> int:

@@ -1,7 +1,7 @@
 """What a link reproduces: dataset, runs, policy for empty masks, case, slice and threshold, kept in the URL.
 
-`z` and `threshold` belong to the viewer's sliders, which the browser itself keeps in step with the URL; the others are
-read before a page's widgets are made, and written once they have a value.
+`slice` and `threshold` belong to the viewer's sliders, which the browser itself keeps in step with the URL; the others
+are read before a page's widgets are made, and written once they have a value.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-SLIDERS = ("z", "threshold")
+SLIDERS = ("slice", "threshold")
 """Keys of widgets that are bound to the URL; Streamlit lets nobody else write these names."""
 
 PAGE = "page"
@@ -53,6 +53,17 @@ def read(name: str, default: T, allowed: Container[Any] | None = None) -> T:
     return value if text and (allowed is None or value in allowed) else default
 
 
+def old_slice() -> int | None:
+    """The slice, from 0, of a link from before slices were counted from 1; it is taken out of the URL."""
+    text = st.query_params.pop("z", "")
+    return int(text) if text.isdecimal() else None
+
+
+def names_slice() -> bool:
+    """Whether the link leads to a slice."""
+    return "slice" in st.query_params or "z" in st.query_params
+
+
 def gone(name: str, known: Container[str], instead: str) -> str:
     """A sentence on what a link names and what is not here any more, and what is shown instead; empty if all is here.
 
@@ -68,7 +79,7 @@ def gone(name: str, known: Container[str], instead: str) -> str:
 def write(**values: str | int | float | Sequence[str] | None) -> None:
     """Put values into the URL without a rerun; None, "" and an empty list take a name out of it.
 
-    The sliders' names, `z` and `threshold`, go the other way: they set the sliders, and only before those are made.
+    The sliders' names, `slice` and `threshold`, go the other way: they set the sliders, and only before those are made.
     """
     for name, value in values.items():
         if name in SLIDERS:

@@ -401,7 +401,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def visit(
     request: pytest.FixtureRequest, browser: Browser, server: Server, watch: Watch, tmp_path: Path
 ) -> Iterator[Open]:
-    """`visit("compare?z=3")`: a user with a browser of its own, whose profile is empty.
+    """`visit("compare?slice=3")`: a user with a browser of its own, whose profile is empty.
 
     When the test fails, what the user saw is kept in its temporary folder, as a picture and as text.
     """

@@ -60,7 +60,7 @@ def test_a_link_to_what_is_gone_opens_the_page_all_the_same(visit: Open, models:
         "monitor?runs=gone": "Live curves",
         "runs?runs=gone": "Runs",
         "?again=gone": "Data and training",
-        "compare?runs=gone,first-dice&case=nobody&z=999&threshold=7": "Compare",
+        "compare?runs=gone,first-dice&case=nobody&slice=999&threshold=7": "Compare",
         "predict?dataset=gone&case=nobody&runs=gone": "Quick prediction",
         "?dataset=gone": "Data and training",
     }.items():

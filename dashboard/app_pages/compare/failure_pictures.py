@@ -16,6 +16,7 @@ from covseg_core.evaluation.results import Evaluation
 from covseg_core.evaluation.stored_predictions.lesions import Item, Kind, Lesions, SizeClass, find_lesions
 from covseg_core.evaluation.stored_predictions.scans import StoredScan
 from dashboard.app_pages.compare import stored_predictions
+from dashboard.formatting import slice_number
 
 KINDS: dict[Kind, str] = {
     "missed": "Missed lesions",
@@ -49,7 +50,7 @@ def words(item: Item, kind: Kind, found: Lesions) -> str:
     """What stands under a picture."""
     what = {"missed": "lesion", "small": "lesion", "false": "marked", "boundary": "wrong"}[kind]
     covered = "" if item.covered is None else f", {item.covered:.0%} of it marked"
-    return f"{item.case}, slice {item.z}: {what} {size(item.size, found)}{covered}"
+    return f"{item.case}, slice {slice_number(item.z)}: {what} {size(item.size, found)}{covered}"
 
 
 def size(value: float, found: Lesions) -> str:

@@ -21,6 +21,7 @@ from covseg_core.prediction.masks.disagreement import disagreement
 from dashboard.app_pages.compare import downloads, score_table, tabs
 from dashboard.components import slice_viewer
 from dashboard.components.slice_viewer import Layer, Scene
+from dashboard.formatting import slice_number
 from dashboard.services import url_state
 
 VIEWER = "compare-viewer"
@@ -60,7 +61,7 @@ def show_one(comparison: Comparison, chosen: Sequence[Model]) -> None:
         )
         z = scene.zs[len(scene.zs) // 2] if scene.start is None else scene.start
         slice_viewer.show_still(dataclasses.replace(scene, heat=None), z)
-        st.caption(f"Slice {z} of {case}. All slices, at any threshold, are under *Slices*.")
+        st.caption(f"Slice {slice_number(z)} of {case}. All slices, at any threshold, are under *Slices*.")
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
 
@@ -124,7 +125,7 @@ def _list(comparison: Comparison) -> None:
     slices = slice_ranking.slice_table(comparison)
     with st.expander(f"All {wording.plural(len(slices), 'test slice')}", icon=":material/table_rows:"):
         st.dataframe(
-            slices,
+            slices.assign(Slice=slices["Slice"].map(slice_number)),
             hide_index=True,
             placeholder=score_table.UNDEFINED,
             key=LIST,
@@ -140,7 +141,7 @@ def _list(comparison: Comparison) -> None:
                 for name in (*wording.model_names(comparison), slice_ranking.MEAN)
             },
         )
-        st.caption("Dice by model. Choose a row to see that slice above. Slices are counted from 0, the lowest.")
+        st.caption("Dice by model. Choose a row to see that slice above. The lowest slice is 1.")
 
 
 def _go_to_row(slices: pd.DataFrame) -> None:
@@ -174,7 +175,7 @@ def _jump(kind: slice_ranking.Kind, slices: pd.DataFrame, comparison: Comparison
         if kind == "disagreed"
         else f"mean Dice {row[slice_ranking.MEAN]:.3f}"
     )
-    text = f"{JUMPS[kind][0]}, {rank + 1} of {len(found)}: slice {z} of {case}, {why}."
+    text = f"{JUMPS[kind][0]}, {rank + 1} of {len(found)}: slice {slice_number(z)} of {case}, {why}."
     st.session_state[JUMP] = {"kind": kind, "rank": rank, "text": text}
     st.session_state[CASE] = case
     slice_viewer.go_to(VIEWER, z)

@@ -9,6 +9,7 @@ from covseg_core import rendering
 from covseg_core.errors import CovsegError
 from covseg_core.runs import Run
 from covseg_core.runs.previews import read_preview, read_preview_slices
+from dashboard.formatting import slice_number
 
 SIDE = 384
 """Of a picture [pixels]."""
@@ -26,7 +27,10 @@ def pictures(run: Run, epoch: int) -> list[tuple[bytes, str]]:
         raise CovsegError(run.previews, "files of different lengths", "as many predictions as slices")
     body, masks = _body(slices.images), slices.masks > 0
     return [
-        (_picture(image[body], mask[body], probability[body]), f"{at.case}, slice {at.z} · {dice(mask, probability)}")
+        (
+            _picture(image[body], mask[body], probability[body]),
+            f"{at.case}, slice {slice_number(at.z)} · {dice(mask, probability)}",
+        )
         for image, mask, probability, at in zip(slices.images, masks, probabilities, slices.origin, strict=True)
     ]
 

@@ -113,7 +113,7 @@ def _again() -> Workspace | None:
             )
         return None
     st.session_state.workspace = space.id
-    space.opened = space.opened or "z" in st.query_params
+    space.opened = space.opened or url_state.names_slice()
     return space
 
 
@@ -124,7 +124,7 @@ def _linked() -> Workspace | None:
         return None
     try:
         space = _take(load_dataset(dataset), case)
-        space.opened = "z" in st.query_params  # the link leads to a slice of its own
+        space.opened = url_state.names_slice()  # the link leads to a slice of its own
         return space
     except CovsegError as error:
         st.session_state.trouble = f"The link does not lead to a scan. {plain(str(error))}."

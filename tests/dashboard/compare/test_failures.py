@@ -75,7 +75,7 @@ def test_a_picture_leads_to_its_slice(scored: tuple[list[Run], Comparison]) -> N
     app.button(key=f"gallery-go-{number}").click().run()
     assert not app.exception, app.exception
     assert app.selectbox(key=slices.CASE).value == items[number].case
-    assert app.select_slider(key="z").value == items[number].z
+    assert app.select_slider(key="slice").value == items[number].z
     assert app.session_state["tab"] == "Slices"
 
 

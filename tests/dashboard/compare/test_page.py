@@ -355,10 +355,10 @@ def test_jumps_go_to_the_slice_and_to_the_next_one(three: list[Run], dataset: Da
         found = slice_ranking.ranked(table, kind)  # type: ignore[arg-type]
         for case, z in found[:2]:
             click(app, label)
-            assert (app.selectbox(key="compare-case").value, app.session_state["z"]) == (case, z)
+            assert (app.selectbox(key="compare-case").value, app.session_state["slice"]) == (case, z)
             assert any(f"slice {z} of {case}" in caption.value for caption in app.caption)
     click(app, "Most disagreed")
-    case, z = app.selectbox(key="compare-case").value, app.session_state["z"]
+    case, z = app.selectbox(key="compare-case").value, app.session_state["slice"]
     differing = {
         (id, z): np.count_nonzero(by_hand(dataset, id, 90)[z] != by_hand(dataset, id, 130)[z])
         for id in three[0].split.test

@@ -172,46 +172,54 @@ def test_the_window_and_the_style_change_the_pictures() -> None:
 
 def test_the_slider_moves_the_picture_and_link_and_start_say_where_it_begins() -> None:
     app = open_viewer(script())
-    assert app.select_slider(key="z").value == 5, "the middle"
+    assert app.select_slider(key="slice").value == 5, "the middle"
     before = panels(app)[0][1]
-    app.select_slider(key="z").set_value(9).run()
+    app.select_slider(key="slice").set_value(9).run()
     assert panels(app)[0][1].mean() > before.mean()
-    assert open_viewer(script(start=8)).select_slider(key="z").value == 8
-    assert open_viewer(script(start=8), z="3").select_slider(key="z").value == 3
-    assert open_viewer(script(start=8), z="77").select_slider(key="z").value == 8
-    assert open_viewer(script(start=8), z="x").select_slider(key="z").value == 8
+    assert open_viewer(script(start=8)).select_slider(key="slice").value == 8
+    assert open_viewer(script(start=8), slice="3").select_slider(key="slice").value == 2, "people count from 1"
+    assert open_viewer(script(start=8), slice="77").select_slider(key="slice").value == 8
+    assert open_viewer(script(start=8), slice="x").select_slider(key="slice").value == 8
+
+
+def test_links_from_before_slices_were_counted_from_1_lead_where_they_led() -> None:
+    app = open_viewer(script(start=8), z="3")
+    assert app.select_slider(key="slice").value == 3
+    app.select_slider(key="slice").set_value(9).run()
+    assert app.select_slider(key="slice").value == 9
+    assert open_viewer(script(start=8), z="x").select_slider(key="slice").value == 8
 
 
 def test_slices_that_are_not_there_are_not_offered() -> None:
     """A split by slice leaves gaps."""
     app = open_viewer(script(zs="[2, 3, 40]"))
-    assert app.select_slider(key="z").options == ["2", "3", "40"]
-    assert app.select_slider(key="z").value == 3
+    assert app.select_slider(key="slice").options == ["3", "4", "41"]
+    assert app.select_slider(key="slice").value == 3
 
 
 def test_one_slice_needs_no_slider() -> None:
     app = open_viewer(script(zs="[7]"), z="3")
     assert not app.select_slider
-    assert "Slice 7, the only one" in [caption.value for caption in app.caption]
+    assert "Slice 8, the only one" in [caption.value for caption in app.caption]
     assert len(panels(app)) == 5
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [(3, 3), (99, 40), (-5, 2), (20, 3)])
 def test_a_jump_ends_on_the_nearest_slice(wanted: int, expected: int) -> None:
     app = open_viewer(script(zs="[2, 3, 40]", before=f'if st.button("go"): slice_viewer.go_to("test", {wanted})'))
-    app.select_slider(key="z").set_value(2 if expected != 2 else 40).run()
+    app.select_slider(key="slice").set_value(2 if expected != 2 else 40).run()
     app.button[0].click().run()
     assert not app.exception
-    assert app.select_slider(key="z").value == expected
-    app.select_slider(key="z").set_value(3).run()
-    assert app.select_slider(key="z").value == 3, "a jump is made once"
+    assert app.select_slider(key="slice").value == expected
+    app.select_slider(key="slice").set_value(3).run()
+    assert app.select_slider(key="slice").value == 3, "a jump is made once"
 
 
 def test_a_jump_can_be_asked_for_below_the_viewer() -> None:
     app = open_viewer(script() + 'if st.button("go"):\n    slice_viewer.go_to("test", 1)\n    st.rerun()\n')
     app.button[0].click().run()
     assert not app.exception
-    assert app.select_slider(key="z").value == 1
+    assert app.select_slider(key="slice").value == 1
 
 
 def test_another_scan_starts_where_it_has_something_to_show() -> None:
@@ -221,12 +229,12 @@ if st.toggle("other"):
     scene = slice_viewer.Scene("other", range(4, 30), "HU", (1.0, 1.0), scene.ct, None, layers, start=20)
 """
     app = open_viewer(script(before=choose))
-    app.select_slider(key="z").set_value(9).run()
+    app.select_slider(key="slice").set_value(9).run()
     app.toggle[0].set_value(True).run()
     assert not app.exception
-    assert app.select_slider(key="z").value == 20
-    app.select_slider(key="z").set_value(25).run()
-    assert app.select_slider(key="z").value == 25
+    assert app.select_slider(key="slice").value == 20
+    app.select_slider(key="slice").set_value(25).run()
+    assert app.select_slider(key="slice").value == 25
 
 
 def views(app: AppTest) -> list:
@@ -247,14 +255,14 @@ def test_slices_come_first_and_a_volume_is_offered_where_they_are_one() -> None:
     assert not panels(app)
     assert app.slider(key="threshold").value == 0.5, "the masks of the volume follow it, too"
     views(app)[0].set_value("Slices").run()
-    assert app.select_slider(key="z").value == 7
+    assert app.select_slider(key="slice").value == 7
     assert len(panels(app)) == 5
 
 
 def test_the_session_keeps_no_arrays() -> None:
     """A forgotten tab must not hold a scan in memory."""
     app = open_viewer(script())
-    app.select_slider(key="z").set_value(2).run()
+    app.select_slider(key="slice").set_value(2).run()
     kept = [app.session_state[name] for name in dict(app.session_state._state.filtered_state)]
     assert kept
     assert all(isinstance(value, str | int | float) for value in kept), kept

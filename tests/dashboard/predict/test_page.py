@@ -444,7 +444,7 @@ def test_a_link_reproduces_scan_models_slice_and_threshold(make: Callable[..., R
     assert the_workspace(app).source == (phantoms, case.id)
     assert the_workspace(app).answers.runs == ("first-iou",)
     assert app.slider(key="threshold").value == 0.7
-    assert app.select_slider(key="z").value == 5
+    assert app.select_slider(key="slice").value == 5
 
 
 def test_a_link_to_what_is_gone_says_so(make: Callable[..., Run]) -> None:
@@ -466,7 +466,7 @@ def expected(threshold: float, zero: float) -> np.ndarray:
 def test_the_result_opens_on_the_slice_with_most_to_see(make: Callable[..., Run]) -> None:
     make()
     app = predict(send(open_page(), chest()))
-    assert app.select_slider(key="z").value == 7
+    assert app.select_slider(key="slice").value == 7
     assert "3. Mask" in [heading.value for heading in app.subheader]
     assert button(app, "Predict").disabled, "it would do the same again"
     assert "Done" in text(app)

@@ -12,7 +12,7 @@ st.session_state.found = [
     url_state.read("dataset", "first"),
     url_state.read("dataset", "first", ["first", "second"]),
     url_state.read("runs", ["a"], ["a", "b", "c"]),
-    url_state.read("z", 5, range(10)),
+    url_state.read("slice", 5, range(10)),
     url_state.read("threshold", 0.5),
 ]
 """
@@ -37,7 +37,7 @@ def written(app: AppTest) -> dict[str, str]:
 
 
 def test_a_link_is_read_in_the_types_of_the_page() -> None:
-    assert found(dataset="second", runs="c,b", z="7", threshold="0.35") == ["second", "second", ["c", "b"], 7, 0.35]
+    assert found(dataset="second", runs="c,b", slice="7", threshold="0.35") == ["second", "second", ["c", "b"], 7, 0.35]
 
 
 def test_without_a_link_the_page_opens_as_it_would() -> None:
@@ -50,8 +50,8 @@ def test_without_a_link_the_page_opens_as_it_would() -> None:
         ({"dataset": "deleted"}, ["deleted", "first", ["a"], 5, 0.5]),
         ({"runs": "b,deleted,b,,"}, ["first", "first", ["b"], 5, 0.5]),
         ({"runs": "deleted"}, ["first", "first", ["a"], 5, 0.5]),
-        ({"z": "99", "threshold": "half"}, ["first", "first", ["a"], 5, 0.5]),
-        ({"z": "7.5", "dataset": "", "runs": ""}, ["first", "first", ["a"], 5, 0.5]),
+        ({"slice": "99", "threshold": "half"}, ["first", "first", ["a"], 5, 0.5]),
+        ({"slice": "7.5", "dataset": "", "runs": ""}, ["first", "first", ["a"], 5, 0.5]),
     ],
 )
 def test_an_old_or_mistyped_link_opens_what_is_left_of_it(link: dict[str, str], expected: list[object]) -> None:
@@ -94,10 +94,10 @@ def test_slice_and_threshold_are_written_through_their_sliders() -> None:
     script = """
 from dashboard.services import url_state
 import streamlit as st
-url_state.write(z=4, threshold=0.25)
-st.slider("Slice", 0, 9, 5, key="z", bind="query-params")
+url_state.write(slice=4, threshold=0.25)
+st.slider("Slice", 0, 9, 5, key="slice", bind="query-params")
 st.slider("Threshold", 0.0, 1.0, 0.5, key="threshold", bind="query-params")
-st.session_state.found = url_state.read("z", 0), url_state.read("threshold", 0.0)
+st.session_state.found = url_state.read("slice", 0), url_state.read("threshold", 0.0)
 """
     app = run(script)
     assert [slider.value for slider in app.slider] == [4, 0.25]
