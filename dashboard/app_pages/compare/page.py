@@ -12,6 +12,7 @@ from dashboard.app_pages.compare import (
     calibration,
     classical,
     conditions,
+    doubtful_masks,
     downloads,
     empty_policy,
     failures,
@@ -88,6 +89,7 @@ def main() -> None:
             slices.show(one, shown)
         else:
             failures.show(one, shown)
+            doubtful_masks.show(one, shown)
             what_if.show(one, shown)
             calibration.show(one, shown)
 
