@@ -40,6 +40,8 @@ WIDTH = 1440
 TALLEST = 2000
 """Pixels of a picture at most; what is below is cut off."""
 SCANS, SIZE = 16, 192
+OPTIONS = ["--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+"""For Chromium; the last two draw volumes without a graphics card."""
 EPOCH = 12
 """The last training is photographed at work, after this epoch."""
 
@@ -76,9 +78,7 @@ def photograph(url: str, name: str, new_scan: Path) -> None:
     """One page in both themes."""
     for theme in ("light", "dark"):
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=chromium(), args=["--no-sandbox", "--disable-background-networking"]
-            )
+            browser = playwright.chromium.launch(executable_path=chromium(), args=OPTIONS)
             page = browser.new_page(color_scheme=theme, locale="en-GB", viewport={"width": WIDTH, "height": 900})
             page.set_default_timeout(120_000)
             top, bottom = PAGES[name](page, url, new_scan)
@@ -105,6 +105,16 @@ def monitor(page: Page, url: str, _: Path) -> tuple[str, str]:
     return "", ""
 
 
+def runs_table(page: Page, url: str, _: Path) -> tuple[str, str]:
+    """Runs: all of them, with what the chosen ones have in common and not."""
+    page.goto(f"{url}/runs")
+    page.get_by_role("textbox", name="Search").fill(DATASET)
+    page.get_by_role("textbox", name="Search").press("Enter")
+    page.get_by_role("button", name=re.compile("^Choose all")).click()
+    page.get_by_role("button", name="Compare").wait_for()
+    return "", ""
+
+
 def compare(page: Page, url: str, _: Path) -> tuple[str, str]:
     """Compare: the summary."""
     page.goto(f"{url}/compare")
@@ -121,6 +131,16 @@ def slices(page: Page, url: str, _: Path) -> tuple[str, str]:
     return "Slices", ""
 
 
+def volume(page: Page, url: str, _: Path) -> tuple[str, str]:
+    """Compare: the same as a volume."""
+    page.goto(f"{url}/compare?tab=Slices")
+    page.get_by_role("radiogroup", name="View").get_by_text("Volume").click()
+    viewer = page.get_by_role("application", name="Volume viewer")
+    viewer.and_(page.locator('[data-state="ready"][data-masks="ready"]')).wait_for()
+    page.wait_for_timeout(3000)  # 3D is drawn last
+    return "", ""
+
+
 def predict(page: Page, url: str, new_scan: Path) -> tuple[str, str]:
     """Quick prediction of a scan that no model has seen."""
     page.goto(f"{url}/predict")
@@ -134,8 +154,10 @@ def predict(page: Page, url: str, new_scan: Path) -> tuple[str, str]:
 PAGES: dict[str, Callable[[Page, str, Path], tuple[str, str]]] = {
     "train": train,
     "monitor": monitor,
+    "runs": runs_table,
     "compare": compare,
     "slices": slices,
+    "volume": volume,
     "predict": predict,
 }
 

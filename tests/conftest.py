@@ -64,6 +64,11 @@ def checkpoints_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def other_process() -> None:
+    """What is done in another process is done there, as always outside of tests, also where most tests do it here."""
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real CT data (`ct20/`, `medseg/`, `dicom/`, ...), named by `COVSEG_REAL_DATA`; skips without it."""

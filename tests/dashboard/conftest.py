@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
+import unisolated
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read here, which is faster, unless a test asks for `other_process`."""
-    if "other_process" in request.fixturenames:
-        return
-
-    def call(function: Callable[..., Any], *arguments: object, progress: Any = None, **_: object) -> Any:
-        return function(*arguments, **({"progress": progress} if progress else {}))
-
-    monkeypatch.setattr("dashboard.app_pages.predict.workspace.isolated", call)
-    monkeypatch.setattr("dashboard.services.uploads.isolated", call)
-
-
-@pytest.fixture
-def other_process() -> None:
-    """Files are read in another process, as they always are outside of tests."""
+    modules = "dashboard.app_pages.predict.workspace", "dashboard.services.uploads"
+    unisolated.in_this_process(request, monkeypatch, *modules)

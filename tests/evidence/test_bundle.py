@@ -74,7 +74,7 @@ def evidence(made: Path, dataset: Dataset, tmp_path: Path) -> Path:
     return Path(shutil.copy(made / "evidence.zip", tmp_path))
 
 
-def test_the_numbers_come_out_again_on_a_computer_that_has_the_data_but_not_the_runs(evidence: Path) -> None:
+def test_the_numbers_come_out_again_on_a_computer_that_has_the_data_but_not_the_runs(evidence: Path, other_process: None) -> None:
     result = verify_bundle(evidence)
     assert result.same, result
     assert [check.run for check in result.runs] == ["first-accuracy", "first-iou", "first-dice"]
@@ -327,7 +327,7 @@ def widened(content: bytes) -> bytes:
     return model.SerializeToString()
 
 
-def test_a_model_that_asks_for_all_memory_is_one_line(evidence: Path) -> None:
+def test_a_model_that_asks_for_all_memory_is_one_line(evidence: Path, other_process: None) -> None:
     with pytest.raises(CovsegError, match=r"runs/first-dice/model.onnx: not readable: computes .* of a U-Net") as error:
         verify_bundle(changed(evidence, {"runs/first-dice/model.onnx": widened}, honest=True))
     assert "\n" not in str(error.value)
@@ -349,19 +349,19 @@ def test_models_of_a_small_bundle_get_little_memory(
     assert memory(10**8) == verifying.MEMORY[0] + 10**8 + 16 * voxels
 
 
-def test_nothing_of_a_bundle_stays_behind(evidence: Path) -> None:
+def test_nothing_of_a_bundle_stays_behind(evidence: Path, other_process: None) -> None:
     verify_bundle(evidence)
     assert not list(temporary_root().iterdir())
 
 
-def test_a_bundle_that_swells_is_refused(evidence: Path) -> None:
+def test_a_bundle_that_swells_is_refused(evidence: Path, other_process: None) -> None:
     with zipfile.ZipFile(evidence, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(200 * 2**20))
     with pytest.raises(CovsegError, match="expected at most"):
         verify_bundle(evidence)
 
 
-def test_ctrl_c_ends_it(evidence: Path) -> None:
+def test_ctrl_c_ends_it(evidence: Path, other_process: None) -> None:
     """Also where nothing of Python runs."""
 
     def stop(*_: int) -> None:

@@ -78,7 +78,9 @@ def forged(evidence: Path, **changes: Callable[[Any], None]) -> Verification:
     )
 
 
-def test_all_folds_come_out_again_on_a_computer_that_has_the_data_but_not_the_runs(evidence: Path) -> None:
+def test_all_folds_come_out_again_on_a_computer_that_has_the_data_but_not_the_runs(
+    evidence: Path, other_process: None
+) -> None:
     result = verify_bundle(evidence)
     assert result.same, result
     assert [check.run for check in result.runs] == ["experiment-iou", "experiment-dice"]
