@@ -347,7 +347,15 @@ def _slice(scene: Scene, key: str) -> int:
     if wanted is not None:
         st.session_state["slice"] = _nearest(zs, wanted)
     words = "Counted from 1, the lowest slice. The arrow keys move it, too."
-    return st.select_slider("Slice", zs, start, format_func=lambda z: str(slice_number(z)), key="slice", bind="query-params", help=words)
+    return st.select_slider(
+        "Slice",
+        zs,
+        start,
+        format_func=lambda z: str(slice_number(z)),
+        key="slice",
+        bind="query-params",
+        help=words,
+    )
 
 
 def _nearest(zs: Sequence[int], wanted: int) -> int:

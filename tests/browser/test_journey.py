@@ -30,7 +30,7 @@ POINTS = """
 @pytest.mark.training
 @pytest.mark.timeout(1500)
 def test_a_newcomer_trains_three_models_compares_them_and_uses_them(
-    visit: Open, server: Server, tmp_path: Path
+    visit: Open, server: Server, untimed: None, tmp_path: Path
 ) -> None:
     user = visit()
     take_sample_data(user)

@@ -74,7 +74,9 @@ def evidence(made: Path, dataset: Dataset, tmp_path: Path) -> Path:
     return Path(shutil.copy(made / "evidence.zip", tmp_path))
 
 
-def test_the_numbers_come_out_again_on_a_computer_that_has_the_data_but_not_the_runs(evidence: Path, other_process: None) -> None:
+def test_the_numbers_come_out_again_on_a_computer_that_has_the_data_but_not_the_runs(
+    evidence: Path, other_process: None
+) -> None:
     result = verify_bundle(evidence)
     assert result.same, result
     assert [check.run for check in result.runs] == ["first-accuracy", "first-iou", "first-dice"]

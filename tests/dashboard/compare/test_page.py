@@ -356,7 +356,7 @@ def test_jumps_go_to_the_slice_and_to_the_next_one(three: list[Run], dataset: Da
         for case, z in found[:2]:
             click(app, label)
             assert (app.selectbox(key="compare-case").value, app.session_state["slice"]) == (case, z)
-            assert any(f"slice {z} of {case}" in caption.value for caption in app.caption)
+            assert any(f"slice {z + 1} of {case}" in caption.value for caption in app.caption)
     click(app, "Most disagreed")
     case, z = app.selectbox(key="compare-case").value, app.session_state["slice"]
     differing = {
