@@ -320,6 +320,12 @@ class User:
         self.main.get_by_role("radiogroup", name=group).get_by_text(option, exact=True).click()
         self.settles()
 
+    def pick(self, box: str, option: str) -> None:
+        """From a list, once it offers that: a press of Enter before takes what it had."""
+        self.main.get_by_role("combobox", name=box).fill(option)
+        self.page.get_by_role("option", name=option, exact=True).click()
+        self.settles()
+
     def tab(self, name: str) -> None:
         self.main.get_by_role("tab", name=name, exact=True).click()
         self.settles()

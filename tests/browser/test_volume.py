@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pytest
 from playwright.sync_api import Locator, expect
 
 from covseg_core import rendering
@@ -178,3 +179,19 @@ def test_without_webgl_the_page_says_so_and_shows_pictures(visit: Open, sample: 
     expect(user.main.get_by_role("application", name="Volume viewer")).to_have_count(0)
     user.press("Slice", "ArrowRight")
     expect(user.panels).to_have_count(2)
+
+
+@pytest.mark.parametrize("times", [3])
+def test_scans_one_after_the_other_are_each_the_right_one(visit: Open, sample: Dataset, times: int) -> None:
+    """Nothing of the one before is left in the picture, and the masks are those of the scan."""
+    user = visit(f"?dataset={sample.name}&case={sample.cases[0].id}")
+    viewer = volume(user)
+    seen = [picture(viewer)]
+    for case in sample.cases[1:times]:
+        user.settles()
+        user.pick("Case", case.id)
+        expect(user.page).to_have_url(re.compile(f"case={case.id}"))  # the page has heard of it
+        expect(viewer).to_have_attribute("data-state", "ready")
+        expect(viewer).to_have_attribute("data-masks", "ready")
+        seen.append(picture(viewer))
+        assert (seen[-1] != seen[-2]).any(axis=-1).mean() > 0.05
