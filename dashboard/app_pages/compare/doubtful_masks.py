@@ -37,7 +37,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
         except CovsegError as error:
             st.error(str(error), icon=":material/error:")
             return
-        kind = st.segmented_control("Of", ["Slices", "Scans"], default="Slices", required=True, key=KIND)
+        kind = st.segmented_control("Rows", ["Slices", "Scans"], default="Slices", required=True, key=KIND)
         doubts = (found if kind == "Slices" else doubtful_cases(found))[:FIRST]
         st.dataframe(
             _table(doubts),
