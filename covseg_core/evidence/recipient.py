@@ -41,7 +41,7 @@ def find_data(path: Path, data: Data) -> Recognised:
     best: tuple[int, str, str] = (0, "", "")
     for dataset in _datasets(data.name):
         cases = _recognised(data, dataset)
-        found = Recognised(data.name, cases, dataset.created, "", at=dataset.folder)
+        found = Recognised(data.name, cases, dataset.created, "", dataset.revision, at=dataset.folder)
         if len(cases) == len(data.cases) and found.fingerprint == data.fingerprint:
             return found
         best = max(best, (len(cases), dataset.name, _lacking(data, cases)), key=lambda one: one[0])

@@ -82,15 +82,26 @@ def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, 
     viewer.press("Control+y")
     tell(viewer, "done again")
     assert coloured(picture(viewer), added) > coloured(plain, added) + 200
+    viewer.press("3")  # coronal
+    across = [voxel(viewer, at(viewer, right, 0.1)) for right in (0.4, 0.6)]
+    stroke(viewer, at(viewer, 0.4, 0.1), at(viewer, 0.6, 0.1))
+    expect(viewer).to_have_attribute("data-steps", "2")
 
     user.go("Live curves")
     user.go("Data and training")
     user.settles()
     viewer = user.main.get_by_role("application", name="Volume viewer")
     expect(viewer).to_have_attribute("data-edit", "ready")
-    tell(viewer, "Your 1 last step is still there")
+    tell(viewer, "Your 2 last steps are still there")
     viewer.get_by_role("button", name="Done").click()
     user.sees(re.compile(r"voxels added, 0 removed"))
+    viewer.press("2")
+    stroke(viewer, at(viewer, 0.45, 0.8), at(viewer, 0.5, 0.8))
+    expect(viewer).to_have_attribute("data-steps", "3")
+    viewer.press("Control+z")
+    expect(viewer).to_have_attribute("data-steps", "2")
+    viewer.get_by_role("button", name="Done").click()  # a mask can be sent again, as long as it is not saved
+    user.settles()
     user.type("Your name", "Ada")
     user.click("Save revision")
     user.sees(re.compile("Revision 2 of"))
@@ -104,7 +115,10 @@ def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, 
     assert z == first[0] + 1
     assert mask[z, y, low : high + 1].all(), "the whole way of the mouse"
     changed = np.argwhere(mask != before)
-    assert set(changed[:, 0]) == {z}, "in this slice alone"
+    coronal = changed[changed[:, 0] != z]
+    assert {int(one) for one in coronal[:, 1]} == {across[0][1]}, "and in this coronal plane alone"
+    assert mask[across[0][0], across[0][1], slice(*sorted(place[2] for place in across))].all()
+    changed = changed[changed[:, 0] == z]
     reach = 4 / min(case.spacing[1:]) + 1
     assert changed[:, 1].min() >= y - reach
     assert changed[:, 1].max() <= y + reach

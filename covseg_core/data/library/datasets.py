@@ -135,11 +135,27 @@ class Case:
     def as_of(self, revision: int) -> Case:
         """The case as it was at a revision of its dataset."""
         case, kept = self, []
-        for role in {one.role for one in self.revisions}:
+        for role, mask in self._masks_at(revision).items():
+            case = case.with_mask(role, mask)
             then = [one for one in self.revisions if one.role == role and one.number <= revision]
-            case = case.with_mask(role, then[-1] if then else None)
-            kept += then if len(then) > 1 or (then and then[0].parent is not None) else []  # one says nothing more
+            kept += then if len(then) > 1 or (mask and mask.parent is not None) else []  # one says nothing more
         return replace(case, revisions=tuple(sorted(kept, key=lambda one: one.number)))
+
+    def identity(self, revision: int) -> tuple[object, ...]:
+        """What of it, as it was at a revision, is in the fingerprint of its dataset."""
+        digests, labels = dict(self.sha256), self.labels
+        for role, mask in self._masks_at(revision).items():
+            digests.pop(role, None)
+            if mask is not None:
+                digests[role] = mask.sha256
+            if role == "infection":
+                labels = mask.labels if mask else None
+        return self.id, self.patient, self.stacked, labels, self.scale, sorted(digests.items())
+
+    def _masks_at(self, revision: int) -> dict[Role, Revision | None]:
+        """The masks of those roles that were corrected, as they were at a revision; None for none yet."""
+        masks: dict[Role, Revision | None] = {one.role: None for one in self.revisions}
+        return masks | {one.role: one for one in self.revisions if one.number <= revision}
 
     def patient_of(self, z: int) -> str:
         """The patient on slice `z`: for stacked scans, every slice is another one."""
@@ -172,11 +188,11 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over what a training sees: ids, patients, labels, scales and the content of all files."""
-        parts = [
-            (case.id, case.patient, case.stacked, case.labels, case.scale, sorted(case.sha256.items()))
-            for case in sorted(self.cases, key=lambda case: case.id)
-        ]
-        return hashlib.sha256(to_json(parts)).hexdigest()
+        return self._fingerprint_at(self.revision)
+
+    def _fingerprint_at(self, revision: int) -> str:
+        cases = sorted((case for case in self.cases if case.since <= revision), key=lambda case: case.id)
+        return hashlib.sha256(to_json([case.identity(revision) for case in cases])).hexdigest()
 
     def as_of(self, revision: int) -> Dataset:
         """The dataset as it was at one of its revisions.
@@ -192,6 +208,11 @@ class Dataset:
             return self
         cases = tuple(case.as_of(revision) for case in self.cases if case.since <= revision)
         return replace(self, cases=cases, revision=revision)
+
+    def of_fingerprint(self, fingerprint: str) -> Dataset:
+        """The newest of this revision and those before it that has this fingerprint; this one if none has."""
+        older = range(self.revision, 0, -1)
+        return self.as_of(next((one for one in older if self._fingerprint_at(one) == fingerprint), self.revision))
 
     def editions(self) -> Iterator[Dataset]:
         """This revision and all before it, newest first."""
@@ -266,7 +287,7 @@ def load_dataset(name: str, fingerprint: str = "") -> Dataset:
         dataset = dataset.as_of(revision)
     if not fingerprint:
         return dataset
-    return next((one for one in dataset.editions() if one.fingerprint == fingerprint), dataset)
+    return dataset.of_fingerprint(fingerprint)
 
 
 def _read(name: str) -> Dataset:

@@ -25,7 +25,6 @@ class Editor {
     this.limits = viewer.data.unit === 'HU' ? [-750, 100] : [85, 230]
     this.tolerance = viewer.data.unit === 'HU' ? 150 : 25
     this.worked = 0
-    this.sent = 0 // steps that the dashboard has
     this.drawing = new Drawing({
       bits: viewer.bits,
       bit: 1 << edit.mask,
@@ -188,11 +187,6 @@ class Editor {
     this.viewer.draw()
   }
 
-  // Whether there is work that the dashboard does not have.
-  get unsent () {
-    return this.drawing.dirty && this.sent !== this.drawing.done.length
-  }
-
   // Time in which somebody works: from one event to the next, if no pause lies between.
   note () {
     const now = performance.now()
@@ -207,12 +201,10 @@ class Editor {
     this.sending = true
     this.fields()
     this.say('Sending the mask')
-    const steps = this.drawing.done.length
     try {
       const body = await new Response(this.plain().pipeThrough(new CompressionStream('gzip'))).blob()
       const answer = await fetch(this.edit.path, { method: 'PUT', body, headers: token(), credentials: 'same-origin' })
       if (!answer.ok) throw new Error(await answer.text())
-      this.sent = steps
       this.say('The mask is there; save it below the picture')
       this.tell('sent', { key: this.edit.key, minutes: Math.round(this.worked / 6000) / 10 })
     } catch (error) {

@@ -750,7 +750,7 @@ class Viewer {
     view.addEventListener('mousedown', event => this.down(event), early)
     view.addEventListener('mousemove', event => this.move(event), early)
     window.addEventListener('mouseup', () => { this.dragged = null; this.editor?.up(); this.draw() }, { signal })
-    window.addEventListener('beforeunload', event => this.editor?.unsent && event.preventDefault(), { signal })
+    window.addEventListener('beforeunload', event => this.editor?.drawing.dirty && event.preventDefault(), { signal })
     view.addEventListener('contextmenu', event => event.preventDefault(), early)
     view.addEventListener('dblclick', event => { event.stopPropagation(); this.reset() }, early)
     view.addEventListener('mouseleave', () => this.size && this.tellPlace(), { signal })
