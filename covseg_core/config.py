@@ -246,8 +246,19 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    revision: int = 1
+    """Of the dataset; 1 in runs of versions without revisions."""
+    parent: str = ""
+    """The run whose best weights it started from; empty for new weights."""
+    parent_data: str = ""
+    """What the parent was trained on, with its revision: `NAME@1`."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of covseg, Python and the packages that change results."""
+
+    @property
+    def data(self) -> str:
+        """The dataset and its revision, as `load_dataset` takes them: `NAME@3`."""
+        return f"{self.dataset}@{self.revision}"
 
     def __post_init__(self) -> None:
         fits = self.target == "infection" or self.prepare.region == "slice"

@@ -1,10 +1,10 @@
-"""`covseg data`: make, list, show and delete datasets."""
+"""`covseg data`: make, list, show, correct and delete datasets."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.table import Table
@@ -12,10 +12,14 @@ from rich.text import Text
 
 from covseg_core.cli import output
 from covseg_core.cli.output import json_option, print_json, progress_bar
-from covseg_core.data.library.datasets import Case, Dataset, delete_dataset, list_datasets, load_dataset
+from covseg_core.data.library.datasets import ROLES, Case, Dataset, delete_dataset, list_datasets, load_dataset
 from covseg_core.data.library.importing import import_dataset, import_sample
+from covseg_core.data.library.revision import FILE, Role
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import SettingError
+
+if TYPE_CHECKING:
+    from covseg_core.data.library.revisions import Entry
 
 NARROW = 100
 """Below this many columns, patients share a table column with their cases."""
@@ -24,7 +28,7 @@ _FOLDED = {"case", "patient", "name", "source", "warnings"}
 
 @click.group()
 def data() -> None:
-    """Import, list and show datasets."""
+    """Import, list, show and correct datasets."""
 
 
 @data.command()
@@ -106,13 +110,74 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show the cases of a dataset."""
+    """Show the cases of a dataset, the newest revision or, as NAME@2, another."""
     dataset = load_dataset(name)
     if as_json:
         cases = [{**dataclasses.asdict(case), "positive_slices": case.positive_slices} for case in dataset.cases]
         print_json({**_summary(dataset), "folder": dataset.folder, "cases": cases})
     else:
         _print_dataset(dataset)
+
+
+@data.command()
+@click.argument("name")
+@click.argument("case")
+@click.argument("mask", type=click.Path())
+@click.option("--role", type=click.Choice(ROLES), default="infection", show_default=True, help="Which mask it is.")
+@click.option("--labels", metavar="1,2", help="Labels of the mask that count; all above 0 by default.")
+@click.option("--author", default="", help="Who drew it.")
+@click.option("--minutes", default=0.0, help="Of work.")
+@click.option("--parent", type=click.IntRange(1), help="The dataset's revision that was corrected; the newest.")
+def revise(
+    name: str, case: str, mask: str, role: Role, labels: str | None, author: str, minutes: float, parent: int | None
+) -> None:
+    """Store a corrected MASK, a NIfTI file of any program, as a new revision of dataset NAME.
+
+    The masks there are stay, and so do the runs made from them: NAME@1 is the dataset as it was at its first revision.
+    """
+    from covseg_core.data.library import revisions
+
+    chosen = None if labels is None else _parse_labels(labels)
+    voxels, warning = revisions.read_revision(name, case, mask, role, chosen)
+    saved = revisions.save_revision(
+        name, case, voxels, role, author=author, minutes=minutes, parent=parent, origin=FILE
+    )
+    if warning:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(
+        f"{saved.dataset.reference}: {case} {role}, {_count(saved.revision.added, 'voxel')} added, "
+        f"{saved.revision.removed:,} removed"
+    )
+    for other in saved.beside:
+        by = f" by {other.author}" if other.author else ""
+        click.echo(f"Revision {other.number}{by} was saved meanwhile and is not part of this one; both are kept.")
+
+
+@data.command()
+@click.argument("name")
+@click.argument("case", required=False)
+@json_option
+def history(name: str, case: str | None, as_json: bool) -> None:
+    """List the corrections of a dataset's masks, or all masks that a CASE has had."""
+    from covseg_core.data.library import revisions
+
+    entries = revisions.history(load_dataset(name), case)
+    if as_json:
+        print_json([_entry(entry) for entry in entries])
+    elif not entries:
+        click.echo(f"No mask of {name} was corrected yet: covseg data revise {name} CASE MASK.")
+    else:
+        columns = ("revision", "case", "mask", "by", "of", "from", "when", "minutes", "added", "removed")
+        table = output.table(*columns, folded={"case", "by", "from"}, right=("minutes", "added", "removed"))
+        for entry in entries:
+            one = entry.revision
+            beside = f" beside {', '.join(map(str, entry.beside))}" if entry.beside else ""
+            numbers = ("", "", "") if one.parent is None else (f"{one.minutes:g}", f"{one.added:,}", f"{one.removed:,}")
+            of = "" if one.parent is None else f"{one.parent}{beside}"
+            table.add_row(
+                str(one.number), entry.case, one.role, Text(one.author), of, one.origin, one.created[:16], *numbers
+            )
+        output.console().print(table)
 
 
 @data.command()
@@ -162,8 +227,17 @@ def _print_dataset(dataset: Dataset) -> None:
     click.echo(
         f"{dataset.name}: {_count(summary['cases'], 'case')}, {_count(summary['patients'], 'patient')}, "
         f"{_count(summary['slices'], 'slice')} ({summary['positive_slices']} with infection), "
-        f"{_count(lungs, 'lung mask')}"
+        f"{_count(lungs, 'lung mask')}" + (f", revision {dataset.revision}" if dataset.revision > 1 else "")
     )
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    fields = dataclasses.asdict(entry.revision)
+    return {
+        "case": entry.case,
+        **{key: value for key, value in fields.items() if key != "voxels"},
+        "beside": entry.beside,
+    }
 
 
 def _summary(dataset: Dataset) -> dict[str, Any]:
@@ -175,6 +249,7 @@ def _summary(dataset: Dataset) -> dict[str, Any]:
         "positive_slices": sum(case.positive_slices or 0 for case in dataset.cases),
         "created": dataset.created,
         "source": dataset.source,
+        "revision": dataset.revision,
         "fingerprint": dataset.fingerprint,
     }
 

@@ -18,10 +18,10 @@ from covseg_core.runs import Run
 @click.option(
     "--metric",
     type=click.Choice([*METRICS, "all"]),
-    required=True,
-    help="What the model is compiled with; all: the thesis's three.",
+    help="What the model is compiled with; all: the thesis's three. Needed unless --from names a run that has one.",
 )
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True)
+@click.option("--from", "start_from", metavar="RUN", help="Start from this run's best weights, to fine-tune it.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="quick by default; with --from, that of the run.")
 @click.option(
     "--split",
     type=click.Choice([*get_args(SplitKind), "both"]),
@@ -29,7 +29,9 @@ from covseg_core.runs import Run
     show_default=True,
     help="Both: two experiments, to see by how much a split by slice raises the scores.",
 )
-@click.option("--target", type=click.Choice(get_args(Target)), default="infection", show_default=True)
+@click.option(
+    "--target", type=click.Choice(get_args(Target)), help="infection by default; with --from, that of the run."
+)
 @click.option("--epochs", type=int, help="In place of the preset's.")
 @click.option("--size", type=int, help="Side of the slices in pixels, a multiple of 16.")
 @click.option("--filters", type=int, help="Channels of the first block.")
@@ -49,11 +51,17 @@ from covseg_core.runs import Run
 )
 @click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
 @json_option
-def train(dataset: str, metric: str, preset: str, split: str, wait: bool, as_json: bool, **settings: Any) -> int:
+def train(
+    dataset: str, metric: str | None, preset: str | None, split: str, wait: bool, as_json: bool, **settings: Any
+) -> int:
     """Train U-Nets on DATASET, in processes of their own, one after another."""
     from covseg_core.runs import jobs
 
-    metrics = THESIS if metric == "all" else (metric,)
+    if metric is None and settings["start_from"] is None:
+        raise click.UsageError("Missing option '--metric'. Choose from: " + ", ".join([*METRICS, "all"]))
+    if split == "both" and settings["start_from"]:
+        raise click.UsageError("--split both: with --from, the split is that of the run")
+    metrics = THESIS if metric == "all" else (metric,) if metric else None
     runs = []
     for kind in ("patient", "slice") if split == "both" else (split,):
         started = jobs.train(dataset, metrics, preset, split=kind, **settings)  # type: ignore[arg-type]
@@ -83,7 +91,7 @@ def _print_split(run: Run) -> None:
     from covseg_core.data.splitting.split import split_report
 
     config = run.config
-    report = split_report(run.split, load_dataset(config.dataset), config.target)
+    report = split_report(run.split, load_dataset(config.dataset, config.fingerprint), config.target)
     columns = ("part", "patients", "scans", "slices", f"with {config.target}")
     parts = table(*columns, right=columns[1:])
     for part in report.parts:
@@ -115,7 +123,7 @@ def _print_folds(runs: Sequence[Run]) -> None:
     from covseg_core.data.splitting.split import split_report
 
     config = runs[0].config
-    dataset = load_dataset(config.dataset)
+    dataset = load_dataset(config.dataset, config.fingerprint)
     columns = ("fold", "", "train", "validation", "test", f"test with {config.target}")
     rows = table(*columns, right=columns[2:])
     for split in {run.config.split.fold: run.split for run in runs}.values():

@@ -46,6 +46,8 @@ class Candidate:
         self.sha256 = sha256_file(run.onnx)
         self.own = self.config.dataset == dataset.name and self.config.fingerprint == dataset.fingerprint
         """Whether the dataset is the very one that the run was made from."""
+        self.kin = not self.own and self._is_kin()
+        """Whether it is another revision of that one: the same patients, with masks corrected or cases added."""
         self._probabilities: list[np.ndarray] = []
         self._counts = Counts()
 
@@ -81,6 +83,15 @@ class Candidate:
             np.save(temporary, np.concatenate(self._probabilities), allow_pickle=False)
         write_json(self.run.evaluation, evaluation)
 
+    @property
+    def learned_from(self) -> bool:
+        """Whether the split tells which of the slices it has learned from."""
+        return self.own or self.kin
+
+    def learned_slices(self, id: str) -> set[int]:
+        """Those of a case that were trained or validated on."""
+        return {z for part in (self.split.train, self.split.validation) for z in part.get(id, ())}
+
     def check_own(self) -> None:
         """Raise `RunError` unless the dataset is as it was when the run was made."""
         if not self.own:
@@ -91,7 +102,7 @@ class Candidate:
         """Patients of the selection that training or validation has seen, and a note on those who may be."""
         parts = (self.split.train, self.split.validation)
         learned = {(id, z) for part in parts for id, chosen in part.items() for z in chosen}
-        if self.own:
+        if self.learned_from:
             known = {self.dataset.case(id).patient_of(z) for id, z in learned}
             return {self.dataset.case(id).patient_of(z) for id, zs in selection.items() for z in zs} & known, []
         ids = {id for id, _ in learned}
@@ -142,10 +153,18 @@ class Candidate:
         if self.own:
             return self.dataset
         try:
-            dataset = load_dataset(self.config.dataset)
+            dataset = load_dataset(self.config.dataset, self.config.fingerprint)
         except CovsegError:
             return None
         return dataset if dataset.fingerprint == self.config.fingerprint else None
+
+    def _is_kin(self) -> bool:
+        """Whether the run's own dataset is of the same name, and its scans are all here."""
+        before = self._own_dataset() if self.config.dataset == self.dataset.name else None
+        if before is None:
+            return False
+        here = {case.id: case.sha256["scan"] for case in self.dataset.cases}
+        return all(here.get(case.id) == case.sha256["scan"] for case in before.cases)
 
     def _segment(self, dataset: Dataset, case: Case, chosen: Sequence[int]) -> np.ndarray:
         return case_probabilities(self.segmenter, dataset, case, chosen)

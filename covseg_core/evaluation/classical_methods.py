@@ -104,7 +104,7 @@ def with_methods(comparison: Comparison, progress: Progress | None = None) -> Co
     first = comparison.evaluations[0]
     if first.target != "infection":
         raise RunError(first.run, "outlines lungs", "a model of infection: classical methods look inside the lung")
-    dataset = load_dataset(comparison.dataset)
+    dataset = load_dataset(comparison.dataset, first.fingerprint)
     if dataset.fingerprint != first.fingerprint:
         raise DatasetError(dataset.name, "has changed since the models were scored", "the same data")
     found = _scored(dataset, first, progress)

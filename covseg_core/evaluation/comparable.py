@@ -69,16 +69,18 @@ def grounds(models: Sequence[Model], names: Sequence[str]) -> list[str]:
         and test == tests[0]
         for config, test in zip(configs, tests, strict=True)
     )
-    found = []
+    found, same = [], True
     for name in sorted(names, key=lambda name: name != own):
         try:
-            cases = load_dataset(name).cases
+            dataset = load_dataset(name)
         except CovsegError:
             continue
-        if all(any(config.target in case.files for case in cases) for config in configs):
+        if all(any(config.target in case.files for case in dataset.cases) for config in configs):
             found.append(name)
+            changed = name == own and dataset.fingerprint != configs[0].fingerprint
+            same = same and not changed
     if common and (own in names or compared(models)[0] is not None):
-        return ["", *(name for name in found if name != own)]
+        return ["", *(name for name in found if name != own or not same)]
     return found or [""]
 
 

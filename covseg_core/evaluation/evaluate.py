@@ -81,7 +81,9 @@ def evaluate_runs(
     _check_same(runs, "target", [run.config.target for run in runs])
     if dataset_name is None:
         _check_same(runs, "dataset", [run.config.dataset for run in runs])
-    dataset = own or load_dataset(dataset_name or runs[0].config.dataset)
+        _check_same(runs, "revision", [run.config.data for run in runs])
+    first = runs[0].config
+    dataset = own or (load_dataset(dataset_name) if dataset_name else load_dataset(first.dataset, first.fingerprint))
     candidates = [Candidate(run, dataset, workers) for run in runs]
     if dataset_name is None:
         for candidate in candidates:
@@ -90,7 +92,7 @@ def evaluate_runs(
     selection = _selection(dataset, candidates, target)
     whole = all(candidate.own and selection == _ordered(candidate.split.test) for candidate in candidates)
 
-    table = _Table(dataset, selection, target, policy, any(candidate.own for candidate in candidates), whole)
+    table = _Table(dataset, selection, target, policy, any(candidate.learned_from for candidate in candidates), whole)
     done, total = 0, _size(selection) + sum(candidate.learned() for candidate in candidates)
 
     def advance(slices: int) -> None:
@@ -224,6 +226,8 @@ def _selection(dataset: Dataset, candidates: Sequence[Candidate], target: Target
     for candidate in candidates:
         if candidate.own:
             chosen = {id: rows & set(candidate.split.test.get(id, ())) for id, rows in chosen.items()}
+        elif candidate.kin:
+            chosen = {id: rows - candidate.learned_slices(id) for id, rows in chosen.items()}
     selection = _ordered({id: tuple(rows) for id, rows in chosen.items()})
     if not selection:
         names = ", ".join(candidate.run.id for candidate in candidates)

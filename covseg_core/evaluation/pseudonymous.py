@@ -32,7 +32,7 @@ def pseudonyms_of(scored: Comparison | Cell) -> Pseudonyms:
     DatasetError : it is gone or has changed: its cases cannot be numbered any more
     """
     fingerprint = scored.fingerprint if isinstance(scored, Cell) else scored.evaluations[0].fingerprint
-    dataset = load_dataset(scored.dataset)
+    dataset = load_dataset(scored.dataset, fingerprint)
     if dataset.fingerprint != fingerprint:
         raise _changed(scored.dataset)
     return Pseudonyms.of(dataset)

@@ -91,7 +91,7 @@ def write_bundle(models: Sequence[Model], comparison: Comparison, path: Path) ->
     OSError : the zip cannot be written
     """
     check_seeds(models)
-    dataset = load_dataset(comparison.dataset)
+    dataset = load_dataset(comparison.dataset, comparison.evaluations[0].fingerprint)
     if dataset.fingerprint != comparison.evaluations[0].fingerprint:
         raise DatasetError(dataset.name, "has changed since the evaluation", "the same scans and masks")
     names = Pseudonyms.of(dataset)

@@ -41,7 +41,7 @@ def find_data(path: Path, data: Data) -> Recognised:
     best: tuple[int, str, str] = (0, "", "")
     for dataset in _datasets(data.name):
         cases = _recognised(data, dataset)
-        found = Recognised(data.name, cases, dataset.created, "", dataset.folder)
+        found = Recognised(data.name, cases, dataset.created, "", dataset.revision, at=dataset.folder)
         if len(cases) == len(data.cases) and found.fingerprint == data.fingerprint:
             return found
         best = max(best, (len(cases), dataset.name, _lacking(data, cases)), key=lambda one: one[0])
@@ -55,7 +55,7 @@ def _datasets(first: str) -> Iterator[Dataset]:
     """Those of the data folder that can be read; the one of this name, if there is one, before all others."""
     for name in sorted(list_datasets(), key=lambda name: (name != first, name)):
         try:
-            yield load_dataset(name)
+            yield from load_dataset(name).editions()
         except CovsegError:  # another dataset may be the one
             continue
 

@@ -98,7 +98,7 @@ def _learned(run: Run) -> set[str]:
         return set(data.scan_sha256)
     try:  # a run of an earlier version: its dataset tells, if it is still here
         learned = {*run.split.train, *run.split.validation}
-        cases = load_dataset(run.config.dataset).cases
+        cases = load_dataset(run.config.dataset, run.config.fingerprint).cases
         return {digest for case in cases if case.id in learned for digest in case.scan_sha256}
     except CovsegError:
         return set()

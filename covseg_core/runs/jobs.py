@@ -40,6 +40,7 @@ from covseg_core.runs.liveness import WorkerLock, lock_held
 from covseg_core.runs.lung_model import without_lungs
 from covseg_core.runs.preset_changes import PresetChanges
 from covseg_core.runs.run import reserved
+from covseg_core.runs.starting_point import StartingPoint, starting_point
 from covseg_core.version import __version__
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
@@ -58,10 +59,10 @@ that end."""
 
 def train(
     dataset: str,
-    metrics: Sequence[Metric] = THESIS,
-    preset: str = "quick",
+    metrics: Sequence[Metric] | None = None,
+    preset: str | None = None,
     split: SplitKind = "patient",
-    target: Target = "infection",
+    target: Target | None = None,
     *,
     epochs: int | None = None,
     size: int | None = None,
@@ -78,6 +79,7 @@ def train(
     split_seed: int | None = None,
     folds: int = 0,
     seeds: int = 1,
+    start_from: str | None = None,
 ) -> list[Run]:
     """Create one run for each metric, alike in everything else, and start them; they train one after another.
 
@@ -86,6 +88,8 @@ def train(
 
     Parameters
     ----------
+    dataset : its newest revision; or `NAME@2`, as it was at that one
+    metrics, preset, target : None for the thesis's three, `quick` and infection; with `start_from`, those of that run
     epochs, size, filters, batch, region, context, learning_rate, schedule, patience, ema : in place of the preset's
     augmentation : in place of the preset's, by its name in `covseg_core.config.AUGMENTATIONS`
     seed : of the split, the first weights, the shuffling and the augmentation
@@ -93,6 +97,8 @@ def train(
     folds : of a cross-validation, in which every patient is tested once; 0 or 1 for a single split
     seeds : trainings of each metric (and fold), each with the seed that `training_seed` gives it, so that no two
         metrics share one; 1 for one training each, all of them with `seed` itself
+    start_from : id of a run whose best weights they start from, see `starting_point`; then network, slices and split
+        are that run's, and the learning rate is a tenth of the preset's if it is not given
 
     Raises
     ------
@@ -101,17 +107,24 @@ def train(
     if not 1 <= seeds <= MOST_SEEDS:
         raise SettingError("seeds", repr(seeds), f"1 to {MOST_SEEDS}")
     data = load_dataset(dataset)
+    start_at = None if start_from is None else starting_point(start_from)
+    metrics = metrics or ((start_at.config.metric,) if start_at else THESIS)
+    preset = preset or (start_at.config.preset if start_at else "quick")
+    target = target or (start_at.config.target if start_at else "infection")
     base = preset_named(preset)
     changes = PresetChanges(
         epochs, size, filters, batch, region, context, learning_rate, schedule, patience, augmentation, ema
     )
+    if start_at is not None:
+        start_at.check(changes, target)
+        base = start_at.preset(base)
     prepare, model = changes.prepare(base), changes.model(base)
     without_lungs(data, prepare)  # the worker could only fail of it
     folds = 0 if folds == 1 else folds
     split_config = SplitConfig(
         kind=split, seed=seed if split_seed is None else split_seed, folds=folds, fold=min(folds, 1)
     )
-    splits = make_splits(data, split_config, target)
+    splits = [start_at.split(data, split_config)] if start_at else make_splits(data, split_config, target)
     now = datetime.now(UTC)
 
     def config(experiment: str, metric: Metric, slices: Split, number: int) -> RunConfig:
@@ -127,7 +140,8 @@ def train(
         return RunConfig(
             id=f"{experiment}-{metric}{training.seed_suffix}{fold}",
             experiment=experiment,
-            dataset=dataset,
+            dataset=data.name,
+            revision=data.revision,
             fingerprint=data.fingerprint,
             metric=metric,
             preset=preset,
@@ -137,14 +151,17 @@ def train(
             split=slices.config,
             model=model,
             train=training,
+            parent=start_at.run.id if start_at else "",
+            parent_data=start_at.config.data if start_at else "",
             versions=versions(),
         )
 
     numbers = range(1, seeds + 1) if seeds > 1 else [0]
     planned = [(metric, slices, number) for number in numbers for slices in splits for metric in metrics]
     with _naming():
-        experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{dataset}"[:64])
-        runs = _create([config(experiment, *one) for one in planned], [slices for _, slices, _ in planned])
+        experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{data.name}"[:64])
+        configs = [config(experiment, *one) for one in planned]
+        runs = _create(configs, [slices for _, slices, _ in planned], start_at)
     try:
         for run in runs:
             start(run)
@@ -156,12 +173,14 @@ def train(
     return runs
 
 
-def _create(configs: Sequence[RunConfig], splits: Sequence[Split]) -> list[Run]:
+def _create(configs: Sequence[RunConfig], splits: Sequence[Split], start_at: StartingPoint | None) -> list[Run]:
     """All runs or none."""
     runs: list[Run] = []
     try:
         for config, slices in zip(configs, splits, strict=True):
             runs.append(create_run(config, slices))
+            if start_at is not None:
+                start_at.hand_over(runs[-1])
     except BaseException:
         for run in runs:
             run.write_status(dataclasses.replace(run.status, state="stopped"))

@@ -19,6 +19,8 @@ from covseg_core.files import read_json, write_json
 from covseg_core.runs import Run
 
 FILE = "training_data.json"
+INHERITED = "inherited_scans.json"
+"""SHA-256 of the scans that the run's first weights were trained with."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,22 @@ def write_training_data(run: Run, dataset: Dataset | None = None) -> TrainingDat
     if data := read_training_data(run):
         return data
     config, split = run.config, run.split
-    dataset = dataset or load_dataset(config.dataset)
+    dataset = dataset or load_dataset(config.dataset, config.fingerprint)
     learned = {*split.train, *split.validation}
-    hashes = tuple(sorted(digest for id in learned for digest in dataset.case(id).scan_sha256))
-    data = describe(dataset, split.train, config.prepare, hashes)
+    hashes = {digest for id in learned for digest in dataset.case(id).scan_sha256} | set(_inherited(run))
+    data = describe(dataset, split.train, config.prepare, tuple(sorted(hashes)))
     write_json(run.folder / FILE, data)
     return data
+
+
+def keep_inherited(run: Run, data: TrainingData | None) -> None:
+    """What the run starts from has learned from scans, too: with its weights their hashes come to the run."""
+    write_json(run.folder / INHERITED, data.scan_sha256 if data else ())
+
+
+def _inherited(run: Run) -> tuple[str, ...]:
+    path = run.folder / INHERITED
+    return read_json(path, tuple[str, ...]) if path.is_file() else ()
 
 
 def read_training_data(run: Run) -> TrainingData | None:

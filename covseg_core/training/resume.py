@@ -21,6 +21,7 @@ import numpy as np
 
 from covseg_core.errors import RunError
 from covseg_core.runs import Run
+from covseg_core.runs.starting_point import WEIGHTS
 
 
 @contextmanager
@@ -80,6 +81,22 @@ def load_last(run: Run, model: keras.Model, epoch: int) -> None:
             model.optimizer.load_own_variables(dict(optimizer))
     except (OSError, ValueError, KeyError, BadZipFile, UserWarning) as error:
         raise RunError(folder, f"cannot be resumed from: {error}", "the state that the same settings wrote") from error
+
+
+def load_first(run: Run, model: keras.Model) -> None:
+    """Put the weights that a run starts from into a built model.
+
+    Raises
+    ------
+    RunError : they do not fit the model or are damaged
+    """
+    path = run.folder / WEIGHTS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            _bare(model).load_weights(path)
+    except (OSError, ValueError, KeyError, UserWarning) as error:
+        raise RunError(path, f"cannot be started from: {error}", "weights of the same network") from error
 
 
 def _bare(model: keras.Model) -> keras.Model:

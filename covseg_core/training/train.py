@@ -18,6 +18,7 @@ from covseg_core.files import write_json
 from covseg_core.runs import Run, Standardisation
 from covseg_core.runs.pace import FILE, Pace, choose_pace, read_pace, step_bytes
 from covseg_core.runs.previews import write_preview_slices
+from covseg_core.runs.starting_point import STANDARDISATION
 from covseg_core.runs.training_data import write_training_data
 from covseg_core.training.batches import PlainBatches, TrainingBatches, channels_last
 from covseg_core.training.callbacks import Follow, Record, Session, clear, remove_previews_after
@@ -27,7 +28,7 @@ from covseg_core.training.heartbeat import Heart
 from covseg_core.training.losses import loss_of
 from covseg_core.training.metrics import ForegroundDice, ForegroundIoU, PixelAccuracy
 from covseg_core.training.previews import choose_previews, preview_slices
-from covseg_core.training.resume import last_epoch, load_last
+from covseg_core.training.resume import last_epoch, load_first, load_last
 from covseg_core.training.unet import build_unet
 
 STEPS_AT_ONCE = 8
@@ -60,8 +61,11 @@ def train(run: Run, heart: Heart, stop: threading.Event) -> None:
     prepare_dataset(dataset, config.prepare, config.target, progress)
     training = load_slices(dataset, run.split.train, config.prepare, config.target)
     validation = load_slices(dataset, run.split.validation, config.prepare, config.target)
-    standardisation = Standardisation(*mean_std(training.images))
-    write_json(run.folder / "standardise.json", standardisation)
+    if config.parent:
+        standardisation = run.standardisation
+    else:
+        standardisation = Standardisation(*mean_std(training.images))
+        write_json(run.folder / STANDARDISATION, standardisation)
     write_training_data(run, dataset)
 
     device = set_up(config.train.precision)
@@ -74,6 +78,9 @@ def train(run: Run, heart: Heart, stop: threading.Event) -> None:
     heart.write(reason="", device=device.description, chosen=chosen)
     session = dataclasses.replace(session, config=dataclasses.replace(config, train=pace.of(config.train)))
     model = compiled(session.config, standardisation, float(training.masks.mean()), device)
+    if config.parent and not last_epoch(run):
+        load_first(run, model)
+        print(f"starts from the best weights of {config.parent}", flush=True)
     fit(session, model, training, validation, device, pace.on_device)
 
 
@@ -107,7 +114,7 @@ def _obstacle(config: RunConfig, batch: int, device: Device, training: SliceSet,
 
 def load_unchanged(config: RunConfig) -> Dataset:
     """The run's data set, if it still holds the files that the run was created with."""
-    dataset = load_dataset(config.dataset)
+    dataset = load_dataset(config.dataset, config.fingerprint)
     if dataset.fingerprint != config.fingerprint:
         raise DatasetError(config.dataset, "has changed since the run was created", "the same files and labels")
     return dataset

@@ -18,7 +18,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from covseg_core import rendering
-from covseg_core.config import METRICS
+from covseg_core.config import METRICS, Target
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.reading.volumes import PLACEHOLDER_SPACING
 from covseg_core.data.slices.cache import case_grid
@@ -103,6 +103,10 @@ class Scene:
     """What the masks depend on beside scan and threshold."""
     slices: int = 0
     """Of the whole scan, if only a part of them can be shown."""
+    drawn: Plane | None = None
+    """A mask to be drawn on, as it is at first; then there are no slices, but the volume alone."""
+    edit: Hashable = None
+    """Which work that is."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +136,14 @@ def scene_of_case(dataset: Dataset, case: Case, models: Sequence[Model]) -> Scen
     zs = sorted(set.intersection(*predicted)) if predicted else []
     if not zs:
         raise RunError(case.id, "no slice of it is in the test part of all chosen runs", "another case")
-    fingerprint, target = dataset.fingerprint, configs[0].target
+    target = configs[0].target
     voxels = case.voxels(target)
 
     def ct(z: int) -> np.ndarray:
-        return _view(cache.volume(dataset.name, fingerprint, case.id).voxels[z])
+        return _view(cache.volume(dataset, case).voxels[z])
 
     def truth(z: int) -> np.ndarray:
-        return _view(cache.truth(dataset.name, fingerprint, case.id, target)[z])
+        return _view(cache.truth(dataset, case, target)[z])
 
     return Scene(
         id=f"{dataset.name}/{case.id}",
@@ -154,9 +158,55 @@ def scene_of_case(dataset: Dataset, case: Case, models: Sequence[Model]) -> Scen
         ],
         start=max(zs, key=voxels.__getitem__) if voxels else None,
         thickness=case.spacing[0],
-        edition=fingerprint,
-        marked=(target, *(model.id for model in models)),
+        edition=case.sha256["scan"],
+        marked=(target, dataset.fingerprint, *(model.id for model in models)),
         slices=case.slices,
+    )
+
+
+def scene_of_masks(
+    dataset: Dataset,
+    case: Case,
+    target: Target | None,
+    start: int | None = None,
+    edit: Hashable = None,
+    drawn: Plane | None = None,
+) -> Scene:
+    """A case with a mask of its own, and with its lungs where those are not that mask.
+
+    Parameters
+    ----------
+    target : which mask; None for none
+    start : the slice that is shown first
+    edit : which work it is, if the mask is to be drawn on; then it may be one that the case does not have yet
+    drawn : what is drawn on at first; None for the mask itself
+    """
+
+    def ct(z: int) -> np.ndarray:
+        return _view(cache.volume(dataset, case).voxels[z])
+
+    def of(role: Target) -> Plane | None:
+        return (lambda z: _view(cache.truth(dataset, case, role)[z])) if role in case.files else None
+
+    def nothing(z: int) -> np.ndarray:
+        return np.zeros(case.shape[1:], np.uint8)
+
+    truth = of(target) if target else None
+    return Scene(
+        id=f"{dataset.name}/{case.id}",
+        zs=range(case.slices),
+        scale=case.scale,
+        spacing=case.spacing[1:],
+        ct=ct,
+        truth=truth,
+        layers=[],
+        start=start,
+        outline=of("lung") if target != "lung" else None,
+        thickness=case.spacing[0],
+        edition=case.sha256["scan"],
+        marked=(target, *sorted(case.sha256.items()), case.labels),
+        drawn=None if edit is None else drawn or truth or nothing,
+        edit=edit,
     )
 
 
@@ -194,6 +244,8 @@ def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None
 
 def _as_volume(scene: Scene, key: str) -> bool:
     """Whether the user wants a volume, of slices without a gap."""
+    if scene.edit is not None:
+        return True
     if scene.thickness is None or len(scene.zs) < 2 or scene.zs[-1] - scene.zs[0] + 1 != len(scene.zs):
         return False
     words = "Volume: three planes and 3D in the browser, with zoom, ruler and values in HU."
@@ -242,10 +294,11 @@ def _volume(scene: Scene, threshold: float, z: int) -> VolumeScene:
     masks = [] if scene.outline is None else [Mask("Lungs", "lungs", ras(scene.outline))]
     masks += [] if scene.truth is None else [Mask("True mask", "truth", ras(scene.truth))]
     masks += [Mask(layer.name, "together" if layer.together else "model", ras(over(layer))) for layer in scene.layers]
+    masks += [] if scene.drawn is None else [Mask("Correction", "drawn", ras(scene.drawn))]
     spacing = (scene.thickness, *scene.spacing)
     return VolumeScene(
         scan=(scene.id, scene.edition, low),
-        marked=(scene.marked, threshold),
+        marked=(scene.marked, threshold, scene.edit),
         shape=(len(scene.zs), *scene.ct(low).shape),
         spacing=spacing,
         measured=spacing != PLACEHOLDER_SPACING,
@@ -255,6 +308,7 @@ def _volume(scene: Scene, threshold: float, z: int) -> VolumeScene:
         start=z - low,
         first=low,
         slices=scene.slices,
+        edit=scene.edit,
     )
 
 

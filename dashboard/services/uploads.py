@@ -17,9 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from covseg_core.data.library import importing
 from covseg_core.data.library.datasets import list_datasets
 from covseg_core.data.library.pairing import is_nifti, pair
+from covseg_core.data.library.revision import Role
+from covseg_core.data.library.revisions import read_revision
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, DatasetError, PairingError, SettingError
 from covseg_core.files import safe_name
@@ -154,7 +158,7 @@ class Upload:
                     cancel=cancelled,
                 )
             except CovsegError as error:
-                raise self._in_users_words(error) from None
+                raise self.in_users_words(error) from None
             except BaseException:
                 self.discard()
                 raise
@@ -163,7 +167,8 @@ class Upload:
 
         return work
 
-    def _in_users_words(self, error: CovsegError) -> CovsegError:
+    def in_users_words(self, error: CovsegError) -> CovsegError:
+        """The same error, with files called as the user calls them."""
         return type(error)(*(self._bare(text) for text in (error.what, error.found, error.expected)))
 
     def _bare(self, text: str) -> str:
@@ -175,6 +180,30 @@ def new_upload() -> Upload:
     """An upload without files; what others left long ago is removed on the way."""
     remove_old()
     return Upload(uuid.uuid4().hex)
+
+
+def read_mask(file: UploadedFile, dataset: str, case: str, role: Role) -> np.ndarray:
+    """A corrected mask from a file that was uploaded, (Z, Y, X) uint8 0/1; nothing of the file stays.
+
+    Raises
+    ------
+    CovsegError : as `read_revision`, or as `Upload.add`
+    """
+    upload = new_upload()
+    try:
+        upload.add([file])
+        # what strangers' files do is done in another process
+        mask, _ = isolated(
+            read_revision,
+            *(dataset, case, upload.files[0], role),
+            named=file.name,
+            limits=Limits.of(upload.bytes),
+        )
+    except CovsegError as error:
+        raise upload.in_users_words(error) from None
+    finally:
+        upload.discard()
+    return mask
 
 
 def find_upload(id: str | None) -> Upload | None:

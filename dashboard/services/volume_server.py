@@ -6,7 +6,8 @@ offer lies in the session's state and ends with it; nothing else holds it. It ha
 plane.
 
 No volume is ever whole in memory for this: a browser that takes nothing stalls its own answer, which is cut off after
-a while, and one that is gone ends it. `Server` also hands out the viewer's library, which is no secret.
+a while, and one that is gone ends it. `Server` also hands out the viewer's library, which is no secret, and takes masks
+that were drawn there, see `mask_receiver`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from streamlit import config
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from covseg_core.errors import CovsegError
+from dashboard.services import mask_receiver
 from dashboard.services.upload_receiver import App, Receive, Scope, Send, answer, browser_of, has_token, is_active
 
 OFFERS = "volume-offers"
@@ -40,7 +42,9 @@ STALL_SECONDS = 60.0
 MOST = 6
 """Answers under way for one session; further ones are refused."""
 
-_ROUTE = re.compile(r"/_covseg/(?:volume/(?P<ticket>[0-9a-f]{32})|library/[0-9a-f]{16}/niivue\.js)$")
+_ROUTE = re.compile(
+    r"/_covseg/(?:volume/(?P<ticket>[0-9a-f]{32})|mask/(?P<mask>[0-9a-f]{32})|library/[0-9a-f]{16}/niivue\.js)$"
+)
 _LIBRARY = Path(__file__).resolve().parents[1] / "components" / "volume_viewer" / "vendor"
 _PIECE = 2**20
 """Bytes of planes that are read and packed at once."""
@@ -90,6 +94,16 @@ def offer(place: str, key: Hashable, volume: Volume) -> str:
     return f"{_base()}/_covseg/volume/{last.ticket}"
 
 
+def offer_return(place: str, key: Hashable, shape: tuple[int, int, int]) -> str:
+    """Path to which this session's browser may send a mask of (Z, Y, X) voxels; see `mask_receiver`."""
+    return mask_receiver.offer(place, key, shape, _base())
+
+
+def take_returned(place: str) -> np.ndarray | None:
+    """The mask that has come to a place, (Z, Y, X) uint8 0/1, once; None if none has."""
+    return mask_receiver.take(place)
+
+
 def library() -> str:
     """Path of the viewer's library; another version has another path, so that browsers may keep it for ever."""
     return f"{_base()}/_covseg/library/{_digest()[:16]}/niivue.js"
@@ -108,7 +122,9 @@ class Server:
             return
         request = Request(scope)
         packed = re.search(r"\bgzip\b", request.headers.get("accept-encoding", "")) is not None
-        if request.method != "GET":
+        if route["mask"] is not None:
+            await mask_receiver.receive_mask(route["mask"], request, receive, send)
+        elif request.method != "GET":
             await answer(send, 405, f"Method {request.method}, expected GET")
         elif route["ticket"] is None:
             await _send_library(send, packed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from canvas import coloured, picture
 from playwright.sync_api import Locator, expect
 
 from covseg_core import rendering
@@ -38,13 +39,6 @@ def volume(user: User) -> Locator:
     return viewer
 
 
-def picture(viewer: Locator) -> np.ndarray:
-    """What the canvas shows."""
-    viewer.page.wait_for_timeout(400)
-    image = cv2.imdecode(np.frombuffer(viewer.locator("canvas").screenshot(), np.uint8), cv2.IMREAD_COLOR)
-    return image[..., ::-1].astype(int)
-
-
 def told(viewer: Locator) -> tuple[int, int, str]:
     """Slice, number of slices, and value under the cursor."""
     words = viewer.locator(".told").first
@@ -52,15 +46,6 @@ def told(viewer: Locator) -> tuple[int, int, str]:
     found = TOLD.search(words.inner_text())
     assert found is not None
     return int(found[1]), int(found[2]), found[3]
-
-
-def coloured(image: np.ndarray, colour: tuple[int, int, int]) -> int:
-    """Pixels that lean towards a colour: it lies over grey, half of it."""
-    grey = image.mean(axis=-1, keepdims=True)
-    wanted = np.array(colour) - np.mean(colour)
-    lean = ((image - grey) * wanted).sum(axis=-1) / np.linalg.norm(wanted) ** 2
-    rest = np.linalg.norm(image - grey - lean[..., np.newaxis] * wanted, axis=-1)
-    return int(((lean > 0.3) & (rest < 25)).sum())
 
 
 def test_a_step_of_the_wheel_shows_the_next_slice_and_asks_the_server_for_nothing(visit: Open, sample: Dataset) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from dicomfiles import SECRET, stack_of, write
@@ -177,3 +178,41 @@ def test_the_real_cases_fit_80_columns(real_data: Path) -> None:
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith(("coronacases", "radiopaedia")) for line in lines) == 12
     assert lines[-1] == "ct20: 12 cases, 10 patients, 646 slices (633 with infection), 12 lung masks"
+
+
+def test_a_mask_of_another_program_becomes_a_revision(phantoms: Path, tmp_path: Path) -> None:
+    run("add", "demo", phantoms, "--allow-empty")
+    source = phantoms / "phantom_001" / "infection_mask.nii.gz"
+    image = nib.load(source)
+    voxels = np.asarray(image.dataobj).astype(np.uint8)
+    added = int((voxels[2:5, 2:5, 3] == 0).sum())
+    voxels[2:5, 2:5, 3] = 1
+    nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "corrected.nii.gz")
+    arguments = ("revise", "demo", "phantom_001", tmp_path / "corrected.nii.gz")
+    assert "No mask of demo was corrected yet" in run("history", "demo").output
+    result = run(*arguments, "--author", "Ada", "--minutes", 12)
+    assert result.exit_code == 0
+    assert f"demo@2: phantom_001 infection, {added} voxels added, 0 removed" in result.output
+    assert load_dataset("demo").revision == 2
+    assert "revision 2" in run("show", "demo").output
+    assert json.loads(run("show", "demo@1", "--json").output)["revision"] == 1
+    with pytest.raises(CovsegError, match="nothing was changed"):
+        run(*arguments)
+    stale = run(*arguments, "--parent", 1, "--author", "Bob")
+    assert "Revision 2 by Ada was saved meanwhile and is not part of this one; both are kept." in stale.output
+    lines = run("history", "demo").output.splitlines()
+    assert len(lines) == 3
+    assert "Ada" in lines[1]
+    assert "1 beside 2" in lines[2]
+    entries = json.loads(run("history", "demo", "phantom_001", "--json").output)
+    told = [(one["number"], one["role"], one["author"], one["origin"], one["minutes"]) for one in entries]
+    assert told == [
+        (1, "infection", "", "import", 0),
+        (1, "lung", "", "import", 0),
+        (2, "infection", "Ada", "file", 12),
+        (3, "infection", "Bob", "file", 0),
+    ]
+    assert entries[3]["beside"] == [2]
+    with pytest.raises(CovsegError, match=r"expected the grid of the scan of phantom_002"):
+        nib.save(nib.Nifti1Image(voxels[:-1], image.affine), tmp_path / "other.nii.gz")
+        run("revise", "demo", "phantom_002", tmp_path / "other.nii.gz")

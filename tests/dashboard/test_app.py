@@ -396,6 +396,7 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
         "seed": 7,
         "folds": 1,
         "seeds": 1,
+        "start_from": None,
     }
     assert app.title[0].value == "Live curves"
     assert app.query_params["runs"] in ("one,two", ["one,two"])

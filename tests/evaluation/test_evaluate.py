@@ -13,8 +13,9 @@ import pytest
 from fakeruns import SIZE, save_model
 
 from covseg_core.config import METRICS, Metric, PrepareConfig, RunConfig, SplitConfig
-from covseg_core.data.library.datasets import Case, Dataset, dataset_folder
+from covseg_core.data.library.datasets import Case, Dataset, dataset_folder, load_dataset
 from covseg_core.data.library.importing import import_dataset
+from covseg_core.data.library.revisions import save_revision, stored_mask
 from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.data.reading.volumes import load_mask, load_scan
 from covseg_core.data.slices.cache import case_grid, prepared
@@ -321,6 +322,56 @@ def test_what_the_user_can_mend_is_said(dataset: Dataset, make_run: Callable[...
     run.onnx.unlink()
     with pytest.raises(RunError, match="covseg export run"):
         evaluate_run(run)
+
+
+def test_corrected_masks_are_scored_on_what_the_run_has_not_learned_from(
+    dataset: Dataset, make_run: Callable[..., Run]
+) -> None:
+    """Its own patients are in that dataset, too: scored as strangers they would flatter it."""
+    run = make_run()
+    before = evaluate_run(run)
+    id = next(id for id in sorted(run.split.test) if sum(dataset.case(id).infection_voxels or ()))
+    now = save_revision(dataset.name, id, 1 - stored_mask(dataset, dataset.case(id), "infection")).dataset
+    again = evaluate_run(run)
+    assert again.fingerprint == before.fingerprint == run.config.fingerprint
+    assert again.model == before.model, "its own revision is what it was"
+    assert load_dataset(dataset.name).fingerprint == now.fingerprint
+    corrected = evaluate_run(run, dataset.name)
+    assert corrected.fingerprint == now.fingerprint
+    assert (corrected.part, corrected.leaky, corrected.predictions) == ("test", False, None)
+    assert [(one.case, one.z) for one in corrected.model.slices] == [(one.case, one.z) for one in before.model.slices]
+    truth = {scan.case: scan.counts.truth for scan in corrected.model.scans}
+    assert truth[id] == sum(now.case(id).infection_voxels or ())
+    assert run.test_predictions.exists()
+    assert read_json(run.evaluation, Evaluation).fingerprint == before.fingerprint, (
+        "what is kept is of its own revision"
+    )
+    assert evaluate_run(run, f"{dataset.name}@1").model == before.model
+
+
+def test_cases_that_were_added_later_are_new_to_a_run(
+    dataset: Dataset, make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = make_run()
+    write_sample(tmp_path, scans=1, size=48, slices=8, seed=7)
+    (tmp_path / "phantom_001").rename(tmp_path / "stranger")
+    import_dataset(dataset.name, [tmp_path / "stranger"], allow_empty=True)
+    assert evaluate_run(run).fingerprint == dataset.fingerprint, "it is scored on what it was made from"
+    scored = evaluate_run(run, dataset.name)
+    assert {scan.case for scan in scored.model.scans} == {*run.split.test, "stranger"}
+    assert not scored.leaky
+
+
+def test_runs_of_two_revisions_are_compared_on_a_named_one(dataset: Dataset, make_run: Callable[..., Run]) -> None:
+    first = make_run()
+    id = sorted(first.split.test)[0]
+    now = save_revision(dataset.name, id, 1 - stored_mask(dataset, dataset.case(id), "infection")).dataset
+    second = make_run("second", fingerprint=now.fingerprint, revision=2)
+    with pytest.raises(RunError, match=r"different revisions \(phantoms@1 and phantoms@2\)"):
+        evaluate_runs([first, second])
+    comparison = evaluate_runs([first, second], dataset.name)
+    assert {one.fingerprint for one in comparison.evaluations} == {now.fingerprint}
+    assert {scan.case for scan in comparison.evaluations[0].model.scans} == set(first.split.test)
 
 
 def test_scans_in_any_file_order_are_scored_alike(dataset: Dataset, make_run: Callable[..., Run]) -> None:

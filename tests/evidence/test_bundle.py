@@ -22,6 +22,7 @@ from covseg_core.config import THESIS, SplitConfig
 from covseg_core.data.library.datasets import Dataset, dataset_folder, delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_sample
 from covseg_core.data.library.pseudonyms import Pseudonyms
+from covseg_core.data.library.revisions import save_revision, stored_mask
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.evaluation.model import single_runs
@@ -390,6 +391,17 @@ def test_the_recipient_may_call_the_cases_otherwise_and_have_more(evidence: Path
     write_json(folder / "dataset.json", dataclasses.replace(dataset, name="theirs", cases=tuple(other)))
     with pytest.raises(DatasetError, match="dataset theirs here is not the bundle's: labels or scales differ"):
         verify_bundle(evidence)
+
+
+def test_evidence_outlasts_the_correction_of_a_mask(evidence: Path, dataset: Dataset, tmp_path: Path) -> None:
+    """The masks that were scored are still there; so are those of a later revision once it is not the newest."""
+    first, second = dataset.cases[:2]
+    now = save_revision(dataset.name, first.id, 1 - stored_mask(dataset, first, "infection")).dataset
+    assert verify_bundle(evidence).same
+    [run] = [fake_run(now, "later", "dice", SplitConfig(fractions=(0.4, 0.2, 0.4)), 100, revision=2)]
+    write_bundle(single_runs([run]), evaluate_runs([run]), tmp_path / "later.zip")
+    save_revision(dataset.name, second.id, 1 - stored_mask(dataset, second, "infection"))
+    assert verify_bundle(tmp_path / "later.zip").same
 
 
 def test_a_bundle_of_an_earlier_covseg_with_names_in_it_can_still_be_verified(

@@ -1,22 +1,32 @@
 """A dataset: a named set of cases, each a scan with its masks, kept in one folder with a `dataset.json`.
 
 The folder is `<data>/datasets/<name>/`, with the files under `cases/<case>/`. `importing` beside it
-makes datasets; this module only reads, lists and deletes them.
+makes datasets and `revisions` corrects their masks; this module only reads, lists and deletes them.
+
+Every change of a dataset gives it another revision, counted from 1. `NAME@2` is the dataset as it was at its second;
+`NAME` is the newest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from covseg_core.data.library.revision import IMPORT, Revision, Role
 from covseg_core.data.library.staging import staging
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, DatasetError
 from covseg_core.files import read_json, safe_name, to_json
 from covseg_core.paths import data_root
+
+ROLES: tuple[Role, ...] = ("infection", "lung")
+"""The masks that a case can have."""
+_REFERENCE = re.compile(r"(.*)@([1-9][0-9]{0,8})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,10 +62,15 @@ class Case:
     kept_sha256: dict[str, str] = field(default_factory=dict)
     """Of those files in the dataset's folder that are not what was imported: words were emptied in them, or they were
     made from DICOM."""
+    since: int = 1
+    """The dataset's revision that the case came with."""
+    revisions: tuple[Revision, ...] = ()
+    """Of masks that were corrected: all there were, the first included, oldest first. The fields above are those of the
+    newest."""
 
     def __post_init__(self) -> None:
         safe_name(self.id, "case")
-        for file in self.files.values():
+        for file in [*self.files.values(), *(revision.file for revision in self.revisions)]:
             path = PurePosixPath(file)
             if path.is_absolute() or ".." in path.parts or "\\" in file:
                 raise DatasetError(self.id, f"file {file!r}", "a path inside the dataset's folder")
@@ -85,6 +100,63 @@ class Case:
         """Voxels of each slice in the `infection` or `lung` mask; None without that mask."""
         return {"infection": self.infection_voxels, "lung": self.lung_voxels}[target]
 
+    def history(self, role: Role, created: str) -> tuple[Revision, ...]:
+        """All masks there were of a role, oldest first.
+
+        Parameters
+        ----------
+        created : of a mask that was never corrected, when it was imported
+        """
+        known = tuple(revision for revision in self.revisions if revision.role == role)
+        if known or role not in self.files:
+            return known
+        labels = self.labels if role == "infection" else None
+        first = Revision(
+            self.since, role, self.files[role], self.sha256[role], self.voxels(role) or (), IMPORT, created,
+            labels=labels, kept_sha256=self.kept_sha256.get(role),
+        )  # fmt: skip
+        return (first,)
+
+    def with_mask(self, role: Role, mask: Revision | None) -> Case:
+        """The case with another mask of a role, or without one."""
+        digests, kept = dict(self.sha256), dict(self.kept_sha256)
+        for known in (digests, kept):
+            known.pop(role, None)
+        if mask is not None:
+            digests[role] = mask.sha256
+            if mask.kept_sha256:
+                kept[role] = mask.kept_sha256
+        case = replace(self, sha256=digests, kept_sha256=kept)
+        file, voxels = (mask.file, mask.voxels) if mask else (None, None)
+        if role == "lung":
+            return replace(case, lung=file, lung_voxels=voxels)
+        return replace(case, infection=file, infection_voxels=voxels, labels=mask.labels if mask else None)
+
+    def as_of(self, revision: int) -> Case:
+        """The case as it was at a revision of its dataset."""
+        case, kept = self, []
+        for role, mask in self._masks_at(revision).items():
+            case = case.with_mask(role, mask)
+            then = [one for one in self.revisions if one.role == role and one.number <= revision]
+            kept += then if len(then) > 1 or (mask and mask.parent is not None) else []  # one says nothing more
+        return replace(case, revisions=tuple(sorted(kept, key=lambda one: one.number)))
+
+    def identity(self, revision: int) -> tuple[object, ...]:
+        """What of it, as it was at a revision, is in the fingerprint of its dataset."""
+        digests, labels = dict(self.sha256), self.labels
+        for role, mask in self._masks_at(revision).items():
+            digests.pop(role, None)
+            if mask is not None:
+                digests[role] = mask.sha256
+            if role == "infection":
+                labels = mask.labels if mask else None
+        return self.id, self.patient, self.stacked, labels, self.scale, sorted(digests.items())
+
+    def _masks_at(self, revision: int) -> dict[Role, Revision | None]:
+        """The masks of those roles that were corrected, as they were at a revision; None for none yet."""
+        masks: dict[Role, Revision | None] = {one.role: None for one in self.revisions}
+        return masks | {one.role: one for one in self.revisions if one.number <= revision}
+
     def patient_of(self, z: int) -> str:
         """The patient on slice `z`: for stacked scans, every slice is another one."""
         return f"{self.patient}#{z}" if self.stacked else self.patient
@@ -100,6 +172,13 @@ class Dataset:
     """ISO 8601, UTC."""
     source: str
     """Where the files came from, in words."""
+    revision: int = 1
+    """Goes up with each change of masks or cases."""
+
+    @property
+    def reference(self) -> str:
+        """What `load_dataset` reads this very revision by: `NAME@3`."""
+        return f"{self.name}@{self.revision}"
 
     @property
     def folder(self) -> Path:
@@ -109,11 +188,35 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over what a training sees: ids, patients, labels, scales and the content of all files."""
-        parts = [
-            (case.id, case.patient, case.stacked, case.labels, case.scale, sorted(case.sha256.items()))
-            for case in sorted(self.cases, key=lambda case: case.id)
-        ]
-        return hashlib.sha256(to_json(parts)).hexdigest()
+        return self._fingerprint_at(self.revision)
+
+    def _fingerprint_at(self, revision: int) -> str:
+        cases = sorted((case for case in self.cases if case.since <= revision), key=lambda case: case.id)
+        return hashlib.sha256(to_json([case.identity(revision) for case in cases])).hexdigest()
+
+    def as_of(self, revision: int) -> Dataset:
+        """The dataset as it was at one of its revisions.
+
+        Raises
+        ------
+        DatasetError : there is none of that number
+        """
+        if not 1 <= revision <= self.revision:
+            there = "1" if self.revision == 1 else f"1 to {self.revision}"
+            raise DatasetError(f"dataset {self.name}", f"no revision {revision}", there)
+        if revision == self.revision:
+            return self
+        cases = tuple(case.as_of(revision) for case in self.cases if case.since <= revision)
+        return replace(self, cases=cases, revision=revision)
+
+    def of_fingerprint(self, fingerprint: str) -> Dataset:
+        """The newest of this revision and those before it that has this fingerprint; this one if none has."""
+        older = range(self.revision, 0, -1)
+        return self.as_of(next((one for one in older if self._fingerprint_at(one) == fingerprint), self.revision))
+
+    def editions(self) -> Iterator[Dataset]:
+        """This revision and all before it, newest first."""
+        return (self.as_of(number) for number in range(self.revision, 0, -1))
 
     @property
     def patients(self) -> frozenset[str]:
@@ -164,13 +267,30 @@ def list_datasets() -> list[str]:
     return sorted(file.parent.name for file in datasets_root().glob("[!.]*/dataset.json"))
 
 
-def load_dataset(name: str) -> Dataset:
+def load_dataset(name: str, fingerprint: str = "") -> Dataset:
     """Read a dataset's description; the scans stay on disk.
+
+    Parameters
+    ----------
+    name : the newest revision; or `NAME@2`, as it was at that one
+    fingerprint : of the newest revision that has it, if there is one: what a run was made from or scored on. Otherwise
+        it is the newest, whose fingerprint is another
 
     Raises
     ------
-    DatasetError : there is none of that name, or its `dataset.json` cannot be read
+    DatasetError : there is none of that name or revision, or its `dataset.json` cannot be read
     """
+    found = _REFERENCE.fullmatch(name)
+    name, revision = (found[1], int(found[2])) if found else (name, 0)
+    dataset = _read(name)
+    if revision:
+        dataset = dataset.as_of(revision)
+    if not fingerprint:
+        return dataset
+    return dataset.of_fingerprint(fingerprint)
+
+
+def _read(name: str) -> Dataset:
     folder = dataset_folder(name)
     if not folder.is_dir():
         raise _missing(name)

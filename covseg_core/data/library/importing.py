@@ -263,8 +263,9 @@ def _publish(name: str, cases: Sequence[Case], old: Dataset | None, source: str,
         whole.rename(target)
         return dataset
 
-    everything = sorted((*old.cases, *cases), key=lambda case: case.id)
-    dataset = replace(old, cases=tuple(everything), source=f"{old.source}, {source}")
+    revision = old.revision + 1
+    everything = sorted((*old.cases, *(replace(case, since=revision) for case in cases)), key=lambda case: case.id)
+    dataset = replace(old, cases=tuple(everything), source=f"{old.source}, {source}", revision=revision)
     known = {case.id for case in old.cases}
     for leftover in (target / "cases").iterdir():
         if leftover.name not in known:

@@ -18,14 +18,20 @@ from covseg_core.errors import DatasetError
 
 _PREFIX = ".import-"
 _LOCK = "lock"
+_PAUSE = 0.05
+"""Seconds between two looks at whether the lock is free."""
 
 
 @contextmanager
-def staging(root: Path, name: str) -> Iterator[Path]:
+def staging(root: Path, name: str, patience: float = 1.0) -> Iterator[Path]:
     """Yield an empty folder under `root` that no other process has, and remove it at the end.
 
     What killed imports left under `root` goes first. At the end `root` and its parents are removed as well if they were
     made for this and stayed empty.
+
+    Parameters
+    ----------
+    patience : how long to wait for another one of the same name to end [s]
 
     Raises
     ------
@@ -36,7 +42,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     _clear_dead(root)
     folder = root / f"{_PREFIX}{name}"
     try:
-        with _owned(folder):
+        with _owned(folder, max(1, round(patience / _PAUSE))):
             yield folder
     finally:
         for parent in made:
@@ -44,7 +50,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _owned(folder: Path, tries: int = 20) -> Iterator[None]:
+def _owned(folder: Path, tries: int) -> Iterator[None]:
     """Hold the folder's lock; remove the folder before letting go of it, so that nobody else's is removed."""
     for left in reversed(range(tries)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +62,7 @@ def _owned(folder: Path, tries: int = 20) -> Iterator[None]:
             if not left:
                 name = folder.name.removeprefix(_PREFIX)
                 raise DatasetError(f"dataset {name}", "another import into it is running", "one at a time") from None
-            time.sleep(0.05)
+            time.sleep(_PAUSE)
     try:
         yield
     finally:

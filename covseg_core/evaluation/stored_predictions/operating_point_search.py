@@ -170,7 +170,7 @@ def own_dataset(run: Run) -> Dataset:
     """The dataset that the run was made from, as it was then."""
     name, expected = run.config.dataset, "the data that it was trained with, under their name"
     try:
-        dataset = load_dataset(name)
+        dataset = load_dataset(name, run.config.fingerprint)
     except CovsegError:
         raise RunError(run.id, f"its validation scans are not here (dataset {name})", expected) from None
     if dataset.fingerprint != run.config.fingerprint:

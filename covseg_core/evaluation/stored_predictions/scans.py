@@ -73,7 +73,7 @@ def scans_of_test(run: Run, evaluation: Evaluation) -> list[StoredScan]:
     DatasetError : the dataset is gone or has changed, or lungs have to be found again and there is no lung model
     """
     check_current(run, evaluation)
-    dataset = load_dataset(evaluation.dataset)
+    dataset = load_dataset(evaluation.dataset, evaluation.fingerprint)
     if dataset.fingerprint != evaluation.fingerprint:
         raise RunError(run.id, f"dataset {dataset.name} has changed since it was scored", "the same scans and masks")
     slices = [(score.case, score.z) for score in evaluation.model.slices]

@@ -149,7 +149,7 @@ def _evaluate(runs: Sequence[Run], progress: Progress | None) -> Evaluation:
 
 
 def _side(runs: Sequence[Run], evaluation: Evaluation) -> Side:
-    dataset = load_dataset(evaluation.dataset)
+    dataset = load_dataset(evaluation.dataset, evaluation.fingerprint)
     similarity, near = [], []
     for run in runs:
         if run.config.train.seed_number != runs[0].config.train.seed_number:

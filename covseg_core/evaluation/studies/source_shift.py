@@ -79,9 +79,11 @@ def stored_cell(run: Run, dataset: Dataset) -> Cell | None:
 def _datasets(runs: Sequence[Run], names: Sequence[str]) -> list[Dataset]:
     """Those that the runs were made from, unless they are not here, as with shipped models; then those named."""
     there = set(list_datasets())
-    own = [run.config.dataset for run in runs]
+    own: dict[str, str] = {}
+    for run in runs:
+        own.setdefault(run.config.dataset, run.config.fingerprint)
     wanted = dict.fromkeys([*(name for name in own if name in there), *names])
-    return [load_dataset(name) for name in wanted or dict.fromkeys(own)]
+    return [load_dataset(name, own.get(name, "")) for name in wanted or own]
 
 
 def _shift(runs: Sequence[Run], datasets: Sequence[Dataset]) -> Shift:

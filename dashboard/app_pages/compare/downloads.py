@@ -76,7 +76,12 @@ def show_masks(comparison: Comparison, chosen: Sequence[Model], case: str, thres
         st.download_button(
             "Masks of this scan (NIfTI)",
             lambda: export_files.masks_zip(
-                comparison, chosen, load_dataset(comparison.dataset), case, threshold, called
+                comparison,
+                chosen,
+                load_dataset(comparison.dataset, comparison.evaluations[0].fingerprint),
+                case,
+                threshold,
+                called,
             ),
             f"covseg-{comparison.dataset}-{called}-masks.zip",
             ZIP,

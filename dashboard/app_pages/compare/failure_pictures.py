@@ -66,7 +66,9 @@ def picture(model: Model, evaluation: Evaluation, item: Item) -> bytes:
     scan = next(each for each in stored_predictions.scans(model, evaluation) if each.case.id == item.case)
     row = scan.zs.index(item.z)
     rows, columns = _square(item.box, scan.truth.shape[1:])
-    images = prepared(load_dataset(evaluation.dataset), scan.case, model.config.prepare, "images")
+    images = prepared(
+        load_dataset(evaluation.dataset, evaluation.fingerprint), scan.case, model.config.prepare, "images"
+    )
     shades = images[item.z][scan.inside][rows, columns]
     spacing = (scan.steps[0] * scan.case.spacing[1], scan.steps[1] * scan.case.spacing[2])
     grey = rendering.fit(rendering.grey(shades, "0-255", "lung"), spacing)

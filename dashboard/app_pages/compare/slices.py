@@ -18,7 +18,7 @@ from covseg_core.evaluation.model import Model
 from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.stored_predictions import slice_ranking
 from covseg_core.prediction.masks.disagreement import disagreement
-from dashboard.app_pages.compare import downloads, score_table, tabs
+from dashboard.app_pages.compare import correction, downloads, score_table, tabs
 from dashboard.components import slice_viewer
 from dashboard.components.slice_viewer import Layer, Scene
 from dashboard.formatting import slice_number
@@ -37,7 +37,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """Draw it."""
     st.subheader("Slices")
     try:
-        dataset = load_dataset(comparison.dataset)
+        dataset = load_dataset(comparison.dataset, comparison.evaluations[0].fingerprint)
         check_unchanged(dataset, comparison)
         case = _choose(comparison, chosen)
         scene = slice_viewer.scene_of_case(dataset, dataset.case(case), chosen)
@@ -45,6 +45,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
         slice_viewer.show(_compared(scene, wording.model_names(comparison)), VIEWER, below=masks)
         if len(chosen) > 1:
             st.caption(slice_viewer.HEAT)
+        correction.offer(dataset, dataset.case(case), comparison, chosen)
         _list(comparison)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
@@ -53,7 +54,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
 def show_one(comparison: Comparison, chosen: Sequence[Model]) -> None:
     """One slice of each model, small: the one with the largest true mask of the first scan."""
     try:
-        dataset = load_dataset(comparison.dataset)
+        dataset = load_dataset(comparison.dataset, comparison.evaluations[0].fingerprint)
         check_unchanged(dataset, comparison)
         case = slice_ranking.slice_table(comparison)["Scan"].iloc[0]
         scene = _compared(
@@ -183,5 +184,5 @@ def _jump(kind: slice_ranking.Kind, slices: pd.DataFrame, comparison: Comparison
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _disagreement(key: object, _comparison: Comparison, _chosen: list[Model]) -> list[int]:
-    dataset: Dataset = load_dataset(_comparison.dataset)
+    dataset: Dataset = load_dataset(_comparison.dataset, _comparison.evaluations[0].fingerprint)
     return list(slice_ranking.disagreement(_comparison, dataset, _chosen))

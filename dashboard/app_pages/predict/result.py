@@ -154,8 +154,9 @@ def _truth(space: Workspace, target: Target) -> slice_viewer.Plane | None:
         return None
     name, case = space.source
     try:
-        fingerprint = load_dataset(name).fingerprint
-        cache.truth(name, fingerprint, case, target)
+        dataset = load_dataset(name)
+        known = dataset.case(case)
+        cache.truth(dataset, known, target)
     except CovsegError:  # it has none, or was deleted since
         return None
-    return lambda z: cache.truth(name, fingerprint, case, target)[z][::-1, ::-1]
+    return lambda z: cache.truth(dataset, known, target)[z][::-1, ::-1]

@@ -55,6 +55,7 @@ def choice_of(config: RunConfig) -> TrainingChoice:
         seed=config.split.seed if train.seeds else train.seed,
         folds=config.split.folds or 1,
         seeds=train.seeds or 1,
+        start_from=config.parent or None,
     )
 
 

@@ -11,9 +11,10 @@ from covseg_core.config import Target
 from covseg_core.data.library import datasets
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
-from dashboard.app_pages.train import tables
+from dashboard.app_pages.train import correction, history, tables
 from dashboard.components import slice_viewer
-from dashboard.services import cache, url_state
+from dashboard.components.slice_viewer import Scene
+from dashboard.services import corrections, url_state
 from dashboard.services.datasets import runs_of
 
 ROW, HEAD, MOST = 35, 38, 8
@@ -35,6 +36,15 @@ def show(dataset: Dataset) -> None:
     if preview.open:
         with preview:
             show_preview(dataset)
+
+
+def open_next() -> None:
+    """Show the case whose mask another page has opened; before widgets are made."""
+    if opened := st.session_state.pop(corrections.NEXT, None):
+        name, case = opened
+        st.session_state.dataset = name
+        st.session_state[f"preview-{name}"] = case
+        st.session_state["dataset-tabs"] = "Preview"
 
 
 def show_cases(dataset: Dataset) -> None:
@@ -64,34 +74,18 @@ def show_preview(dataset: Dataset) -> None:
     if st.session_state.setdefault("previewed", (dataset.name, case.id)) != (dataset.name, case.id):
         st.session_state.previewed = dataset.name, case.id
         slice_viewer.go_to("preview", _fullest(case, target))
-    fingerprint = dataset.fingerprint
-
-    def scan(z: int) -> np.ndarray:
-        return cache.volume(dataset.name, fingerprint, case.id).voxels[z, ::-1, ::-1]
-
-    def mask(z: int) -> np.ndarray:
-        return cache.truth(dataset.name, fingerprint, case.id, target or "infection")[z, ::-1, ::-1]
-
-    def lungs(z: int) -> np.ndarray:
-        return cache.truth(dataset.name, fingerprint, case.id, "lung")[z, ::-1, ::-1]
-
     st.session_state.setdefault("preview-outline", True)
-    slice_viewer.show(
-        slice_viewer.Scene(
-            id=f"{dataset.name}/{case.id}",
-            zs=range(case.slices),
-            scale=case.scale,
-            spacing=case.spacing[1:],
-            ct=scan,
-            truth=mask if target else None,
-            layers=[],
-            start=_fullest(case, target),
-            outline=lungs if "lung" in case.files and target != "lung" else None,
-            thickness=case.spacing[0],
-            edition=fingerprint,
-        ),
-        key="preview",
-    )
+    work = corrections.under_way(dataset, case)
+    slice_viewer.show(correction.scene(work) if work else _scene(dataset, case, target), key="preview")
+    if work:
+        correction.show(work)
+    else:
+        correction.offer(dataset, case)
+        history.show(dataset, case)
+
+
+def _scene(dataset: Dataset, case: Case, target: Target | None) -> Scene:
+    return slice_viewer.scene_of_masks(dataset, case, target, start=_fullest(case, target))
 
 
 def _fullest(case: Case, target: Target | None) -> int:

@@ -15,6 +15,7 @@ from covseg_core.config import (
     PRESETS,
     THESIS,
     Metric,
+    Preset,
     Region,
     Schedule,
     SplitConfig,
@@ -22,14 +23,15 @@ from covseg_core.config import (
     Target,
 )
 from covseg_core.data.library.datasets import Dataset
-from covseg_core.data.splitting.split import SplitReport, make_splits, split_report
+from covseg_core.data.splitting.split import Split, SplitReport, make_splits, split_report
 from covseg_core.errors import CovsegError
-from covseg_core.runs import jobs
+from covseg_core.runs import jobs, open_run
 from covseg_core.runs import time_estimate as core
 from covseg_core.runs.preset_changes import PresetChanges, augmentation_name
+from covseg_core.runs.starting_point import starting_point
 from covseg_core.runs.time_estimate import Network
 from dashboard import navigation
-from dashboard.app_pages.train import time_estimate
+from dashboard.app_pages.train import first_weights, time_estimate
 
 _METRICS: dict[str, tuple[Metric, ...]] = {
     "All three": THESIS,
@@ -41,6 +43,8 @@ _SCHEDULES: dict[Schedule, str] = {"constant": "Never", "cosine": "To the end", 
 _SIZE, _FILTERS = "Side of the slices (pixels)", "Filters of the first block"
 _BATCH, _CONTEXT = "Slices a batch", "Neighbouring slices on each side"
 _PATIENCE = "Patience (epochs)"
+_OF_THE_NETWORK = {_SIZE, _FILTERS, _CONTEXT}
+"""What is the run's that a training starts from."""
 KEPT: Literal["session"] = "session"
 """What is entered stays while somebody is on other pages: Streamlit forgets the state of widgets that are not drawn."""
 SPLIT, FOLDS = 430, 700
@@ -62,6 +66,14 @@ class TrainingChoice:
     """0 or 1 for a single split."""
     seeds: int
     """1 for one training of each metric."""
+    start_from: str | None = None
+    """The run whose best weights they start from; None for new weights."""
+
+    @property
+    def base(self) -> Preset:
+        """The preset, with the network of the run that they start from."""
+        base = PRESETS[self.preset]
+        return starting_point(self.start_from).preset(base) if self.start_from else base
 
     @property
     def splits(self) -> SplitConfig:
@@ -72,9 +84,14 @@ class TrainingChoice:
     @property
     def network(self) -> Network:
         """Raises `SettingError`."""
-        base = PRESETS[self.preset]
-        train = self.changes.train(base, self.metrics[0])
-        return Network(self.changes.prepare(base), self.changes.model(base), train)
+        train = self.changes.train(self.base, self.metrics[0])
+        return Network(self.changes.prepare(self.base), self.changes.model(self.base), train)
+
+    def dealt(self, dataset: Dataset) -> list[Split]:
+        """Who trains, validates and tests; raises `CovsegError`."""
+        if self.start_from:
+            return [starting_point(self.start_from).split(dataset, self.splits)]
+        return make_splits(dataset, self.splits, self.target)
 
     @property
     def all_epochs(self) -> list[int]:
@@ -108,6 +125,7 @@ def fill(choice: TrainingChoice) -> None:
     }
     for name, value in values.items():
         st.session_state[f"train-{name}"] = value
+    st.session_state[first_weights.KEY] = choice.start_from or ""
 
 
 def show(dataset: Dataset) -> None:
@@ -120,7 +138,7 @@ def show(dataset: Dataset) -> None:
     settings = choose(targets)
     try:
         network = settings.network
-        splits = make_splits(dataset, settings.splits, settings.target)
+        splits = settings.dealt(dataset)
         reports = [split_report(split, dataset, settings.target) for split in splits]
         slices = core.epoch_slices(splits[0], dataset, network.train.empty_share, settings.target)
         network = replace(network, slices=slices)
@@ -184,13 +202,15 @@ def choose(targets: list[Target]) -> TrainingChoice:
         )
         # required, so never None
         metrics, preset, split = cast(str, metrics), cast(str, preset), cast(SplitKind, split)
-        base = PRESETS[preset]
+        start_from = first_weights.choose(targets)
+        base = starting_point(start_from).preset(PRESETS[preset]) if start_from else PRESETS[preset]
         usual = " / ".join(str(count) for count in dict.fromkeys(base.epochs[metric] for metric in _METRICS[metrics]))
         epochs = st.number_input(
             "Epochs", 1, 100_000, None, placeholder=usual, key="train-epochs", persist_state=KEPT, width=170
         )
         st.caption(base.description, width="stretch")
     with st.expander("More settings", icon=":material/tune:"), st.container(horizontal=True):
+        targets = targets if start_from is None else [open_run(start_from).config.target]
         target = st.segmented_control(
             "Learn to outline",
             targets,
@@ -205,7 +225,17 @@ def choose(targets: list[Target]) -> TrainingChoice:
             """Empty stands for the preset's value, which it shows."""
             key = f"train-{label}"
             return st.number_input(
-                label, low, high, None, step, placeholder=str(usual), key=key, persist_state=KEPT, width=210, help=help
+                label,
+                low,
+                high,
+                None,
+                step,
+                placeholder=str(usual),
+                key=key,
+                persist_state=KEPT,
+                width=210,
+                help=help,
+                disabled=start_from is not None and label in _OF_THE_NETWORK,
             )
 
         def decimal(name: str, label: str, high: float, usual: float, help: str) -> float | None:
@@ -234,6 +264,7 @@ def choose(targets: list[Target]) -> TrainingChoice:
             persist_state=KEPT,
             required=True,
             format_func=_REGIONS.__getitem__,
+            disabled=start_from is not None,
             help=(
                 "Lungs only: slices are cut to the box of the lungs, which the network then sees larger, and nothing "
                 "outside of the lungs is marked. For the infection."
@@ -275,6 +306,8 @@ def choose(targets: list[Target]) -> TrainingChoice:
             "Costs so many times as much."
         )
         seeds = st.number_input("Seeds", 1, MOST_SEEDS, help=help, key=first("seeds", 1), persist_state=KEPT, width=170)
+    if start_from is not None:
+        size = filters = region = context = None  # the run's own
     usual_augmentation = augmentation_name(base.train.augment)
     changes = PresetChanges(
         epochs=epochs,
@@ -289,7 +322,8 @@ def choose(targets: list[Target]) -> TrainingChoice:
         augmentation=None if augmentation == usual_augmentation else augmentation,
         ema=ema,
     )
-    return TrainingChoice(_METRICS[metrics], preset, split, target, changes, seed, folds, seeds)
+    folds = folds if start_from is None else 1
+    return TrainingChoice(_METRICS[metrics], preset, split, target, changes, seed, folds, seeds, start_from)
 
 
 def show_split(report: SplitReport, target: Target) -> None:
@@ -357,6 +391,7 @@ def start(dataset: Dataset, settings: TrainingChoice) -> None:
             seed=settings.seed,
             folds=settings.folds,
             seeds=settings.seeds,
+            start_from=settings.start_from,
         )
     except (CovsegError, OSError) as error:
         st.error(str(error), icon=":material/error:")

@@ -6,6 +6,8 @@ import pandas as pd
 
 from covseg_core.data.library.datasets import Case, Dataset
 
+REVISION = "Goes up with each corrected mask and each import; runs keep theirs"
+
 
 def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
     """Label, value and explanation of what there is in a dataset."""
@@ -15,6 +17,7 @@ def counts(dataset: Dataset) -> list[tuple[str, int | str, str | None]]:
         ("Patients", len(dataset.patients), "In stacked scans, every slice counts as a patient"),
         ("Slices", sum(case.slices for case in dataset.cases), None),
         ("Positive slices", "none" if positive is None else positive, "Slices on which infection is outlined"),
+        *([("Revision", dataset.revision, REVISION)] if dataset.revision > 1 else []),
     ]
 
 

@@ -7,7 +7,8 @@ so that the browser alone sets one against another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,14 +24,15 @@ from dashboard.services.volume_server import Volume
 
 Plane = Callable[[int], np.ndarray]
 """z -> (Y, X), RAS+."""
-Kind = Literal["lungs", "truth", "model", "together"]
-"""`together` is what several models were combined to."""
+Kind = Literal["lungs", "truth", "model", "together", "drawn"]
+"""`together` is what several models were combined to, `drawn` what can be drawn on."""
 MOST_MASKS = 16
 """Bits of a voxel."""
-HEIGHT = 640
-"""Of the viewer in the page [px]."""
+HEIGHT, EDITOR_HEIGHT = 640, 760
+"""Of the viewer in the page [px], and where somebody draws."""
 _WINDOWS: dict[rendering.Window, str] = {"lung": "Lung", "mediastinum": "Mediastinum", "full": "Full"}
 _FOLDER = Path(__file__).parent
+_SOURCES = ("viewer.css", "viewer.js", "editor.js", "drawing.js")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,18 @@ class VolumeScene:
     """Slice of the scan that is the lowest of these, from 0."""
     slices: int = 0
     """Slices of the whole scan; 0 if these are all."""
+    edit: Hashable = None
+    """Which work it is that the mask of kind `drawn` is drawn on for; None where there is no such mask."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a browser says about a mask that was drawn in it."""
+
+    key: str
+    """`repr` of the scene's `edit`."""
+    minutes: float
+    """In which somebody worked."""
 
 
 def show(scene: VolumeScene, key: str) -> bool:
@@ -79,12 +93,31 @@ def show(scene: VolumeScene, key: str) -> bool:
     with place:
         # what the browser says is kept only while the viewer is there
         result = _component()(
-            key=f"{key}-volume", data=_data(scene, key), height=HEIGHT, on_trouble_change=lambda: None
+            key=f"{key}-volume",
+            data=_data(scene, key),
+            height=HEIGHT if scene.edit is None else EDITOR_HEIGHT,
+            on_trouble_change=lambda: None,
+            on_sent_change=lambda: None,
         )
+    if result.sent:
+        st.session_state[f"{key}-sent"] = result.sent
+        st.rerun()  # all of the page: what is done with it stands elsewhere
     if result.trouble:
         st.session_state[failed] = scan
         place.empty()
     return not result.trouble
+
+
+def drawn(key: str) -> tuple[np.ndarray, Sent] | None:
+    """The mask that was drawn and sent, (Z, Y, X) uint8 0/1, and what the browser says about it; once."""
+    sent = st.session_state.pop(f"{key}-sent", None)
+    mask = volume_server.take_returned(f"{key}-drawn") if sent else None
+    if mask is None:
+        return None
+    minutes = sent.get("minutes") if isinstance(sent, Mapping) else None
+    if not isinstance(minutes, int | float) or not math.isfinite(minutes) or minutes < 0:
+        minutes = 0.0
+    return mask, Sent(str(sent.get("key")), float(minutes))
 
 
 def _data(scene: VolumeScene, key: str) -> dict[str, Any]:
@@ -108,6 +141,7 @@ def _data(scene: VolumeScene, key: str) -> dict[str, Any]:
         "windows": [[name, *rendering.window_of(window, scene.scale)] for window, name in _WINDOWS.items()],
         "names": [{"name": mask.name, "kind": mask.kind} for mask in masks],
         "start": int(scene.start),
+        "edit": _edit(scene, masks, key),
         "first": int(scene.first),
         "slices": int(scene.slices or scene.shape[0]),
         "colours": {
@@ -119,6 +153,15 @@ def _data(scene: VolumeScene, key: str) -> dict[str, Any]:
             "lungs": rendering.LUNGS,
         },
     }
+
+
+def _edit(scene: VolumeScene, masks: Sequence[Mask], key: str) -> dict[str, Any] | None:
+    """Which of the masks is drawn on, and where to it is sent."""
+    place = next((place for place, mask in enumerate(masks) if mask.kind == "drawn"), None)
+    if scene.edit is None or place is None:
+        return None
+    path = volume_server.offer_return(f"{key}-drawn", (scene.scan, scene.edit), scene.shape)
+    return {"mask": place, "key": repr(scene.edit), "path": path}
 
 
 def _whole(ct: Plane) -> Plane:
@@ -151,5 +194,6 @@ def _bits(masks: Sequence[Mask], dtype: np.dtype[Any]) -> Plane:
 @cache
 def _component() -> Any:
     """Registered once, when somebody first looks at a volume."""
-    css, js = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("viewer.css", "viewer.js"))
+    css, viewer, editor, drawing = ((_FOLDER / name).read_text(encoding="utf-8") for name in _SOURCES)
+    js = "\n".join((viewer, editor, drawing))  # one script: a component has no other files
     return st.components.v2.component("covseg_volume_viewer", css=css, js=js)

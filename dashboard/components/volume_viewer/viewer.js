@@ -100,10 +100,10 @@ void main() {
 
 const viewers = new WeakMap()
 
-export default function ({ data, parentElement, setStateValue }) {
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   let viewer = viewers.get(parentElement)
   if (!viewer) {
-    viewer = new Viewer(parentElement, setStateValue)
+    viewer = new Viewer(parentElement, setStateValue, setTriggerValue)
     viewers.set(parentElement, viewer)
   }
   viewer.show(data)
@@ -114,8 +114,9 @@ export default function ({ data, parentElement, setStateValue }) {
 }
 
 class Viewer {
-  constructor (parent, tell) {
+  constructor (parent, tell, trigger) {
     this.tell = tell
+    this.trigger = trigger
     this.layout = 'planes'
     this.tool = 'cross'
     this.window = 0
@@ -146,6 +147,7 @@ class Viewer {
       if (this.data !== data) return // what was asked for meanwhile has begun what it needs itself
       this.controls()
       if (this.marks !== data.masks || other) this.newMasks(data)
+      else this.newEdit()
       this.draw()
     } catch (error) {
       this.fail(error)
@@ -217,6 +219,7 @@ class Viewer {
     this.fetchingMasks = new AbortController()
     const { signal } = this.fetchingMasks
     const gl = this.nv.gl
+    this.endEdit()
     this.bits = null
     this.root.dataset.masks = data.masks ? 'loading' : 'none'
     if (!data.masks) return
@@ -229,17 +232,40 @@ class Viewer {
       await this.stream(data.masks, bits, MASK_UNIT, gl.RED_INTEGER, wide ? gl.UNSIGNED_SHORT : gl.UNSIGNED_BYTE, z,
         signal, 'Masks')
       this.root.dataset.masks = 'ready'
+      this.newEdit()
       this.solid()
     } catch (error) {
       this.fail(error)
     }
   }
 
+  // What is drawn on: begun once the masks are there, and kept for as long as the page offers it.
+  newEdit () {
+    const { edit } = this.data
+    if (!edit) return this.endEdit()
+    if (this.editor?.edit.key === edit.key) {
+      this.editor.edit = edit // where to send it may be another place
+      return
+    }
+    this.endEdit()
+    if (this.root.dataset.masks !== 'ready') return
+    this.editor = new Editor(this, edit, this.trigger)
+    this.choice = String(edit.mask)
+    this.root.dataset.edit = 'ready'
+    this.keys.textContent = `${EDIT_KEYS} · ${KEYS}`
+    this.controls()
+  }
+
+  endEdit () {
+    this.editor?.close()
+    this.editor = null
+    delete this.root.dataset.edit
+    this.keys.textContent = KEYS
+  }
+
   // Voxels into an array and a texture while they come, from one slice on to the last and then from the lowest on.
   async stream (path, values, unit, format, type, from, signal, name, first) {
-    const token = document.cookie.match(/(?:^|; )_streamlit_xsrf=([^;]*)/)
-    const headers = token ? { 'X-Xsrftoken': decodeURIComponent(token[1]) } : {}
-    const answer = await fetch(`${path}?from=${from}`, { headers, signal, credentials: 'same-origin' })
+    const answer = await fetch(`${path}?from=${from}`, { headers: token(), signal, credentials: 'same-origin' })
     if (!answer.ok) throw new Error(`${name}: ${await answer.text()}`)
     const [width, height, depth] = this.size
     const bytes = new Uint8Array(values.buffer)
@@ -287,6 +313,23 @@ class Viewer {
       count -= here
       z = (z + here) % depth
     }
+  }
+
+  // A box of the masks anew, both ends included.
+  uploadPart (low, high) {
+    const gl = this.nv.gl
+    const [width, height] = this.size
+    const extent = high.map((end, axis) => end - low[axis] + 1)
+    const wide = this.data.bytes === 2
+    gl.activeTexture(gl.TEXTURE0 + MASK_UNIT)
+    gl.bindTexture(gl.TEXTURE_3D, this.textures[MASK_UNIT])
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1)
+    const skips = [[gl.UNPACK_ROW_LENGTH, width], [gl.UNPACK_IMAGE_HEIGHT, height], [gl.UNPACK_SKIP_PIXELS, low[0]],
+      [gl.UNPACK_SKIP_ROWS, low[1]]]
+    for (const [name, value] of skips) gl.pixelStorei(name, value)
+    const part = this.bits.subarray(low[2] * width * height)
+    gl.texSubImage3D(gl.TEXTURE_3D, 0, ...low, ...extent, gl.RED_INTEGER, wide ? gl.UNSIGNED_SHORT : gl.UNSIGNED_BYTE, part)
+    for (const [name] of skips) gl.pixelStorei(name, 0)
   }
 
   texture (unit, [width, height, depth], format) {
@@ -447,6 +490,7 @@ class Viewer {
     })
     this.nv.opts.dragModePrimary = DRAG[tool]
     if (tool !== 'ruler') this.nv.clearMeasurements()
+    this.editor?.setTool('')
     press(this.tools, tool)
     this.draw()
   }
@@ -509,6 +553,7 @@ class Viewer {
 
   wheel (event) {
     if (!this.size) return
+    this.editor?.note()
     event.stopPropagation()
     const { plane } = this.tile(event)
     if (plane < 0 && this.layout !== 'render') return // beside the planes the wheel moves the page
@@ -527,6 +572,7 @@ class Viewer {
 
   down (event) {
     this.root.focus({ preventScroll: true })
+    if (this.editor?.down(event)) return
     if (event.button !== 2 && !(event.button === 0 && this.tool === 'window' && !event.shiftKey)) return
     event.preventDefault()
     event.stopPropagation()
@@ -534,6 +580,7 @@ class Viewer {
   }
 
   move (event) {
+    if (!this.dragged && this.editor?.move(event)) return
     if (!this.dragged) {
       if (this.size) this.tellPlace(event)
       if (event.buttons) this.draw()
@@ -553,9 +600,11 @@ class Viewer {
 
   key (event) {
     const inField = ['SELECT', 'INPUT', 'BUTTON'].includes(event.composedPath()[0].tagName)
+    const inText = event.composedPath()[0].type === 'number'
+    if (!inText && this.size && this.editor?.key(event)) return
     if (event.altKey || event.ctrlKey || event.metaKey || event.key === 'Tab' || event.key === 'Escape') return
     event.stopPropagation() // the page has keys of its own, and so has NiiVue
-    if (!this.size || (inField && /^(Arrow|Page|Home|End| |Enter)/.test(event.key))) return
+    if (inText || !this.size || (inField && /^(Arrow|Page|Home|End| |Enter)/.test(event.key))) return
     const axis = { coronal: 1, sagittal: 0 }[this.layout] ?? 2
     const step = by => this.goTo(axis, this.place()[axis] + by)
     const keys = {
@@ -601,14 +650,15 @@ class Viewer {
   }
 
   kinds () {
-    const name = /^\d+$/.test(this.choice) ? this.data.names[Number(this.choice)].name : ''
+    const { name = '', kind = '' } = /^\d+$/.test(this.choice) ? this.data.names[Number(this.choice)] ?? {} : {}
+    if (kind === 'drawn') return ['', 'kept', 'removed', 'added', 'drawn', 'true mask']
     return ['', 'true positive', 'missed', 'false alarm', name, 'true mask']
   }
 
   controls () {
     const { names, colours, measured } = this.data
     const choices = [['', 'None']]
-    const models = names.map((mask, place) => ({ ...mask, place })).filter(one => /^(model|together)$/.test(one.kind))
+    const models = names.map((mask, place) => ({ ...mask, place })).filter(one => /^(model|together|drawn)$/.test(one.kind))
     for (const { name, place } of models) choices.push([String(place), name])
     if (names.some(mask => mask.kind === 'truth')) choices.push(['truth', 'True mask'])
     if (models.filter(one => one.kind === 'model').length > 1) choices.push(['differing', 'Where models differ'])
@@ -684,21 +734,23 @@ class Viewer {
     const full = element('button', { type: 'button', textContent: 'Full screen' })
     full.addEventListener('click', () => this.full())
     this.fillBox = labelled('Opacity', fill)
-    const bar = element('div', { className: 'bar' })
+    const bar = this.bar = element('div', { className: 'bar' })
     bar.append(this.layouts, this.tools, labelled('Window', this.presets), labelled('Mask', this.shown), this.fillBox,
       labelled('Outlines', this.outlinedBox, true), labelled('Lungs', this.lungsBox, true), full)
     this.canvas = element('canvas')
-    const view = element('div', { className: 'view' })
+    const view = this.view = element('div', { className: 'view' })
     this.told = element('div', { className: 'told' })
     this.progress = element('div', { className: 'told top' })
     view.append(this.canvas, this.told, this.progress)
     this.legends = element('div', { className: 'legend' })
-    this.root.append(bar, view, this.legends, element('p', { className: 'keys', textContent: KEYS }))
+    this.keys = element('p', { className: 'keys', textContent: KEYS })
+    this.root.append(bar, view, this.legends, this.keys)
     const early = { capture: true, signal } // before NiiVue, which would do something else
     view.addEventListener('wheel', event => this.wheel(event), { ...early, passive: false })
     view.addEventListener('mousedown', event => this.down(event), early)
     view.addEventListener('mousemove', event => this.move(event), early)
-    window.addEventListener('mouseup', () => { this.dragged = null; this.draw() }, { signal })
+    window.addEventListener('mouseup', () => { this.dragged = null; this.editor?.up(); this.draw() }, { signal })
+    window.addEventListener('beforeunload', event => this.editor?.drawing.dirty && event.preventDefault(), { signal })
     view.addEventListener('contextmenu', event => event.preventDefault(), early)
     view.addEventListener('dblclick', event => { event.stopPropagation(); this.reset() }, early)
     view.addEventListener('mouseleave', () => this.size && this.tellPlace(), { signal })
@@ -713,6 +765,7 @@ class Viewer {
     this.fetching?.abort()
     this.fetchingMasks?.abort()
     cancelAnimationFrame(this.asked)
+    this.endEdit()
     this.values = this.bits = null
     if (this.nv) {
       this.nv.cleanup()

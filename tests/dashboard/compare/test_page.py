@@ -30,6 +30,7 @@ from covseg_core.evidence.verify import verify_bundle
 from covseg_core.files import write_json
 from covseg_core.runs import Run, create_run
 from dashboard.app_pages.compare import export_files, score_table, tabs
+from dashboard.services import corrections
 
 LIMITS: dict[Metric, float] = {"accuracy": 90, "iou": 90, "dice": 130}
 """Grey values above which the models see infection: the first two are one model."""
@@ -69,6 +70,22 @@ def three(make: Callable[..., Run]) -> list[Run]:
     runs = [make(metric) for metric in LIMITS]
     evaluate_runs(runs)
     return runs
+
+
+def test_a_models_mask_is_opened_to_be_corrected(three: list[Run], dataset: Dataset) -> None:
+    """Where the model is right and the truth is not, nobody wants to draw it again."""
+    app = pages.open_page("compare", tab="Slices")
+    case = next(box.value for box in app.selectbox if box.label == "Test scan")
+    next(box for box in app.selectbox if box.label == "Model").set_value(2).run()
+    with pytest.raises(KeyError):
+        app.session_state[corrections.KEY]
+    next(button for button in app.button if button.label == "Correct from this model's mask").click().run()
+    work = app.session_state[corrections.KEY]["phantoms", case]
+    assert (work.origin, work.role, work.parent) == (three[2].id, "infection", 1)
+    prepare = three[2].config.prepare
+    bright = (prepared(dataset, dataset.case(case), prepare, "images") > LIMITS["dice"]).astype(np.float32)
+    expected = to_native(bright, case_grid(dataset, dataset.case(case), prepare)) >= 0.5
+    assert np.array_equal(work.start.mask(), expected)
 
 
 def test_shipped_models_can_be_compared_with_own_ones(three: list[Run], tmp_path: Path, monkeypatch) -> None:

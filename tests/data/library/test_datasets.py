@@ -66,6 +66,11 @@ def test_the_fingerprint_ignores_the_name_the_order_and_where_the_data_came_from
     assert same.fingerprint == DATASET.fingerprint
 
 
+def test_the_fingerprint_is_what_runs_of_all_versions_have_recorded() -> None:
+    """To the last digit: with another one they could not be resumed or scored."""
+    assert DATASET.fingerprint == "30026596c5367722fa80d887cbb1dd713aae2515592582f8929cc15ee4952a03"
+
+
 def test_every_stacked_slice_is_a_patient_of_its_own() -> None:
     stacked = replace(CASE, stacked=True)
     assert [stacked.patient_of(z) for z in range(3)] == ["p#0", "p#1", "p#2"]

@@ -1,0 +1,93 @@
+"""Masks that are being corrected in a session: begun on one page, drawn on and saved on another."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from covseg_core.data.library.datasets import Case, Dataset
+from covseg_core.data.library.revision import EDITOR, Role
+
+KEY = "corrections"
+"""In the session: by dataset and case."""
+NEXT = "correction-next"
+"""In the session: dataset and case that the page with the viewer shall show next."""
+AT_ONCE = 3
+"""Corrections of one session; the oldest goes first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bits:
+    """A mask, 8 voxels a byte: it may wait in the session for long."""
+
+    bits: np.ndarray
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Bits:
+        """Of (Z, Y, X), 0 or 1."""
+        z, y, x = mask.shape
+        return cls(np.packbits(mask), (z, y, x))
+
+    def mask(self) -> np.ndarray:
+        """(Z, Y, X) uint8 0/1."""
+        return np.unpackbits(self.bits, count=int(np.prod(self.shape))).reshape(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """A mask that somebody draws on."""
+
+    dataset: str
+    case: str
+    role: Role
+    parent: int
+    """The dataset's revision when it was opened: what is seen meanwhile stays that."""
+    created: str
+    """Of the dataset: another one of that name is no other revision."""
+    id: str
+    origin: str = EDITOR
+    """As `Revision.origin`."""
+    start: Bits | None = None
+    """What is drawn on at first; None for the stored mask."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.dataset, self.case
+
+
+def begin(dataset: Dataset, case: Case, role: Role, origin: str = EDITOR, start: np.ndarray | None = None) -> None:
+    """Open a mask of a case, instead of what was begun there before.
+
+    Parameters
+    ----------
+    origin : the id of the model whose mask `start` is
+    start : (Z, Y, X) 0/1, to draw on; None for the stored mask
+    """
+    first = None if start is None else Bits.of(start)
+    work = Correction(dataset.name, case.id, role, dataset.revision, dataset.created, uuid.uuid4().hex, origin, first)
+    works = _works()
+    works.pop(work.place, None)
+    works[work.place] = work
+    while len(works) > AT_ONCE:
+        del works[next(iter(works))]
+
+
+def under_way(dataset: Dataset, case: Case) -> Correction | None:
+    """What of a case is being corrected in this session."""
+    found = _works().get((dataset.name, case.id))
+    same = found is not None and found.created == dataset.created and found.parent <= dataset.revision
+    return found if same else None
+
+
+def end(work: Correction) -> None:
+    """Forget it."""
+    _works().pop(work.place, None)
+
+
+def _works() -> dict[tuple[str, str], Correction]:
+    works: dict[tuple[str, str], Correction] = st.session_state.setdefault(KEY, {})
+    return works
