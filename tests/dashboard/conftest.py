@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cohorts import Here
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +18,9 @@ def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     def call(function: Callable[..., Any], *arguments: object, progress: Any = None, **_: object) -> Any:
         return function(*arguments, **({"progress": progress} if progress else {}))
 
-    monkeypatch.setattr("dashboard.app_pages.predict.workspace.isolated", call)
+    for module in ("workspace", "cohort_task", "cohort_scan"):
+        monkeypatch.setattr(f"dashboard.app_pages.predict.{module}.isolated", call)
+    monkeypatch.setattr("covseg_core.prediction.cohort.predict.Worker", Here)
     monkeypatch.setattr("dashboard.services.uploads.isolated", call)
 
 
