@@ -77,7 +77,9 @@ def _follow(parent: int) -> None:
     """End with the process that asks, however that ends: what is computed now nobody will read."""
     while os.getppid() == parent:
         time.sleep(_LOOK)
-    os.kill(os.getpid(), signal.SIGTERM)
+    main = threading.main_thread().ident
+    if main is not None:  # to this thread, which may be waiting for something: sent to the process, any may get it
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def _leave(*_: object) -> NoReturn:
