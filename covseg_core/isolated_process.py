@@ -1,6 +1,6 @@
 """The other side of `isolation`: a process that answers one call after another, each within limits.
 
-    python -m covseg_core.isolated_process NICE [MODULE...]    a call in; progress, then its result or its error out
+    python -m covseg_core.isolated_process PARENT NICE [MODULE...]    a call in; progress, then its result or its error out
 
 Messages go through pipes, each after its kind and length; arrays go through a file, in which each says how long it is.
 """
@@ -40,9 +40,9 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGTERM, _leave)  # so that what is half made is removed
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
-    os.nice(int(sys.argv[1]))
-    for module in sys.argv[2:]:  # while nobody waits
+    threading.Thread(target=_follow, args=(int(sys.argv[1]),), daemon=True).start()
+    os.nice(int(sys.argv[2]))
+    for module in sys.argv[3:]:  # while nobody waits
         importlib.import_module(module)
 
     def say(kind: bytes, body: bytes) -> None:

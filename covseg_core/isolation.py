@@ -188,7 +188,7 @@ class _Child:
     def __init__(self, *modules: str, nice: int = 5) -> None:
         one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # address space
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "covseg_core.isolated_process", str(nice), *modules],
+            [sys.executable, "-m", "covseg_core.isolated_process", str(os.getpid()), str(nice), *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

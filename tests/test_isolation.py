@@ -188,7 +188,8 @@ def test_a_process_ends_with_the_one_that_asks(tmp_path: Path) -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    number = int(parent.stdout.readline())
+    with parent.stdout:
+        number = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
     until(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
