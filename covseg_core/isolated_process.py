@@ -1,6 +1,6 @@
 """The other side of `isolation`: a process that answers one call after another, each within limits.
 
-    python -m covseg_core.isolated_process PARENT NICE [MODULE...]    a call in; progress, then its result or its error out
+    python -m covseg_core.isolated_process PARENT NICE [MODULE...]    calls in; progress, results and errors out
 
 Messages go through pipes, each after its kind and length; arrays go through a file, in which each says how long it is.
 """
