@@ -124,8 +124,8 @@ class _Work:
     def __init__(self, folder: Path, before: Cohort, found: Found, request: Request, tell: Tell | None) -> None:
         self._folder, self._request, self._tell, self._notes = folder, request, tell, found.notes
         self._settings = before.settings
-        earlier = {row.name: row for row in before.rows}
         sources = read_sources(folder)
+        self._earlier = earlier = {row.name: row for row in before.rows if _counts(row, sources)}
         known = {(source.place, source.series): name for name, source in sources.scans.items()}
         names = name_scans(found.scans, known, list(earlier), before.settings.pseudonyms)
         people = number_patients(found.scans, [earlier[name].patient if name in earlier else "" for name in names])
@@ -136,7 +136,7 @@ class _Work:
         for name in names:
             if (row := self._finished(earlier.get(name), self._scans[name])) is not None:
                 self._rows[name] = self._placed(row)
-        self._rows |= {name: row for name, row in earlier.items() if name not in self._scans}
+        self._rows |= {name: row for name, row in earlier.items() if name not in self._scans}  # of other paths
         self._waiting = [name for name in names if name not in self._rows]
         Sources(scans=sources.scans | {name: Source(*scan.key) for name, scan in self._scans.items()}).write(folder)
         self._digests = {row.sha256: name for name, row in self._rows.items() if row.state == "done"}
@@ -195,7 +195,10 @@ class _Work:
         """A row of an earlier call, if its scan need not be looked at again."""
         if row is None or row.state == "failed" or row.stamp != scan.stamp:
             return None
-        return row if (self._folder / (row.same_as or row.name) / REPORT).is_file() else None
+        return row if self._written(row.same_as or row.name) else None
+
+    def _written(self, name: str) -> bool:
+        return (self._folder / name / REPORT).is_file()
 
     def _placed(self, row: Row) -> Row:
         """With the patient and the day as they are known now."""
@@ -212,6 +215,11 @@ class _Work:
             digest = scan.digest()
         except OSError as error:
             self._end(self._failed(name, f"cannot be read ({error.strerror or error})"))
+            return ""
+        earlier = self._earlier.get(name)
+        if earlier and earlier.state == "done" and earlier.sha256 == digest and self._written(name):
+            self._digests[digest] = name
+            self._end(self._placed(dataclasses.replace(earlier, stamp=scan.stamp)))  # only the files' date has changed
             return ""
         if (first := self._digests.setdefault(digest, name)) != name:
             self._end(self._placed(Row(name, "same", stamp=scan.stamp, sha256=digest, same_as=first)))
@@ -257,6 +265,12 @@ class _Work:
     def _say(self, step: Step) -> None:
         if self._tell is not None:
             self._tell(step)
+
+
+def _counts(row: Row, sources: Sources) -> bool:
+    """Whether a row of an earlier call still says something: not if it failed and its files have been removed since."""
+    source = sources.scans.get(row.name)
+    return row.state != "failed" or (source is not None and Path(source.place.partition("!")[0]).exists())
 
 
 Ask = Callable[[FoundScan, Request, Path, Path], "Future[Figures]"]

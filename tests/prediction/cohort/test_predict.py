@@ -156,9 +156,12 @@ def test_a_second_call_goes_on(tmp_path: Path, asked: Request) -> None:
     assert sizes == {"scan1": 10, "scan3": 35, "scan4": 40, "scan1-2": 50, "scan2": 20}, "none is lost"
     assert sha256_file(tmp_path / "out" / "scan2" / "report.json") == before
     shutil.rmtree(tmp_path / "out" / "scan3")
+    os.utime(tmp_path / "in" / "scan4.nii.gz")  # as a copy to another disk does
+    kept = sha256_file(tmp_path / "out" / "scan4" / "report.json")
     steps.clear()
     predict_cohort([tmp_path / "in"], asked, tmp_path / "out", tell=steps.append)
-    assert [step.row.name for step in steps if step.row] == ["scan3"], "whose results were removed"
+    assert [step.row.name for step in steps if step.row] == ["scan4", "scan3"], "whose results were removed"
+    assert sha256_file(tmp_path / "out" / "scan4" / "report.json") == kept
 
 
 def test_after_a_kill_it_goes_on(tmp_path: Path, asked: Request, other_processes: None) -> None:
