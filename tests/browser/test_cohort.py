@@ -43,7 +43,10 @@ def test_a_cohort_from_upload_to_zip(visit: Open, models: list[Run], sample: Dat
     figures = dict(zip(labels(user), values(user), strict=True))
     assert figures["Predicted"] == "6" and figures["Failed"] == "1"
     canvas = user.main.get_by_test_id("data-grid-canvas").first
-    canvas.click(position={"x": 12, "y": CELL * 5})  # the second row: the first is the broken one
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box
+    user.page.mouse.click(box["x"] + 20, box["y"] + 38 + 3 * CELL)  # the second row: the first is the broken one
     user.settles()
     expect(user.panels).to_have_count(2)  # CT and mask
     assert user.main.evaluate("node => node.scrollHeight") < TALLEST

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from covseg_core.errors import CovsegError
 from dashboard.app_pages.predict import cohort_files, cohort_scan, cohort_space, cohort_table, cohort_task, step2_models
@@ -26,7 +27,7 @@ LOOK_SECONDS = 3
 
 def show(models: list[ListedRun]) -> None:
     """Scans and models side by side, then how far it is, the table, and the scan that is chosen in it."""
-    row = st.container(horizontal=True, gap="medium")
+    row = _steps(cohort_space.find(st.session_state.get(SPACE))).container(horizontal=True, gap="medium")
     left, right = row.container(width="stretch"), row.container(width=RIGHT)
     with left:
         space = _scans()
@@ -35,6 +36,14 @@ def show(models: list[ListedRun]) -> None:
         _ask_to_go(space, chosen)
     if space is not None:
         _show_cohort(space)
+
+
+def _steps(space: CohortSpace | None) -> DeltaGenerator:
+    """Where scans and models are chosen: folded away once all is predicted, so that what was found has room."""
+    cohort = space.cohort if space and not space.running else None
+    if cohort is None or cohort.stopped:
+        return st.container()
+    return st.expander("Scans and models", icon=":material/tune:", key="cohort-steps")
 
 
 def _scans() -> CohortSpace | None:
@@ -144,16 +153,18 @@ def _show_cohort(space: CohortSpace) -> None:
     st.subheader("3. Cohort")
     if cohort.stopped and not (task and task.state == "failed"):
         st.warning("Not finished: press Go on for the rest.", icon=":material/history:")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        cohort_table.headline(cohort)
+        st.download_button(
+            "Download all (zip)",
+            partial(cohort_files.cohort_zip, space),
+            "cohort.zip",
+            "application/zip",
+            icon=":material/download:",
+            on_click="ignore",
+            help="A folder with masks and report for each scan, cohort.csv, and cohort.html to look at and to print.",
+        )
     name = cohort_table.show(cohort, selectable=True)
-    st.download_button(
-        "Download all (zip)",
-        partial(cohort_files.cohort_zip, space),
-        "cohort.zip",
-        "application/zip",
-        icon=":material/download:",
-        on_click="ignore",
-        help="A folder with masks and report for each scan, cohort.csv, and cohort.html to look at and to print.",
-    )
     if name is None:
         st.caption("Choose a row, at its left end, to look at the scan and its mask.")
     else:
@@ -163,4 +174,5 @@ def _show_cohort(space: CohortSpace) -> None:
 @st.fragment(run_every=LOOK_SECONDS)
 def _show_so_far(space: CohortSpace) -> None:
     if (cohort := space.cohort) is not None and cohort.rows:
+        cohort_table.headline(cohort)
         cohort_table.show(cohort, selectable=False)

@@ -31,8 +31,8 @@ def show(space: CohortSpace, row: Row) -> None:
     except CovsegError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
-    for warning in row.figures.warnings if row.figures else ():
-        st.caption(f":material/warning: {plain(warning)}")
+    if row.figures and row.figures.warnings:
+        st.caption(f":material/warning: {plain('; '.join(row.figures.warnings))}")
     slice_viewer.show(scene(f"{space.id}/{row.name}", seen), "cohort")
 
 

@@ -14,7 +14,7 @@ from covseg_core.prediction.cohort.state import Cohort, Row
 from covseg_core.prediction.cohort.timeline import timelines
 from dashboard.formatting import sentence
 
-ROWS = 10
+ROWS = 8
 """Rows that are seen at once; the others are scrolled to."""
 ROW_HEIGHT = 35
 _FORMATS = {
@@ -23,17 +23,21 @@ _FORMATS = {
 }  # fmt: skip
 
 
+_WIDTHS = {"Patient": 80, "Not predicted": 240, "Warnings": 240}
+
+
 def show(cohort: Cohort, selectable: bool) -> str | None:
-    """Figures, the table and what it means; the name of the scan whose row is chosen, if one is."""
-    _headline(cohort)
+    """The table and what it means; the name of the scan whose row is chosen, if one is."""
     table = frame(cohort)
-    shown = {name: st.column_config.NumberColumn(format=form) for name, form in _FORMATS.items() if name in table}
+    shown: dict[str, Any] = {name: st.column_config.NumberColumn(format=form) for name, form in _FORMATS.items()}
+    shown |= {name: st.column_config.TextColumn(width=width) for name, width in _WIDTHS.items()}
     height = ROW_HEIGHT * (min(len(table), ROWS) + 1) + 3
     chosen: Any = st.dataframe(
         table,
         hide_index=True,
         column_config=shown,
         height=height,
+        placeholder="",
         key="cohort-table" if selectable else "cohort-table-live",
         on_select="rerun" if selectable else "ignore",
         selection_mode="single-row",
@@ -55,7 +59,9 @@ def frame(cohort: Cohort) -> pd.DataFrame:
 
 def _row(row: Row) -> dict[str, object]:
     figures = row.figures
-    known: dict[str, object] = {"Scan": row.name, "Patient": row.patient or None, "Day": row.day}
+    problem = f"the same scan as {row.same_as}" if row.same_as else row.problem
+    known: dict[str, object] = {"Scan": row.name, "Not predicted": problem or None}
+    known |= {"Patient": row.patient or None, "Day": row.day}
     if figures is not None:
         known |= {
             "Volume [mL]": figures.volume_ml,
@@ -69,8 +75,7 @@ def _row(row: Row) -> dict[str, object]:
             "Warnings": "; ".join(figures.warnings) or None,
             "Time [s]": figures.seconds,
         }
-    problem = f"the same scan as {row.same_as}" if row.same_as else row.problem
-    return {**known, "Not predicted": problem or None}
+    return known
 
 
 def explained(cohort: Cohort) -> list[str]:
@@ -81,13 +86,14 @@ def explained(cohort: Cohort) -> list[str]:
     return [*lines, *map(sentence, cohort.notes)]
 
 
-def _headline(cohort: Cohort) -> None:
+def headline(cohort: Cohort) -> None:
+    """How many there are of each kind and class."""
     known = [row.figures.severity for row in cohort.done if row.figures and row.figures.severity is not None]
     classes = Counter(known)
     same = len(cohort.rows) - len(cohort.done) - len(cohort.failed)
     cells = {"Predicted": len(cohort.done), "Failed": len(cohort.failed), "There twice": same}
     cells |= {f"Class {number}": classes[number] for number in range(len(severity.CLASSES)) if known}
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="medium", width="content"):
         for label, count in cells.items():
             if count or label == "Predicted" or label.startswith("Class"):
                 st.metric(label, f"{count:,}", width="content")
