@@ -12,7 +12,7 @@ from covseg_core.errors import CovsegError
 from covseg_core.files import write_bytes
 from covseg_core.prediction.cohort.figures import Figures, figures_of
 from covseg_core.prediction.cohort.found import FoundScan
-from covseg_core.prediction.cohort.state import FULL, NoRoom
+from covseg_core.prediction.cohort.state import FULL, no_room
 from covseg_core.prediction.decide import Prediction
 from covseg_core.prediction.engines import Precision
 from covseg_core.prediction.inference import Segmenter
@@ -51,7 +51,7 @@ def predict_one(scan: FoundScan, request: Request, folder: Path, picture: Path, 
         write_bytes(picture, _thumbnail(prediction))
     except (CovsegError, OSError) as error:
         if (full := _full(error)) is not None:
-            raise NoRoom("disk", f"full ({full.strerror})", "room for the masks") from None
+            raise no_room(folder, full) from None
         if isinstance(error, OSError):
             raise CovsegError(folder, f"cannot be written ({error.strerror or error})") from None
         raise

@@ -233,15 +233,14 @@ class _Work:
             figures = future.result()
         except NoRoom:
             raise
-        except RunError:
-            if not self._predicted:  # no scan can be predicted with such a model
-                raise
-            row = self._failed(name, str(future.exception()))
         except CovsegError as error:
+            if isinstance(error, RunError) and not self._predicted:  # no scan can be predicted with such a model
+                raise
             row = self._failed(name, f"{error.found}; expected {error.expected}" if error.expected else error.found)
         except Fault as error:
             _logger.error("%s: %s", name, error)
-            row = self._failed(name, f"a fault in covseg ({str(error).strip().splitlines()[-1][:200]})")
+            kind = str(error).strip().splitlines()[-1].partition(":")[0]  # the rest may name files
+            row = self._failed(name, f"a fault in covseg ({kind})")
         else:
             row = self._placed(Row(name, "done", stamp=scan.stamp, sha256=digest, figures=figures))
             self._predicted += 1

@@ -161,8 +161,16 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         write_bytes(path, content)
     except OSError as error:
-        kind = NoRoom if error.errno in FULL else CovsegError
-        raise kind(path, f"cannot be written ({error.strerror or error})", "room on the disk") from None
+        if error.errno in FULL:
+            raise no_room(path, error) from None
+        raise CovsegError(path, f"cannot be written ({error.strerror or error})") from None
+
+
+def no_room(path: Path, error: OSError) -> NoRoom:
+    """The line that ends a cohort on a full disk."""
+    return NoRoom(
+        path, f"cannot be written ({error.strerror or error})", "room on the disk; the same call goes on then"
+    )
 
 
 def empty_cohort(settings: Settings) -> Cohort:
