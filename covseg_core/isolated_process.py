@@ -1,6 +1,6 @@
-"""The other side of `isolation`: a process that answers one call, within limits, and ends.
+"""The other side of `isolation`: a process that answers one call after another, each within limits.
 
-    python -m covseg_core.isolated_process [MODULE...]    a call in; progress, then its result or its error out
+    python -m covseg_core.isolated_process PARENT NICE [MODULE...]    calls in; progress, results and errors out
 
 Messages go through pipes, each after its kind and length; arrays go through a file, in which each says how long it is.
 """
@@ -15,7 +15,10 @@ import resource
 import signal
 import struct
 import sys
+import threading
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,26 +31,31 @@ OUT_OF_MEMORY = 77
 """Exit code."""
 _ALIGNED = 64
 """Arrays begin at multiples of so many bytes, as NumPy's own do."""
+_LOOK = 0.5
+"""Seconds between two looks at whether there is still somebody who asks."""
 
 
 def main() -> None:
-    """Answer one call. What the libraries print goes nowhere, so the answer has a way of its own."""
+    """Answer until nobody asks any more. What the libraries print goes nowhere, so answers have a way of their own."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGTERM, _leave)  # so that what is half made is removed
-    os.nice(5)  # pages are drawn first
-    for module in sys.argv[1:]:  # while nobody waits
+    threading.Thread(target=_follow, args=(int(sys.argv[1]),), daemon=True).start()
+    os.nice(int(sys.argv[2]))
+    for module in sys.argv[3:]:  # while nobody waits
         importlib.import_module(module)
-    head = sys.stdin.buffer.read(HEAD.size)
-    if len(head) < HEAD.size:
-        return  # nobody asks any more
-    message = sys.stdin.buffer.read(HEAD.unpack(head)[1])
-    memory, seconds, arrays, function, arguments, told = pickle.loads(message)
 
     def say(kind: bytes, body: bytes) -> None:
         out.write(HEAD.pack(kind, len(body)) + body)
         out.flush()
 
+    while len(head := sys.stdin.buffer.read(HEAD.size)) == HEAD.size:
+        _answer(sys.stdin.buffer.read(HEAD.unpack(head)[1]), say)
+
+
+def _answer(message: bytes, say: Callable[[bytes, bytes], None]) -> None:
+    """Answer one call."""
+    memory, seconds, arrays, function, arguments, told = pickle.loads(message)
     more = {"progress": lambda *steps: say(PROGRESS, pickle.dumps(steps))} if told else {}
     _limit(memory, seconds)
     try:
@@ -63,6 +71,15 @@ def main() -> None:
         say(FAULT, traceback.format_exc().encode())
     else:
         say(RESULT, body)
+
+
+def _follow(parent: int) -> None:
+    """End with the process that asks, however that ends: what is computed now nobody will read."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    main = threading.main_thread().ident
+    if main is not None:  # to this thread, which may be waiting for something: sent to the process, any may get it
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def _leave(*_: object) -> NoReturn:

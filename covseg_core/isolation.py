@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import psutil
 
@@ -116,21 +116,59 @@ def isolated(
     """
     with TemporaryFolder() as folder:
         child = _take()
+        kind, body = b"", b""
         try:
-            call = (limits.memory, limits.seconds, str(folder / "arrays"), function, arguments, progress is not None)
-            child.send(pickle.dumps(call))
-            kind, body = child.answer(progress, cancel)
+            kind, body = child.ask(function, arguments, limits, folder / "arrays", progress, cancel)
         finally:
             code = child.end()
             if _kept is not None:  # while the answer is on its way
                 threading.Thread(target=_renew, name="covseg-isolation", daemon=True).start()
-        if kind == RESULT:
-            return pickle.loads(body, buffers=mapped(folder / "arrays"))
-    if kind == ERROR:
-        raise pickle.loads(body)
-    if kind == FAULT:
-        raise Fault(body.decode())
-    raise ScanError(named, _why(code, limits), "a file that says no more than it holds")
+        return cast(T, _understood(kind, body, folder / "arrays", named, code, limits))
+
+
+class Worker:
+    """A process for one call after another, so that what takes long to load is loaded once; for one thread at a time.
+
+    It is started with the first call. One that dies costs the call that it was at: the next has a new process.
+
+    Parameters
+    ----------
+    modules : imported before the first call
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
+        self._child: _Child | None = None
+
+    def start(self) -> None:
+        """Start the process, so that it is ready sooner."""
+        self._child = self._child or _Child(*self._modules, nice=0)
+
+    def call(
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        named: str,
+        limits: Limits,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> T:
+        """As `isolated`. No call may have smaller limits of memory than one before: the process keeps what it had."""
+        self.start()
+        assert self._child is not None
+        kind, body, code = b"", b"", 0
+        with TemporaryFolder() as folder:
+            try:
+                kind, body = self._child.ask(function, arguments, limits, folder / "arrays", progress, cancel)
+            finally:
+                if not kind:  # it has died, or nobody waits for its answer any more
+                    code = self.end()
+            return cast(T, _understood(kind, body, folder / "arrays", named, code, limits))
+
+    def end(self) -> int:
+        """Let the process end; returns its exit code."""
+        child, self._child = self._child, None
+        return child.end() if child else 0
 
 
 def warm(*modules: str) -> None:
@@ -145,18 +183,31 @@ def warm(*modules: str) -> None:
 
 
 class _Child:
-    """One process, for one call."""
+    """One process. With a `nice` of its own, since pages are drawn first."""
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, *modules: str, nice: int = 5) -> None:
         one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # address space
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "covseg_core.isolated_process", *modules],
+            [sys.executable, "-m", "covseg_core.isolated_process", str(os.getpid()), str(nice), *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **one, "PYTHONPATH": python_path()},
             process_group=0,  # Ctrl-C is for the process that asks
         )
+
+    def ask(
+        self,
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
+        limits: Limits,
+        arrays: Path,
+        progress: Progress | None,
+        cancel: Event | None,
+    ) -> tuple[bytes, bytes]:
+        """Kind and content of the answer to a call; `arrays` is the file for what is large in it."""
+        self.send(pickle.dumps((limits.memory, limits.seconds, str(arrays), function, arguments, progress is not None)))
+        return self.answer(progress, cancel)
 
     def send(self, message: bytes) -> None:
         assert self.process.stdin is not None
@@ -245,6 +296,17 @@ def rest() -> None:
         _kept = None
         while _spare:
             _spare.pop().end()
+
+
+def _understood(kind: bytes, body: bytes, arrays: Path, named: str, code: int, limits: Limits) -> object:
+    """The result in an answer, or its error; `code` is the exit code where there is no answer."""
+    if kind == RESULT:
+        return pickle.loads(body, buffers=mapped(arrays))
+    if kind == ERROR:
+        raise pickle.loads(body)
+    if kind == FAULT:
+        raise Fault(body.decode())
+    raise ScanError(named, _why(code, limits), "a file that says no more than it holds")
 
 
 def _why(code: int, limits: Limits) -> str:

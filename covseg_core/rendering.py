@@ -40,6 +40,8 @@ LUNGS: Colour = (204, 121, 167)
 
 LEAST, MOST = 384, 768
 """Longest side of a picture [pixels]: at least, so that contours are thin; at most, so that it is small."""
+THUMBNAIL = 192
+"""Longest side of a small copy of one."""
 CONTOUR = 192
 """Pixels of the longest side for each pixel of a contour's width: browsers shrink pictures."""
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -177,6 +179,14 @@ def encode(picture: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> by
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", np.ascontiguousarray(picture), _JPEG)[1].tobytes()
+
+
+def thumbnail(picture: np.ndarray) -> bytes:
+    """A small copy of a picture (Y, X, 3) uint8, RGB, as the bytes of a JPEG file of a few kB."""
+    scale = THUMBNAIL / max(picture.shape[:2])
+    size = tuple(max(1, round(scale * side)) for side in picture.shape[1::-1])
+    small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
 
 
 def swatch(colour: Colour, side: int = 16) -> bytes:

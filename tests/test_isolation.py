@@ -20,7 +20,7 @@ from covseg_core import isolation
 from covseg_core.data.reading.opening import SeriesChoice
 from covseg_core.errors import Cancelled, CovsegError, ScanError, SettingError
 from covseg_core.files import safe_name
-from covseg_core.isolation import Fault, Limits, isolated, rest, warm
+from covseg_core.isolation import Fault, Limits, Worker, isolated, rest, warm
 from covseg_core.temporary import TemporaryFolder, sweep, temporary_root
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -151,6 +151,48 @@ def test_one_waits_again_after_an_error() -> None:
         isolated(safe_name, "a/b", named="x", limits=SMALL)
     until(lambda: isolation._spare)
     rest()
+
+
+def test_a_worker_answers_one_call_after_another_and_dies_alone(gone: Callable[[], bool]) -> None:
+    """Models are loaded once, and a scan that crashes costs itself."""
+    worker = Worker("json")
+    try:
+        first = worker.call(os.getpid, named="a", limits=SMALL)
+        assert worker.call(np.full, (2, 3), 7, named="a", limits=SMALL).tolist() == [[7, 7, 7], [7, 7, 7]]
+        with pytest.raises(SettingError):
+            worker.call(safe_name, "a/b", named="a", limits=SMALL)
+        with pytest.raises(Fault, match="ZeroDivisionError"):
+            worker.call(divmod, 1, 0, named="a", limits=SMALL)
+        assert worker.call(os.getpid, named="a", limits=SMALL) == first
+        with pytest.raises(ScanError, match=r"^b: reading it ends the process \(exit code -6\);"):
+            worker.call(os.abort, named="b", limits=SMALL)
+        with pytest.raises(ScanError, match="^c: needs more memory"):
+            worker.call(bytearray, 2**32, named="c", limits=SMALL)
+        assert worker.call(os.getpid, named="d", limits=SMALL) != first
+        cancel = threading.Event()
+        threading.Timer(0.5, cancel.set).start()
+        with pytest.raises(Cancelled):
+            worker.call(time.sleep, 600, named="e", limits=SMALL, cancel=cancel)
+    finally:
+        worker.end()
+    assert gone()
+    assert not list(temporary_root().iterdir())
+
+
+def test_a_process_ends_with_the_one_that_asks(tmp_path: Path) -> None:
+    """Else it would go on computing for nobody, and write into a folder that another call works in."""
+    code = (
+        "import os, sys, threading, time\nfrom covseg_core.isolation import Limits, Worker\nworker = Worker()\n"
+        "worker.start()\nprint(worker._child.process.pid, flush=True)\n"
+        "worker.call(time.sleep, 600, named='x', limits=Limits(2**30, 20))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        number = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    until(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from covseg_core.errors import CovsegError, ScanError, SettingError
 
 if TYPE_CHECKING:
     from covseg_core.prediction.output.report import MaskReport, Report
@@ -19,8 +21,7 @@ NO_LUNGS = "none"
 
 
 @click.command()
-@click.argument("scan", type=click.Path(path_type=Path))
-@click.argument("more_runs", nargs=-1, metavar="")
+@click.argument("words", nargs=-1, required=True, metavar="SCAN...")
 @click.option("--run", "runs", metavar="RUN...", multiple=True, required=True, help="The model, or several.")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
 @click.option(
@@ -76,17 +77,22 @@ NO_LUNGS = "none"
     is_flag=True,
     help="Name patient and study in DIR/mask.dcm as the series does, for an archive that files by them.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--all", "every", is_flag=True, help="A cohort: every scan below SCAN, at any depth and in zips.")
+@click.option("--pseudonyms", is_flag=True, help="Of a cohort: call its scans scan-001 and so on.")
+@click.option("--processes", type=click.IntRange(1), help="Of a cohort: scans at a time. Not given: as many as fit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report, or the cohort, as JSON.")
 def predict(
-    scan: Path,
-    more_runs: tuple[str, ...],
+    words: tuple[str, ...],
     runs: tuple[str, ...],
     output: Path,
     lungs: str | None,
+    every: bool,
+    pseudonyms: bool,
+    processes: int | None,
     as_json: bool,
     **settings: Any,
-) -> None:
-    """Write the mask of a SCAN, in its own geometry, to DIR/mask.nii.gz.
+) -> int:
+    """Write the mask of a SCAN, in its own geometry, to DIR/mask.nii.gz; or those of many scans.
 
     SCAN is a .nii or .nii.gz file, a folder, zip or file of DICOM slices, or a PNG or JPG of one slice. Where a folder
     has several series, an error lists them with the keys for --series.
@@ -101,19 +107,74 @@ def predict(
     lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.
 
     All files are written or none. Those of an earlier prediction in DIR are replaced, unless they were edited since.
+
+    Several SCANs, or --all for every scan below a folder, are a cohort: a folder in DIR for each scan, DIR/cohort.csv
+    and DIR/cohort.html. A scan that fails is told, and the others go on; the exit code is 2 then. The same call again
+    goes on where the last one has ended, and tries again what has failed.
     """
     from covseg_core.files import to_json
     from covseg_core.prediction.predict import predict as predict_scan
     from covseg_core.runs import open_run
 
+    scans, more_runs = _told_apart(words)
     models = [open_run(run) for run in (*runs, *more_runs)]
     settings["lungs"] = "shipped" if lungs is None else None if lungs == NO_LUNGS else open_run(lungs)
-    with _bar(quiet=as_json) as progress:
-        prediction = predict_scan(scan, models, output, progress=progress, **settings)
+    if every or len(scans) > 1:
+        from covseg_core.cli.cohort import predict_many
+
+        return predict_many(scans, models, output, pseudonyms, processes, as_json, settings)
+    if pseudonyms or processes:
+        raise SettingError("pseudonyms" if pseudonyms else "processes", "one scan", "several, or --all")
+    with _bar(quiet=as_json) as progress, _several(settings["series"]):
+        prediction = predict_scan(scans[0], models, output, progress=progress, **settings)
     if as_json:
         click.echo(to_json(prediction.report).decode(), nl=False)
     else:
         _print(prediction)
+    return 0
+
+
+def _told_apart(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Scans and further runs among what is no option: `ct.nii.gz --run A B` names one scan and two runs.
+
+    What is the path of something and no run's id is a scan; so is the first, whatever else is called like it.
+    """
+    scans, runs = [], []
+    for number, word in enumerate(words):
+        run, there = _is_run(word), Path(word).exists()
+        if there and (not run or not number):
+            scans.append(Path(word))
+        elif run or number:
+            runs.append(word)
+        else:
+            scans.append(Path(word))  # which says that it is not there
+    if not scans:
+        scans, runs = [Path(runs[0])], runs[1:]
+    if wrong := [word for word in runs if not _is_run(word)]:
+        raise SettingError(wrong[0], "neither a file or folder nor a run", "scans, and runs of `covseg runs list`")
+    return scans, runs
+
+
+def _is_run(word: str) -> bool:
+    from covseg_core.runs import open_run
+
+    try:
+        open_run(word)
+    except CovsegError:
+        return False
+    return True
+
+
+@contextmanager
+def _several(series: str | None) -> Iterator[None]:
+    """Where one scan was meant and there are several, say how to have them all."""
+    from covseg_core.data.reading.opening import SeveralScans
+
+    try:
+        yield
+    except SeveralScans as error:
+        more = "" if series else "; or --all for every one of them"
+        raise ScanError(error.what, error.found, f"{error.expected}{more}") from None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -26,6 +26,8 @@ from covseg_core.progress import Progress
 from covseg_core.runs import Run
 from covseg_core.runs.bfloat16 import read_check, require_check
 
+OpenModel = Callable[[Run, Precision], Segmenter]
+"""How a model is made ready; raises as `Segmenter`."""
 Key = tuple[str, bool, Precision]
 """Of an answer that is known: the run's id, whether mirror images were asked, too, and in which precision."""
 
@@ -117,6 +119,7 @@ def ask(
     cancel: Cancel | None = None,
     mirror: bool = False,
     precision: Precision = "float32",
+    open_model: OpenModel | None = None,
 ) -> Answers:
     """Ask every model about every slice of a scan, one model after another.
 
@@ -135,6 +138,8 @@ def ask(
     mirror : ask about each slice mirrored left to right, too, which takes twice the time; the answer is the mean of
         both. The lung model is never asked so: models that look at the lungs alone have learned with its plain answer
     precision : to compute in; a lung model that has not passed the check for bfloat16 is asked in float32
+    open_model : for who asks about many scans, and keeps models; None to open each for its question alone, since a
+        session keeps the memory of its largest batch
 
     Raises
     ------
@@ -145,7 +150,7 @@ def ask(
     """
     check_lungs(runs, lungs)
     check_precision(runs, precision)
-    answers = {} if known is None else known
+    answers, open_model = {} if known is None else known, open_model or _open
     asked = _questions(runs, lungs, mirror, precision)
     waiting = [question for question in asked if not _known(question, answers)]
     advance = counter(progress, cancel, len(scan.volume.voxels) * sum(question.views for question in waiting))
@@ -156,7 +161,7 @@ def ask(
         if (values := _twin(question, answers)) is not None:
             advance(len(values) * question.views)
         else:
-            values = _values(scan, question, spool, advance, cancel, sides)
+            values = _values(scan, question, open_model(run, question.precision), spool, advance, cancel, sides)
         seconds = time.perf_counter() - started
         answer = answered(scan, run, values, seconds, sides, within, question.mirror)
         answer = dataclasses.replace(answer, precision=question.precision)
@@ -233,12 +238,20 @@ def _twin(question: Question, answers: Mapping[Key, Probabilities]) -> np.ndarra
     return None
 
 
+def _open(run: Run, precision: Precision) -> Segmenter:
+    return Segmenter(run, precision=precision)
+
+
 def _values(
-    scan: Scan, question: Question, spool: Spool, advance: Advance, cancel: Cancel | None, sides: np.ndarray | None
+    scan: Scan,
+    question: Question,
+    segmenter: Segmenter,
+    spool: Spool,
+    advance: Advance,
+    cancel: Cancel | None,
+    sides: np.ndarray | None,
 ) -> np.ndarray | OnDisk:
     """(Z, S, S) float32: what a model says."""
-    # of this function only, since a session keeps the memory of its largest batch
-    segmenter = Segmenter(question.run, precision=question.precision)
     shape = (len(scan.volume.voxels), segmenter.prepare.size, segmenter.prepare.size)
     every = stride(scan, segmenter.prepare) if question.beside else 1
     if every > 1:

@@ -42,6 +42,7 @@ class Segmenter:
     prepare : how slices are prepared for the model; a run knows its own
     workers : batches computed at the same time; None for as many as there are cores, within `PIXELS`
     precision : to compute in. In bfloat16 answers differ a little: `runs.bfloat16` says for which models that is fine
+    threads : for each batch; None for those that the cores allow
 
     Raises
     ------
@@ -56,6 +57,7 @@ class Segmenter:
         prepare: PrepareConfig | None = None,
         workers: int | None = None,
         precision: Precision = "float32",
+        threads: int | None = None,
     ) -> None:
         if isinstance(model, Run):
             check_model(model)
@@ -65,7 +67,7 @@ class Segmenter:
             if not self.path.is_file():
                 raise RunError(self.path, "no such file", "an ONNX model")
         self.batch, self.workers = _at_once(self.prepare.size, workers)
-        threads = max(1, usable_cores() // self.workers)
+        threads = threads or max(1, usable_cores() // self.workers)
         self._compute = open_engine(self.path, self.prepare, precision, self.workers, threads)
 
     def probabilities(

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from typing import Literal
 
-from covseg_core.config import Target
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import SettingError
-from covseg_core.prediction.ask import Answers, ask, check_lungs, check_precision
+from covseg_core.prediction.ask import Answers, OpenModel, ask
 from covseg_core.prediction.combination import Combine, check_combine
 from covseg_core.prediction.decide import Prediction, decide
 from covseg_core.prediction.engines import Precision
-from covseg_core.prediction.inference import Cancel, check_model
+from covseg_core.prediction.inference import Cancel
 from covseg_core.prediction.output.files import check_files
+from covseg_core.prediction.request import Request, asked_for, check_combined, check_request, check_size
 from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.progress import Progress
 from covseg_core.runs import Run
-from covseg_core.runs.lung_model import shipped_lungs
-from covseg_core.runs.operating_point import DEFAULT, Thresholds, thresholds_of
+from covseg_core.runs.operating_point import Thresholds
 
-MAX_MODELS = 100
 DEFAULTS = Thresholds()
 
 
@@ -88,26 +84,50 @@ def predict(
     CovsegError : writing failed
     Cancelled : `cancel` was set; nothing is written
     """
-    runs = [runs] if isinstance(runs, Run) else list(runs)
-    if lungs == "shipped":
-        lungs = None if any(run.config.target == "lung" for run in runs) else shipped_lungs()
-    check_combine(combine)
-    given = Thresholds(DEFAULT if threshold is None else threshold, minimum_mm3 or 0.0, peak or 0.0)
-    _check_request([*map(_named, runs)], given, _named(lungs) if lungs else None)
-    check_files([run.id for run in runs], output, lungs is not None)
-    for run in [*runs, lungs] if lungs else runs:
-        check_model(run)
-    check_lungs(runs, lungs)
-    check_precision(runs, precision)
+    request = asked_for(
+        runs, lungs, threshold, minimum_mm3, peak, scale, keep_beyond, combine, mirror, precision, keep_patient
+    )
+    ids = [run.id for run in request.runs]
+    check_files(ids, output, request.lungs is not None)
+    check_request(request)
     read = read_scan(scan, scale, series)
-    own = threshold is None and minimum_mm3 is None and peak is None
-    thresholds = thresholds_of(runs, read.voxel_ml is not None) if own else given
-    _check_size(read, thresholds)
-    check_files([run.id for run in runs], output, lungs is not None, read.kind)
+    check_files(ids, output, request.lungs is not None, read.kind)
+    return predict_scan(read, request, output, name, progress, cancel)
+
+
+def predict_scan(
+    scan: Scan,
+    request: Request,
+    output: str | os.PathLike[str] | None = None,
+    name: str = "",
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    open_model: OpenModel | None = None,
+) -> Prediction:
+    """The prediction that `predict` makes, of a scan that is read already; raises as it does, `open_model` as `ask`."""
+    thresholds = request.thresholds(scan)
     with Spool() as spool:
-        answers = ask(read, runs, spool, lungs, progress=progress, cancel=cancel, mirror=mirror, precision=precision)
+        answers = ask(
+            scan,
+            request.runs,
+            spool,
+            request.lungs,
+            progress=progress,
+            cancel=cancel,
+            mirror=request.mirror,
+            precision=request.precision,
+            open_model=open_model,
+        )
         return predict_at(
-            read, answers, thresholds, output, keep_beyond, cancel, combine, name=name, keep_patient=keep_patient
+            scan,
+            answers,
+            thresholds,
+            output,
+            request.keep_beyond,
+            cancel,
+            request.combine,
+            name=name,
+            keep_patient=request.keep_patient,
         )
 
 
@@ -141,41 +161,10 @@ def predict_at(
     _check_mirror(answers)
     lungs = answers.lungs
     models = [(answer.model.run, answer.target) for answer in answers.models]
-    _check_request(models, thresholds, (lungs.model.run, lungs.target) if lungs else None)
-    _check_size(scan, thresholds)
+    check_combined(models, thresholds, (lungs.model.run, lungs.target) if lungs else None)
+    check_size(scan, thresholds)
     files = check_files(answers.runs, output, lungs is not None, scan.kind, name, keep_patient)
     return decide(scan, answers, thresholds, files, keep_beyond, cancel, combine)
-
-
-def _check_request(
-    models: Sequence[tuple[str, Target]], thresholds: Thresholds, lungs: tuple[str, Target] | None
-) -> None:
-    """Make sure that models, given by id and target, can be combined, and that these thresholds can be theirs."""
-    for at in (*dataclasses.replace(thresholds, each=()).of(1), *thresholds.each):
-        if not 0 < at.threshold < 1:
-            raise SettingError("threshold", f"{at.threshold:g}", "above 0 and below 1")
-        if not (math.isfinite(at.minimum_mm3) and at.minimum_mm3 >= 0):
-            raise SettingError("smallest size", f"{at.minimum_mm3:g} mm3", "0 or more")
-        if not 0 <= at.peak < 1:
-            raise SettingError("peak", f"{at.peak:g}", "from 0 to below 1")
-    ids = [id for id, _ in models]
-    if len(thresholds.each) not in (0, len(ids)):
-        raise SettingError("thresholds", f"{len(thresholds.each)} of them", f"one for each of {len(ids)} models")
-    if not 1 <= len(ids) <= MAX_MODELS:
-        raise SettingError("runs", f"{len(ids)} of them", f"1 to {MAX_MODELS}")
-    if twice := sorted({id for id in ids if ids.count(id) > 1}):
-        raise SettingError("runs", f"{twice[0]} more than once", "each run once")
-    targets = {target: id for id, target in models}
-    if len(targets) > 1:
-        found = " and ".join(f"{target} ({id})" for target, id in sorted(targets.items()))
-        raise SettingError("runs", f"models of different targets: {found}", "models of one target")
-    if lungs is None:
-        return
-    id, target = lungs
-    if target != "lung":
-        raise SettingError("lungs", f"{id} is a model of the infection", "a model of the lungs")
-    if "lung" in targets:
-        raise SettingError("lungs", f"{id} beside models of the lungs themselves", "none")
 
 
 def _check_mirror(answers: Answers) -> None:
@@ -183,13 +172,3 @@ def _check_mirror(answers: Answers) -> None:
     asked = {answer.mirror: answer.model.run for answer in answers.models}
     if len(asked) > 1:
         raise SettingError("mirror", f"asked of {asked[True]}, not of {asked[False]}", "all models asked alike")
-
-
-def _named(run: Run) -> tuple[str, Target]:
-    return run.id, run.config.target
-
-
-def _check_size(scan: Scan, thresholds: Thresholds) -> None:
-    largest = max([thresholds.minimum_mm3, *(at.minimum_mm3 for at in thresholds.each)])
-    if largest and scan.voxel_ml is None:
-        raise SettingError("smallest size", f"{largest:g} mm3, but the scan's voxel size is not known", "0")

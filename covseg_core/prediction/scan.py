@@ -13,7 +13,7 @@ import numpy as np
 from covseg_core.data.classical_lungs import check_chest
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.reading.dicom import Series
-from covseg_core.data.reading.opening import open_scan
+from covseg_core.data.reading.opening import Opened, open_scan
 from covseg_core.data.reading.volumes import MAX_LABELS, Volume
 from covseg_core.data.slices.intensity import Scale, detect_scale
 from covseg_core.errors import CovsegError, ScanError
@@ -67,7 +67,11 @@ def read_scan(path: str | os.PathLike[str], scale: Scale | None = None, series: 
     ScanError : the scan is not readable, is a mask, or not of a chest
     """
     path, started = Path(path), time.perf_counter()
-    opened = open_scan(path, series)
+    return checked(open_scan(path, series), path, scale, started)
+
+
+def checked(opened: Opened, path: Path, scale: Scale | None, started: float) -> Scan:
+    """As `read_scan`, of what is open already; `path` is what the user named, `started` when it began to be read."""
     volume = opened.volume
     _refuse_mask(volume)
     scale = scale or detect_scale(volume.voxels, path)

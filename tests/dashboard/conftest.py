@@ -8,14 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 import unisolated
+from cohorts import Here
 from streamlit.components.v2 import manifest_scanner
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read here, which is faster, unless a test asks for `other_process`."""
-    modules = "dashboard.app_pages.predict.workspace", "dashboard.services.uploads"
-    unisolated.in_this_process(request, monkeypatch, *modules)
+    pages = [f"dashboard.app_pages.predict.{module}" for module in ("workspace", "cohort_task", "cohort_scan")]
+    unisolated.in_this_process(request, monkeypatch, "dashboard.services.uploads", *pages)
+    if "other_process" not in request.fixturenames:
+        monkeypatch.setattr("covseg_core.prediction.cohort.predict.Worker", Here)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -40,7 +40,11 @@ class Opened:
     """Slices z that are not in the files but made from their neighbours."""
 
 
-class SeriesChoice(ScanError):
+class SeveralScans(ScanError):
+    """More than one scan lies where one was expected."""
+
+
+class SeriesChoice(SeveralScans):
     """Several series can be used and none was chosen, or the one that was chosen is not there."""
 
     def __init__(self, path: Path, found: str, expected: str, series: Sequence[Series] = ()) -> None:
@@ -64,41 +68,51 @@ def open_scan(path: str | os.PathLike[str], series: str | None = None) -> Opened
     ScanError : nothing there can be read as a CT scan; the line says why
     """
     path = Path(path)
-    if path.is_dir():
-        return _open_folder(path, path, series)
-    start = _start(path)
-    if start.startswith(b"PK\x03\x04") or start.startswith(b"PK\x05\x06"):
+    kind = kind_of(path)
+    if kind == "zip":
         return _open_zip(path, series)
-    if looks_like_dicom(start):
+    if kind in ("folder", "dicom"):
         return _open_folder(path, path, series)
     if series is not None:
         raise ScanError(path, f"series {series} asked for in a file without series", "a folder or zip of DICOM files")
-    if is_picture(start):
+    if kind == "picture":
         volume, warnings = load_picture(path)
         return Opened(volume, "picture", sha256_file(path), warnings)
     return Opened(load_scan(path), "nifti", sha256_file(path), ())
 
 
-def _start(path: Path) -> bytes:
+def kind_of(path: Path) -> Literal["folder", "zip", "dicom", "picture", "other"]:
+    """What lies there, by the first bytes of its content; raises `ScanError` for what cannot be read."""
+    if path.is_dir():
+        return "folder"
     try:
         with open(path, "rb") as stream:
-            return stream.read(132)
+            start = stream.read(132)
     except FileNotFoundError:
         raise ScanError(path, "no such file or folder") from None
     except OSError as error:
         raise ScanError(path, f"cannot be read ({error.strerror or error})", "a scan") from None
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if looks_like_dicom(start):
+        return "dicom"
+    return "picture" if is_picture(start) else "other"
 
 
-def _open_zip(path: Path, series: str | None) -> Opened:
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack a zip with scans into a new folder; raises `ScanError`, which tells no name of what is in it."""
     try:
-        with TemporaryFolder() as temporary:
-            folder = temporary / "zip"
-            extract_zip(path, folder, LIMITS)
-            folder.mkdir(exist_ok=True)  # a zip without files
-            return _open_folder(folder, path, series)
+        extract_zip(path, folder, LIMITS)
     except DatasetError as error:
         found = re.sub(r"(entry|entries) (['\"]).*\2", r"\1 with a forbidden name or kind", error.found)
         raise ScanError(path, found, error.expected) from None
+    folder.mkdir(exist_ok=True)  # a zip without files
+
+
+def _open_zip(path: Path, series: str | None) -> Opened:
+    with TemporaryFolder() as temporary:
+        unpack(path, temporary / "zip")
+        return _open_folder(temporary / "zip", path, series)
 
 
 def _open_folder(folder: Path, path: Path, key: str | None) -> Opened:
@@ -123,7 +137,15 @@ def open_series(found: Found, path: Path, key: str | None = None) -> Opened:
     series = _chosen(found, path, key)
     volume = load_series(series, path)
     made = series.interpolated if volume.geometry.orientation[2] in "SI" else ()
-    return Opened(volume, "dicom", _sha256(series.files), _warnings(found, series), series, made)
+    return Opened(volume, "dicom", sha256_files(series.files), _warnings(found, series), series, made)
+
+
+def sha256_files(files: Iterable[Path]) -> str:
+    """Over the SHA-256 of files, in their order: `Opened.sha256` of a DICOM series."""
+    total = hashlib.sha256()
+    for file in files:
+        total.update(bytes.fromhex(sha256_file(file)))
+    return total.hexdigest()
 
 
 def _without_dicom(folder: Path, path: Path, found: Found) -> Opened:
@@ -135,7 +157,7 @@ def _without_dicom(folder: Path, path: Path, found: Found) -> Opened:
         )
     scans = [] if folder.is_file() else [file for file in folder.rglob("*") if _is_nifti(file)]
     if len(scans) > 1:
-        raise ScanError(path, f"no DICOM files, but {len(scans)} NIfTI files", "one scan: name the file itself")
+        raise SeveralScans(path, f"no DICOM files, but {len(scans)} NIfTI files", "one scan: name the file itself")
     if not scans:
         raise ScanError(path, f"no DICOM slices among {_files(found.others)}" if found.others else "no files", expected)
     try:
@@ -190,10 +212,3 @@ def _warnings(found: Found, series: Series) -> tuple[str, ...]:
 
 def _files(count: int, kind: str = "") -> str:
     return f"{count} {kind}file{'s' if count != 1 else ''}"
-
-
-def _sha256(files: Iterable[Path]) -> str:
-    total = hashlib.sha256()
-    for file in files:
-        total.update(bytes.fromhex(sha256_file(file)))
-    return total.hexdigest()

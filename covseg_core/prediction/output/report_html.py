@@ -18,7 +18,7 @@ from covseg_core.prediction.output.report_slices import draw_slice
 from covseg_core.runs.operating_point import words
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 MAX_ROWS = 5
 """Models in the table, so that the page stays one; the rest are in `report.csv`."""
@@ -74,21 +74,25 @@ def choose_slices(positive: Sequence[int], mask: np.ndarray, sides: np.ndarray |
     return sorted(chosen)
 
 
-@cache
-def _template() -> Template:
-    """The page; a name that is missing in it, or in what goes in, is an error instead of a gap."""
+def environment(folder: Path) -> Environment:
+    """Of the templates of a folder: values are escaped, and a name that is missing is an error instead of a gap."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # 0.15 s, and most commands make no page
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    made = Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(percent=_percent, sentence=_sentence, short=_short, whole="{:,}".format, words=words)
-    return environment.get_template("report.html.j2")
+    made.globals.update(percent=_percent, sentence=_sentence, short=_short, whole="{:,}".format, words=words)
+    return made
+
+
+@cache
+def _template() -> Template:
+    return environment(Path(__file__).parent).get_template("report.html.j2")
 
 
 def _fitting(lines: Sequence[str]) -> int:

@@ -38,12 +38,7 @@ def draw_slice(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.n
     voxels, mask, sides : as for `make_sheet`
     """
     spacing = (report.scan.spacing_mm[1], report.scan.spacing_mm[2])
-    picture = fit(grey(voxels[z][::-1, ::-1], report.scan.scale, "lung"), spacing)
-    picture = np.ascontiguousarray(np.repeat(picture[..., np.newaxis], 3, axis=2))
-    if sides is not None:
-        _outline(picture, sides[z] > 0, spacing, TRUE_POSITIVE)
-    _outline(picture, mask[z] > 0, spacing, PREDICTED)
-    jpeg = base64.b64encode(encode(picture)).decode()
+    jpeg = base64.b64encode(encode(paint_slice(report, voxels, mask, sides, z))).decode()
     area = int(np.count_nonzero(mask[z]))
     if report.scan.voxel_ml is None:
         return SlicePicture(z, jpeg, f"{area:,} pixels", None, 0.0)
@@ -51,6 +46,17 @@ def draw_slice(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.n
     bar = next((length for length in _BARS if length <= width / 3), None)
     size = f"{area * spacing[0] * spacing[1] / 100:.1f} cm\u00b2"
     return SlicePicture(z, jpeg, size, bar, 100 * (bar or 0) / width)
+
+
+def paint_slice(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.ndarray | None, z: int) -> np.ndarray:
+    """(Y, X, 3) uint8, RGB, on square pixels: slice z in radiological view, with the rims of lungs and mask."""
+    spacing = (report.scan.spacing_mm[1], report.scan.spacing_mm[2])
+    picture = fit(grey(voxels[z][::-1, ::-1], report.scan.scale, "lung"), spacing)
+    picture = np.ascontiguousarray(np.repeat(picture[..., np.newaxis], 3, axis=2))
+    if sides is not None:
+        _outline(picture, sides[z] > 0, spacing, TRUE_POSITIVE)
+    _outline(picture, mask[z] > 0, spacing, PREDICTED)
+    return picture
 
 
 def _outline(picture: np.ndarray, mask: np.ndarray, spacing: tuple[float, float], colour: tuple[int, int, int]) -> None:

@@ -1,15 +1,24 @@
-"""Quick prediction: a scan in, its mask out, in three steps: scan, models, mask."""
+"""Quick prediction: a scan in, its mask out, in three steps: scan, models, mask. Or many scans, and their table."""
 
 import streamlit as st
 
 from covseg_core.prediction.output.report import NOTICE
 from dashboard import navigation
-from dashboard.app_pages.predict import offered_models, prediction_task, result, step1_scan, step2_models, step3_result
+from dashboard.app_pages.predict import (
+    cohort,
+    offered_models,
+    prediction_task,
+    result,
+    step1_scan,
+    step2_models,
+    step3_result,
+)
 from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.components import slice_viewer, task_progress
 from dashboard.formatting import plain
-from dashboard.services import model_catalog, tasks
+from dashboard.services import model_catalog, tasks, url_state
 
+ONE, MANY = WAYS = ("One scan", "Cohort")
 RIGHT = 420  # pixels of step 2: the longest name of a model, and what stands around it
 
 
@@ -19,6 +28,9 @@ def main() -> None:
     models = offered_models.offered()
     if not models:
         show_no_model()
+        return
+    if _way() == MANY:
+        cohort.show(models)
         return
     # side by side where there is room for both: columns would go on to cut what is in them
     row = st.container(horizontal=True, gap="medium")
@@ -34,6 +46,20 @@ def main() -> None:
         st.rerun()  # so that the button knows
     if space:
         show_prediction(space, chosen)
+
+
+def _way() -> str:
+    """What is to be predicted; a link to a cohort opens it."""
+    if "predict-way" not in st.session_state:
+        st.session_state["predict-way"] = MANY if url_state.read("many", "") or url_state.read("cohort", "") else ONE
+    way = st.segmented_control(
+        "What to predict", WAYS, required=True, key="predict-way", persist_state="session", label_visibility="collapsed"
+    )
+    if way == ONE:
+        url_state.write(many=None, cohort=None)
+    else:
+        url_state.write(many="yes")
+    return str(way)
 
 
 def show_no_model() -> None:

@@ -111,7 +111,7 @@ def read_headers(path: Path) -> Files:
     ------
     ScanError : `path` does not exist or cannot be read
     """
-    return headers_of(_files(path), path)
+    return headers_of(files_below(path), path)
 
 
 def headers_of(paths: Iterable[Path], path: Path) -> Files:
@@ -143,7 +143,13 @@ def looks_like_dicom(start: bytes) -> bool:
     return (group == 2 and element <= 1) or (group == 8 and element <= 0x18)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def files_below(path: Path) -> Iterator[Path]:
+    """The file itself, or all regular files of a folder, at any depth and by name.
+
+    Raises
+    ------
+    ScanError : `path` does not exist or cannot be read
+    """
     if not path.exists():
         raise ScanError(path, "no such file or folder")
     if not path.is_dir():
