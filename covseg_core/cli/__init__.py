@@ -24,6 +24,7 @@ COMMANDS = {
     "shift": "covseg_core.cli.shift:shift",
     "bfloat16": "covseg_core.cli.bfloat16:bfloat16",
     "operating-point": "covseg_core.cli.operating_point:operating_point",
+    "gain": "covseg_core.cli.gain:gain",
     "doubts": "covseg_core.cli.doubts:doubts",
     "predict": "covseg_core.cli.predict:predict",
     "bundle": "covseg_core.cli.evidence:bundle",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakeruns import fake_run, save_model
-from playwright.sync_api import WebSocket
+from playwright.sync_api import WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from texts_of_source import flat, texts
 from texts_unseen import UNSEEN
 
-from covseg_core.data.library.datasets import Dataset
+from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.library.importing import import_sample
 from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.evaluation.evaluate import evaluate_runs
@@ -35,6 +36,8 @@ IN_THEME = {
 """Whether the page has come to this theme."""
 FADING = 250
 """What colours take to go over into those of the other theme, and more [ms]."""
+LOOKS = 12
+"""Before something is called faint: a busy machine takes its time."""
 READ = """
 () => [document.body.innerText, document.title,
        ...[...document.querySelectorAll("input, textarea")].map(node => node.value),
@@ -100,8 +103,16 @@ class Eyes:
             self.user.page.wait_for_function(IN_THEME[theme])
             self.user.page.wait_for_timeout(FADING)
             self.seen[theme] += "\n" + flat(self.user.page.evaluate(READ))
-            faint = self.user.page.evaluate(FAINT.replace("CONTRAST", str(CONTRAST)))
-            self.faint |= {f"{theme}: {text}" for text in faint}
+            self.faint |= {f"{theme}: {text}" for text in self._faint()}
+
+    def _faint(self) -> list[str]:
+        """What is hard to read, and is not only on its way from one theme to the other."""
+        for _ in range(LOOKS):
+            found: list[str] = self.user.page.evaluate(FAINT.replace("CONTRAST", str(CONTRAST)))
+            if not found:
+                break
+            self.user.page.wait_for_timeout(FADING)
+        return found
 
     def unseen(self, text: str) -> list[str]:
         """Themes in which this was not shown."""
@@ -148,7 +159,7 @@ def test_every_text_is_seen_in_light_and_dark(
     models: list[Run] = request.getfixturevalue("models")
     add_runs(request.getfixturevalue("sample"), models)
     import_sample("other", scans=3, size=SIZE)
-    for see in (see_training, see_runs, see_curves, see_comparison, see_prediction):
+    for see in (see_training, see_correction, see_runs, see_curves, see_comparison, see_prediction, see_cohort):
         see(eyes, models, tmp_path)
     source = texts()
     excused = {text for each in UNSEEN.values() for text in each}
@@ -205,6 +216,33 @@ def see_training(eyes: Eyes, models: list[Run], folder: Path) -> None:
     user.click("Delete")
     eyes.look()
     user.page.keyboard.press("Escape")
+
+
+def see_correction(eyes: Eyes, models: list[Run], folder: Path) -> None:
+    user = eyes.user
+    visit(user, f"?dataset=other&case={load_dataset('other').cases[0].id}")
+    user.open("Correct in another program")
+    eyes.look()
+    user.click(re.compile("^Correct$"))
+    viewer = user.main.get_by_role("application", name="Volume viewer")
+    expect(viewer).to_have_attribute("data-edit", "ready")
+    eyes.look()
+    viewer.press("2")
+    viewer.scroll_into_view_if_needed()
+    box = viewer.locator("canvas").bounding_box()
+    assert box is not None
+    for down in (0.2, 0.25):
+        user.page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + down * box["height"])
+        user.page.mouse.down()
+        user.page.mouse.move(box["x"] + 0.55 * box["width"], box["y"] + down * box["height"], steps=8)
+        user.page.mouse.up()
+    viewer.get_by_role("button", name="Done").click()
+    user.sees(re.compile(r"voxels added"))
+    eyes.look()
+    user.type("Your name", "Ada")
+    user.click("Save revision")
+    user.sees(re.compile("Revision 2 of"))
+    eyes.look()
 
 
 def see_runs(eyes: Eyes, models: list[Run], folder: Path) -> None:
@@ -323,4 +361,30 @@ def see_prediction(eyes: Eyes, models: list[Run], folder: Path) -> None:
     user.click("Predict")
     user.sees("Each slice was shown to the models mirrored")
     user.main.get_by_test_id("stMultiSelect").get_by_role("button", name="Clear").first.click()
+    eyes.look()
+
+
+def see_cohort(eyes: Eyes, models: list[Run], folder: Path) -> None:
+    user = eyes.user
+    visit(user, "predict")
+    user.choose("What to predict", "Cohort")
+    eyes.look()
+    scans = folder / "cohort"
+    scans.mkdir()
+    sample = load_dataset("sample")
+    for case in sample.cases[:2]:
+        shutil.copy(sample.path(case, "scan"), scans / f"{case.id}.nii.gz")
+    (scans / "broken.nii.gz").write_bytes(b"nothing")
+    packed = shutil.make_archive(str(folder / "scans"), "zip", scans)
+    user.send(Path(packed))
+    user.sees("1 file uploaded")
+    eyes.look()
+    user.click("Predict all")
+    user.sees("Choose a row, at its left end")
+    eyes.look()
+    canvas = user.main.get_by_test_id("data-grid-canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    user.page.mouse.click(box["x"] + 20, box["y"] + 90)  # the second row: the first is the broken one
     eyes.look()

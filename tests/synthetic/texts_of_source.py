@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "dashboard"
-ELSEWHERE = ("export_files.py", "gate.py", "upload_receiver.py", "formatting.py", "url_state.py", "volume_server.py")
+ELSEWHERE = (
+    "export_files.py",
+    "gate.py",
+    "upload_receiver.py",
+    "formatting.py",
+    "url_state.py",
+    "volume_server.py",
+    "mask_receiver.py",
+)
 """What these write stands in files, or answers what is no browser of a user."""
 NO_TEXT = ("key", "icon", "type", "mime", "format", "name")
 """Arguments that nobody reads."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from covseg_core.errors import CovsegError
+from covseg_core.errors import Cancelled, CovsegError
 from covseg_core.isolation import Fault
 
 
@@ -16,7 +16,7 @@ def call(function: Callable[..., Any], *arguments: object, progress: Any = None,
     """As `isolated`, without limits."""
     try:
         return function(*arguments, **({"progress": progress} if progress else {}))
-    except (CovsegError, KeyboardInterrupt, MemoryError):
+    except (Cancelled, CovsegError, MemoryError):  # the first by `progress`
         raise
     except Exception:
         raise Fault(traceback.format_exc()) from None
