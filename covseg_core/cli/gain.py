@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
@@ -21,18 +23,15 @@ def gain(run_id: str, as_json: bool) -> None:
 
     with progress_bar("Scoring both", quiet=as_json) as progress:
         found = measure_gain(open_run(run_id), progress)
-    work, pair = found.work, found.pair
     if as_json:
-        plain = {"before": found.before, "after": found.after, "data": found.data, "doubtful": found.doubtful}
-        print_json({**plain, "dice": pair, "per_minute": found.per_minute, "work": work, "sentence": found.sentence})
+        print_json({**dataclasses.asdict(found), "per_minute": found.per_minute, "sentence": found.sentence})
         return
     rows = table("", "run", "Dice, mean over scans", folded=["run"], right=["Dice, mean over scans"])
-    after, before = found.comparison.evaluations
-    for name, run, evaluation in (("before", found.before, before), ("after", found.after, after)):
-        mean = evaluation.model.over_scans["dice"].mean
-        rows.add_row(name, run, "none" if mean is None else f"{mean:.4f}")
+    for name, run, dice in zip(("before", "after"), (found.before, found.after), found.dice, strict=True):
+        rows.add_row(name, run, "none" if dice is None else f"{dice:.4f}")
     console().print(rows)
     click.echo(found.sentence)
+    work = found.work
     cases = wording.plural(len(work.cases), "case")
     click.echo(f"{cases} corrected: {work.added:,} voxels added, {work.removed:,} removed, {work.minutes:g} minutes")
     if found.per_minute is not None:

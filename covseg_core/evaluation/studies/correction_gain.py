@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.library.revision import Revision
-from covseg_core.errors import RunError
+from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.evaluate import evaluate_runs
-from covseg_core.evaluation.results import Comparison
 from covseg_core.evaluation.significance.verdict import Pair, verdict
+from covseg_core.files import cached_sha256, read_json, write_json
 from covseg_core.progress import Progress
 from covseg_core.runs import Run, open_run
+
+FILE = "gain.json"
+"""In the folder of the run after."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,10 @@ class Gain:
     after: str
     data: str
     """Dataset and revision whose masks both are scored on: `NAME@3`."""
-    comparison: Comparison
-    """The run after, then the run before."""
+    model_sha256: tuple[str, str]
+    """Of the run before and the run after."""
+    dice: tuple[float | None, float | None]
+    """Mean over test scans, before and after."""
     pair: Pair
     """Dice by patient, after minus before."""
     work: Work
@@ -93,6 +98,8 @@ class Gain:
 def measure_gain(run: Run, progress: Progress | None = None) -> Gain:
     """Score a run that was trained from another one, and that other one, on the same test patients.
 
+    The result is kept in the run's folder.
+
     Raises
     ------
     RunError : the run was not trained from another one, that one is gone or learned from other data; or as
@@ -106,15 +113,29 @@ def measure_gain(run: Run, progress: Progress | None = None) -> Gain:
     [pair] = verdict(found).pairs
     tested = {score.case for score in found.evaluations[0].model.slices}
     corrected = _corrected(dataset, before.config.revision)
-    return Gain(
+    after, earlier = (evaluation.model.over_scans["dice"].mean for evaluation in found.evaluations)
+    gain = Gain(
         before.id,
         run.id,
         dataset.reference,
-        found,
+        (cached_sha256(before.onnx), cached_sha256(run.onnx)),
+        (earlier, after),
         pair,
         _work(run, corrected),
         tuple(case.id for case, _ in corrected if case.id in tested),
     )
+    write_json(run.folder / FILE, gain)
+    return gain
+
+
+def stored_gain(run: Run) -> Gain | None:
+    """What was measured before, if it is of these very models."""
+    try:
+        found, before = read_json(run.folder / FILE, Gain), open_run(run.config.parent)
+        now = cached_sha256(before.onnx), cached_sha256(run.onnx)
+    except (CovsegError, OSError):
+        return None
+    return found if (found.model_sha256, found.data) == (now, run.config.data) else None
 
 
 def _before(run: Run) -> Run:

@@ -16,6 +16,7 @@ from dashboard.app_pages.compare import (
     downloads,
     empty_policy,
     failures,
+    gain,
     leakage,
     other_sources,
     score_table,
@@ -80,6 +81,7 @@ def main() -> None:
             show_chart(comparison)
             if not dataset:
                 leakage.show(comparison, chosen)
+            gain.show(chosen)
             other_sources.show(chosen)
         elif open_tab == tabs.EXPORT:
             downloads.show(comparison, one, shown)

@@ -7,18 +7,20 @@ import json
 from collections.abc import Callable
 
 import numpy as np
+import pages
 import pytest
 from click.testing import CliRunner
-from fakeruns import fake_run
+from fakeruns import fake_run, save_model
 
 from covseg_core.cli import cli
 from covseg_core.config import SplitConfig
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.library.revisions import save_revision, stored_mask
 from covseg_core.errors import RunError
-from covseg_core.evaluation.evaluate import evaluate_run
-from covseg_core.evaluation.studies.correction_gain import measure_gain
+from covseg_core.evaluation.evaluate import evaluate_run, evaluate_runs
+from covseg_core.evaluation.studies.correction_gain import measure_gain, stored_gain
 from covseg_core.runs import Run
+from dashboard.app_pages.compare import gain
 
 SPLIT = SplitConfig(fractions=(0.4, 0.2, 0.4), seed=3)
 
@@ -49,19 +51,24 @@ def test_both_are_scored_on_the_same_patients_and_the_work_is_counted(before: Ru
     run = after(before, dataset)
     found = measure_gain(run)
     assert (found.before, found.after, found.data) == ("before", "after", "phantoms@3")
-    new, old = found.comparison.evaluations
+    new, old = evaluate_runs([run, before], "phantoms@3").evaluations
     assert {score.case for score in new.model.slices} == set(run.split.test)
-    assert [(score.case, score.z) for score in new.model.slices] == [(s.case, s.z) for s in old.model.slices]
+    slices = [[(score.case, score.z) for score in each.model.slices] for each in (new, old)]
+    assert slices[0] == slices[1]
     assert new.model.pooled == evaluate_run(run).model.pooled
-    assert new.model.pooled["dice"] != old.model.pooled["dice"], "else the sign of the difference is not tested"
+    assert found.dice == (old.model.over_scans["dice"].mean, new.model.over_scans["dice"].mean)
+    assert found.dice[0] != found.dice[1], "else the sign of the difference is not tested"
     assert found.difference is not None
-    assert np.sign(found.difference) == np.sign(new.model.over_scans["dice"].mean - old.model.over_scans["dice"].mean)
+    assert np.sign(found.difference) == np.sign(found.dice[1] - found.dice[0])
     assert set(found.work.cases) == set(train[:2])
     assert found.work.minutes == 6.5
     assert found.work.added + found.work.removed == 12
     assert found.per_minute == pytest.approx(found.difference / 6.5)
     assert (found.doubtful, found.warning) == ((), "")
     assert "chance" in found.sentence, "two patients tell nothing"
+    assert stored_gain(run) == found
+    save_model(before.onnx, 130)
+    assert stored_gain(run) is None, "it was of another model"
 
 
 def test_a_test_mask_that_was_changed_since_is_named(before: Run) -> None:
@@ -117,4 +124,20 @@ def test_the_command_says_so(before: Run) -> None:
     assert "warning: The masks of 1 test case" in result.output
     found = json.loads(CliRunner().invoke(cli, ["gain", "after", "--json"], catch_exceptions=False).stdout)
     assert found["doubtful"] == [test]
-    assert found["per_minute"] == pytest.approx(found["dice"]["difference"] / 4)
+    assert found["per_minute"] == pytest.approx(found["pair"]["difference"] / 4)
+
+
+def test_the_page_scores_both_and_says_the_answer(before: Run) -> None:
+    run = after(before, corrected(sorted(before.split.train)[0], 4.0))
+    evaluate_run(run)
+    app = pages.open_page("compare", {gain.OPEN: True}, tab="Statistics", runs="after")
+    [button] = [button for button in app.button if button.label == "Score before and after"]
+    button.click().run()
+    assert pages.wait(app).error == ""
+    pages.well(app.run())
+    found = stored_gain(run)
+    assert found is not None
+    assert any(found.sentence in markdown.value for markdown in app.markdown)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Dice after"] == f"{found.dice[1]:.3f}"
+    assert shown["Minutes of work"] == "4"
