@@ -138,7 +138,7 @@ def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, 
 
 
 def test_eraser_fill_grow_lesion_and_interpolation(visit: Open, sample: Dataset) -> None:
-    """Each tool in the mouse's hand; their rules are in the tests of the drawing itself."""
+    """Each tool under the mouse; what it marks is tested in `test_drawing`."""
     case = max(sample.cases, key=lambda case: sum(case.infection_voxels or ()))
     user = visit(f"?dataset={sample.name}&case={case.id}")
     viewer = editor(user)
