@@ -125,14 +125,13 @@ def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, 
     assert changed[:, 2].min() >= low - reach
     assert changed[:, 2].max() <= high + reach
 
-    other = visit(f"?dataset={sample.name}&case={case.id}")
-    again = editor(other)
+    again = editor(user)
     again.press("2")
     for _ in range(200):
         shown = voxel(again, at(again, 0.5, 0.2))[0]
         if shown == z:
             break
-        other.page.mouse.wheel(0, -100 if shown < z else 100)
+        user.page.mouse.wheel(0, -100 if shown < z else 100)
     assert voxel(again, at(again, 0.5, 0.2))[0] == z
     expect(again.locator(".told").first).to_contain_text("kept")
 
