@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from covseg_core.config import (
     AUGMENTATIONS,
-    PRESETS,
     AugmentConfig,
     Metric,
     ModelConfig,
@@ -68,9 +67,9 @@ class PresetChanges:
         )
 
 
-def changes_of(config: RunConfig, preset: str) -> PresetChanges:
-    """What is to be changed of the preset to train as this run; what cannot be is as in the preset."""
-    base, prepare, train = PRESETS[preset], config.prepare, config.train
+def changes_of(config: RunConfig, base: Preset) -> PresetChanges:
+    """What is to be changed of a preset to train as this run; what cannot be is as in the preset."""
+    prepare, train = config.prepare, config.train
     changed = {
         "epochs": (train.epochs, base.epochs[config.metric]),
         "size": (prepare.size, base.prepare.size),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from covseg_core.config import Preset, RunConfig, SplitConfig, Target
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import PARTS, Split, make_split
-from covseg_core.errors import CovsegError, RunError, SettingError
+from covseg_core.errors import RunError, SettingError
 from covseg_core.runs.preset_changes import PresetChanges
 from covseg_core.runs.run import Run, open_run
 from covseg_core.runs.training_data import keep_inherited, read_training_data
@@ -106,12 +106,3 @@ def starting_point(id: str) -> StartingPoint:
             found = f"has no {path.name}: " + ("it came with covseg" if run.onnx.exists() else "it was not trained yet")
             raise RunError(id, found, "a run that was trained here")
     return StartingPoint(run)
-
-
-def usable(run: Run) -> bool:
-    """Whether others can start from a run."""
-    try:
-        starting_point(run.id)
-    except CovsegError:
-        return False
-    return True

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from covseg_core.data.library.datasets import Case, Dataset
+from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.library.revision import EDITOR, Role
+from covseg_core.data.library.revisions import stored_mask
+from covseg_core.data.slices.cache import case_grid
+from covseg_core.errors import RunError
+from covseg_core.evaluation.results import THRESHOLD
+from covseg_core.evaluation.stored_predictions.predictions import native
+from covseg_core.prediction.case_lungs import find_lungs
+from dashboard.services.model_catalog import finished_models
 
 KEY = "corrections"
 """In the session: by dataset and case."""
-NEXT = "correction-next"
-"""In the session: dataset and case that the page with the viewer shall show next."""
+MODEL = "correct"
+"""In the URL of the page with the viewer: the model whose mask of the case is to be corrected."""
 AT_ONCE = 3
 """Corrections of one session; the oldest goes first."""
 
@@ -74,6 +81,32 @@ def begin(dataset: Dataset, case: Case, role: Role, origin: str = EDITOR, start:
     works[work.place] = work
     while len(works) > AT_ONCE:
         del works[next(iter(works))]
+
+
+def begin_from_model(id: str, case_id: str) -> Dataset:
+    """Open a model's mask of a test case, at the threshold of its scores; where it was not asked, the true mask.
+
+    Returns
+    -------
+    Dataset : as it was when the model was scored on it
+
+    Raises
+    ------
+    CovsegError : there is no such model or case, or a file of the two cannot be read
+    """
+    model = next((one for one in finished_models() if one.id == id), None)
+    if model is None:
+        raise RunError(id, "no such model that is finished", "one of those on Compare")
+    config = model.config
+    dataset = load_dataset(config.dataset, config.fingerprint)
+    case = dataset.case(case_id)
+    mask = stored_mask(dataset, case, config.target).copy()
+    find_lungs(dataset, config.prepare, [case_id])  # in case the cache has forgotten them
+    stored, grid = model.predictions(), case_grid(dataset, case, config.prepare)
+    for z in stored.rows.get(case_id, ()):
+        mask[z] = native(stored, case_id, z, grid) >= THRESHOLD
+    begin(dataset, case, config.target, id, mask)
+    return dataset
 
 
 def under_way(dataset: Dataset, case: Case) -> Correction | None:

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,19 @@ def chromium_type() -> Iterator[BrowserType]:
 @pytest.fixture
 def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
     """Of a test, so that a browser that has crashed costs one test only."""
+    with launched(request) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def shared_browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """For tests that only run a script in it."""
+    with launched(request) as browser:
+        yield browser
+
+
+@contextmanager
+def launched(request: pytest.FixtureRequest) -> Iterator[Browser]:
     executable = chromium()
     if executable is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}: as root on Debian, apt-get install chromium")

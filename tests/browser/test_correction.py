@@ -125,20 +125,19 @@ def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, 
     assert changed[:, 2].min() >= low - reach
     assert changed[:, 2].max() <= high + reach
 
-    other = visit(f"?dataset={sample.name}&case={case.id}")
-    again = editor(other)
+    again = editor(user)
     again.press("2")
     for _ in range(200):
         shown = voxel(again, at(again, 0.5, 0.2))[0]
         if shown == z:
             break
-        other.page.mouse.wheel(0, -100 if shown < z else 100)
+        user.page.mouse.wheel(0, -100 if shown < z else 100)
     assert voxel(again, at(again, 0.5, 0.2))[0] == z
     expect(again.locator(".told").first).to_contain_text("kept")
 
 
 def test_eraser_fill_grow_lesion_and_interpolation(visit: Open, sample: Dataset) -> None:
-    """Each tool in the mouse's hand; their rules are in the tests of the drawing itself."""
+    """Each tool under the mouse; what it marks is tested in `test_drawing`."""
     case = max(sample.cases, key=lambda case: sum(case.infection_voxels or ()))
     user = visit(f"?dataset={sample.name}&case={case.id}")
     viewer = editor(user)

@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-from fakeruns import Idle, ended
+from click.testing import CliRunner, Result
+from fakeruns import Idle, ended, fake_run
 
 from covseg_core.cli import cli
+from covseg_core.config import SplitConfig
+from covseg_core.data.library.datasets import load_dataset
+from covseg_core.data.library.revisions import save_revision, stored_mask
 from covseg_core.files import write_json
-from covseg_core.runs import Run, jobs, list_runs
+from covseg_core.runs import Run, Standardisation, jobs, list_runs
 
 TINY = ["--size", "32", "--filters", "2", "--batch", "4", "--epochs", "2"]
 
@@ -200,3 +203,32 @@ def test_the_queue_is_shown_moved_and_paused(phantoms, no_training):
     for run in (iou, dice):
         ended(run, "stopped")
     assert _run_cli("queue") == "No run waits.\n"
+
+
+def test_a_training_starts_from_a_run_on_a_revision(phantoms, no_training):
+    dataset = load_dataset(phantoms)
+    parent = fake_run(dataset, "parent", "iou", SplitConfig(fractions=(0.4, 0.2, 0.4)), 90)
+    parent.best_weights.write_bytes(b"weights")
+    write_json(parent.folder / "standardise.json", Standardisation(100.0, 50.0))
+    case = dataset.cases[0]
+    save_revision(phantoms, case.id, 1 - stored_mask(dataset, case, "infection"))
+
+    def train(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["train", *arguments])
+
+    made = {}
+    for name in (phantoms, f"{phantoms}@1"):
+        result = train(name, "--from", "parent", "--epochs", "3", "--json")
+        assert result.exit_code == 0, result.output
+        [row] = json.loads(result.output)
+        made[name] = Run(parent.folder.with_name(row["id"])).config
+    assert [config.revision for config in made.values()] == [2, 1]
+    for config in made.values():
+        assert (config.metric, config.parent, config.model) == ("iou", "parent", parent.config.model)
+    for arguments, says in (
+        ([phantoms], "Missing option '--metric'"),
+        ([phantoms, "--from", "parent", "--split", "both"], "with --from, the split is that of the run"),
+    ):
+        result = train(*arguments)
+        assert (result.exit_code, says in result.output) == (2, True)
+    assert train(f"{phantoms}@7", "--from", "parent").exit_code != 0

@@ -19,7 +19,7 @@ from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.errors import RunError, SettingError
 from covseg_core.files import write_json
 from covseg_core.runs import Run, Standardisation, jobs
-from covseg_core.runs.starting_point import WEIGHTS, usable
+from covseg_core.runs.starting_point import WEIGHTS
 from covseg_core.runs.training_data import INHERITED, TrainingData, read_training_data
 
 SPLIT = SplitConfig(fractions=(0.4, 0.2, 0.4), seed=3)
@@ -118,7 +118,6 @@ def test_another_network_is_refused_in_a_line(
 
 def test_a_run_without_weights_is_refused(dataset: Dataset, parent: Run, no_training: None) -> None:
     parent.best_weights.unlink()
-    assert not usable(parent)
     with pytest.raises(RunError, match=r"parent: has no best.weights.h5: .*; expected a run that was trained here"):
         jobs.train("phantoms", start_from="parent")
     with pytest.raises(RunError):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covseg_core.data.library.datasets import ROLES, Case, Dataset, datasets_root, load_dataset
+from covseg_core.data.library.datasets import ROLES, Case, Dataset, dataset_folder, datasets_root, load_dataset
 from covseg_core.data.library.revision import EDITOR, Revision, Role
 from covseg_core.data.library.staging import staging
 from covseg_core.data.reading.volumes import (
@@ -77,7 +77,7 @@ def save_revision(
 
     Parameters
     ----------
-    name : of the dataset
+    name : of the dataset, without a revision
     mask : (Z, Y, X) uint8 or bool, RAS+, above 0 where marked; on the grid of the case's scan
     role : which of the case's masks; one that it does not have yet is begun
     author : who drew it
@@ -95,6 +95,7 @@ def save_revision(
     SettingError : a role, author or time that cannot be
     """
     _check(role, author, minutes)
+    dataset_folder(name)  # of the newest revision: another one is a parent
     try:
         with staging(datasets_root(), name, PATIENCE) as folder:
             dataset = load_dataset(name)

@@ -45,7 +45,7 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
         slice_viewer.show(_compared(scene, wording.model_names(comparison)), VIEWER, below=masks)
         if len(chosen) > 1:
             st.caption(slice_viewer.HEAT)
-        correction.offer(dataset, dataset.case(case), comparison, chosen)
+        correction.offer(case, comparison, chosen)
         _list(comparison)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")

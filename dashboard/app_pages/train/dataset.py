@@ -38,13 +38,19 @@ def show(dataset: Dataset) -> None:
             show_preview(dataset)
 
 
-def open_next() -> None:
-    """Show the case whose mask another page has opened; before widgets are made."""
-    if opened := st.session_state.pop(corrections.NEXT, None):
-        name, case = opened
-        st.session_state.dataset = name
-        st.session_state[f"preview-{name}"] = case
-        st.session_state["dataset-tabs"] = "Preview"
+def open_mask() -> None:
+    """Open the mask that the link names, of a model, and show its case; before widgets are made."""
+    model, case = st.query_params.pop(corrections.MODEL, ""), st.query_params.get("case", "")
+    if not model:
+        return
+    try:
+        dataset = corrections.begin_from_model(model, case)
+    except CovsegError as error:
+        st.session_state.trouble = str(error)
+        return
+    st.session_state.dataset = dataset.name
+    st.session_state[f"preview-{dataset.name}"] = case
+    st.session_state["dataset-tab"] = st.session_state["dataset-tabs"] = "Preview"
 
 
 def show_cases(dataset: Dataset) -> None:

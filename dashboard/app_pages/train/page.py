@@ -16,7 +16,7 @@ def main() -> None:
     st.caption("U-Nets that outline COVID-19 lesions on chest CT. For research; not for diagnosis.")
     again.fill()
     add_data.finish()
-    dataset_view.open_next()
+    dataset_view.open_mask()
     show_news()
     datasets, problems = load_datasets()
     for problem in problems:

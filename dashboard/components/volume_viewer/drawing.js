@@ -228,38 +228,67 @@ class Drawing {
     return slices.sort((a, b) => a - b)
   }
 
-  // Shapes between those that were drawn on two slices: where the mean of the distances to their edges is inside.
+  // Shapes between those that were drawn on two slices: where the mean of the distances to their edges is inside. Two
+  // single areas are laid over each other first, since a lesion moves from slice to slice; of several nobody knows
+  // which belong together.
   between (low, high) {
-    const shapes = [low, high].map(z => this.drawnOn(z))
-    if (shapes.some(shape => !shape.length)) return []
+    const [first, last] = [low, high].map(z => this.drawnOn(z))
+    if (!first.length || !last.length) return []
+    const single = [first, last].every(shape => this.connected(shape))
+    const way = single ? [0, 1].map(axis => this.centre(last, axis) - this.centre(first, axis)) : [0, 0]
+    const shapes = [first, last].map(shape => this.shape(shape))
     const [width, height] = this.size
-    const xs = shapes.flatMap(shape => [...shape].map(place => place % width))
-    const ys = shapes.flatMap(shape => [...shape].map(place => Math.floor(place / width) % height))
-    const bounds = list => list.reduce(([a, b], one) => [Math.min(a, one), Math.max(b, one)], [Infinity, -Infinity])
-    const [left, right] = bounds(xs)
-    const [bottom, top] = bounds(ys)
-    const box = [right - left + 3, top - bottom + 3]
-    const distances = shapes.map(shape => {
-      const inside = new Uint8Array(box[0] * box[1])
-      for (const place of shape) {
-        inside[place % width - left + 1 + box[0] * (Math.floor(place / width) % height - bottom + 1)] = 1
-      }
-      return signedDistance(inside, box)
-    })
     const places = []
     for (let z = low + 1; z < high; z++) {
       const share = (z - low) / (high - low)
-      for (let j = 0; j < box[1]; j++) {
-        for (let i = 0; i < box[0]; i++) {
-          const n = i + box[0] * j
-          const x = i + left - 1
-          const y = j + bottom - 1
-          if ((1 - share) * distances[0][n] + share * distances[1][n] <= 0) continue
-          if (x >= 0 && y >= 0 && x < width && y < height) places.push(this.at(x, y, z))
+      const moved = shapes.map((_, n) => way.map(pixels => Math.round(pixels * (n ? 1 - share : -share))))
+      const bounds = [0, 1].map(axis => [
+        Math.max(0, Math.min(...shapes.map((shape, n) => shape.low[axis] - moved[n][axis]))),
+        Math.min([width, height][axis] - 1, Math.max(...shapes.map((shape, n) => shape.high[axis] - moved[n][axis])))
+      ])
+      for (let y = bounds[1][0]; y <= bounds[1][1]; y++) {
+        for (let x = bounds[0][0]; x <= bounds[0][1]; x++) {
+          const [before, after] = shapes.map((shape, n) => shape.distance(x + moved[n][0], y + moved[n][1]))
+          if ((1 - share) * before + share * after > 0) places.push(this.at(x, y, z))
         }
       }
     }
     return places
+  }
+
+  // Whether voxels of a slice are one area.
+  connected (places) {
+    const all = new Set(places)
+    return this.flood(places.slice(0, 1), place => all.has(place), 2).length === all.size
+  }
+
+  centre (places, axis) {
+    return places.reduce((sum, place) => sum + this.voxel(place)[axis], 0) / places.length
+  }
+
+  // An area of a slice as distances to its edge, above 0 inside; outside of its box by how far the box is.
+  shape (places) {
+    const low = [Infinity, Infinity]
+    const high = [-Infinity, -Infinity]
+    for (const place of places) {
+      const at = this.voxel(place)
+      for (const axis of [0, 1]) {
+        low[axis] = Math.min(low[axis], at[axis] - 1)
+        high[axis] = Math.max(high[axis], at[axis] + 1)
+      }
+    }
+    const box = [high[0] - low[0] + 1, high[1] - low[1] + 1]
+    const inside = new Uint8Array(box[0] * box[1])
+    for (const place of places) {
+      const [x, y] = this.voxel(place)
+      inside[x - low[0] + box[0] * (y - low[1])] = 1
+    }
+    const distances = signedDistance(inside, box)
+    const distance = (x, y) => {
+      const near = [Math.max(low[0], Math.min(high[0], x)), Math.max(low[1], Math.min(high[1], y))]
+      return distances[near[0] - low[0] + box[0] * (near[1] - low[1])] - Math.hypot(x - near[0], y - near[1])
+    }
+    return { low, high, distance }
   }
 
   // Marked areas of a slice that the steps have drawn in.

@@ -190,7 +190,7 @@ class Editor {
   // Time in which somebody works: from one event to the next, if no pause lies between.
   note () {
     const now = performance.now()
-    if (this.seen && now - this.seen < PAUSE) this.worked += now - this.seen
+    if (this.seen !== undefined && now - this.seen < PAUSE) this.worked += now - this.seen
     this.seen = now
   }
 

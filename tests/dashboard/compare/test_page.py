@@ -76,16 +76,24 @@ def test_a_models_mask_is_opened_to_be_corrected(three: list[Run], dataset: Data
     """Where the model is right and the truth is not, nobody wants to draw it again."""
     app = pages.open_page("compare", tab="Slices")
     case = next(box.value for box in app.selectbox if box.label == "Test scan")
-    next(box for box in app.selectbox if box.label == "Model").set_value(2).run()
-    with pytest.raises(KeyError):
-        app.session_state[corrections.KEY]
-    next(button for button in app.button if button.label == "Correct from this model's mask").click().run()
+    pages.well(next(box for box in app.selectbox if box.label == "Model").set_value(2).run())
+    [link] = [link.proto for link in app.get("page_link") if link.proto.label == "Correct from this model's mask"]
+    assert link.query_string == f"dataset=phantoms&case={case}&correct={three[2].id}"
+    app = pages.open_page("", dataset="phantoms", case=case, correct=three[2].id)
     work = app.session_state[corrections.KEY]["phantoms", case]
     assert (work.origin, work.role, work.parent) == (three[2].id, "infection", 1)
     prepare = three[2].config.prepare
     bright = (prepared(dataset, dataset.case(case), prepare, "images") > LIMITS["dice"]).astype(np.float32)
     expected = to_native(bright, case_grid(dataset, dataset.case(case), prepare)) >= 0.5
     assert np.array_equal(work.start.mask(), expected)
+    assert "Stop correcting" in [button.label for button in app.button]
+    assert "correct" not in app.query_params, "a reload would begin anew"
+
+
+@pytest.mark.parametrize(("model", "case"), [("nobody", "phantom_001"), ("first-dice", "nobody")])
+def test_a_link_to_a_mask_that_is_not_there_is_a_line(three: list[Run], model: str, case: str) -> None:
+    app = pages.open_page("", dataset="phantoms", case=case, correct=model)
+    assert "nobody" in app.error[0].value
 
 
 def test_shipped_models_can_be_compared_with_own_ones(three: list[Run], tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from covseg_core.config import PRESETS, AugmentConfig, SplitConfig
 from covseg_core.data.library import importing
 from covseg_core.data.library.datasets import load_dataset
+from covseg_core.data.library.revisions import save_revision, stored_mask
 from covseg_core.files import write_json
 from covseg_core.runs import Run, jobs, time_estimate
 from dashboard.app_pages.train import again
@@ -69,6 +70,18 @@ def test_the_link_fills_once_and_what_is_changed_then_stays(sample: str) -> None
     fields = {field.label: field for field in app.number_input}
     assert (fields["Seed"].value, fields["Side of the slices (pixels)"].value) == (8, 64)
     assert not app.success
+
+
+def test_a_corrected_mask_is_said(sample: str) -> None:
+    """What is trained then is not the same, whatever the settings."""
+    [run] = jobs.train(sample, ["dice"])
+    assert "has changed since" not in pages.open_page("", again=run.id).success[0].value
+    dataset = load_dataset(sample)
+    case = dataset.cases[0]
+    save_revision(sample, case.id, 1 - stored_mask(dataset, case, "infection"))
+    assert "sample has changed since: what is trained on is its newest" in (
+        pages.open_page("", again=run.id).success[0].value
+    )
 
 
 def test_what_the_form_cannot_hold_is_said(sample: str) -> None:

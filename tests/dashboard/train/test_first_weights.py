@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pages
 import pytest
 from fakeruns import fake_run
@@ -10,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from covseg_core.config import ModelConfig, PrepareConfig, SplitConfig
 from covseg_core.data.library import importing
 from covseg_core.files import write_json
-from covseg_core.runs import Run, Standardisation, list_runs, time_estimate
+from covseg_core.runs import Run, Standardisation, jobs, list_runs, time_estimate
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,19 @@ def test_the_network_and_the_split_are_the_runs(parent: Run) -> None:
     )  # fmt: skip
     assert run.split == parent.split
     assert run.config.train.learning_rate == pytest.approx(2e-4)
+
+
+def test_such_a_training_can_be_started_again(parent: Run) -> None:
+    [run] = jobs.train("sample", ["dice"], start_from="parent", epochs=3)
+    app = pages.open_page("", again=run.id)
+    assert "as in the preset" not in app.success[0].value
+    press_start(app)
+    [other] = [one for one in made() if one.id != run.id]
+    names = {"id": "", "experiment": "", "created": ""}
+    assert dataclasses.replace(run.config, **names) == dataclasses.replace(other.config, **names)
+    parent.best_weights.unlink()
+    told = pages.open_page("", again=run.id).success[0].value
+    assert "The run that it started from, parent, is not here any more: weights are new ones." in told
 
 
 def test_new_weights_are_what_is_chosen_first(parent: Run) -> None:

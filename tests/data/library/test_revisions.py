@@ -311,6 +311,7 @@ def test_people_who_save_at_once_wait_for_each_other(dataset: Dataset) -> None:
         ({"minutes": -1.0}, SettingError, r"minutes: -1.0; expected 0 to 10000"),
         ({"minutes": float("nan")}, SettingError, r"minutes: nan"),
         ({"name": "nowhere"}, DatasetError, r"dataset nowhere: no such dataset"),
+        ({"name": "phantoms@1"}, SettingError, r"dataset: 'phantoms@1'"),
         ({"role": "lung", "mask": "empty"}, DatasetError, r"a lung mask without a voxel"),
         ({"mask": "same"}, DatasetError, rf"phantoms/{CASE}: nothing was changed"),
     ],
