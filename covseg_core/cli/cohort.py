@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def predict_many(
         if value := settings.pop(name):
             raise SettingError(name, f"{value} for several scans", "one scan; of a cohort, each has its own")
     request = asked_for(models, **settings)
+    if sys.stderr.isatty() and not as_json:
+        click.echo("looking for scans", err=True)  # which takes a minute for tens of thousands of DICOM files
     try:
         cohort = predict_cohort(scans, request, output, pseudonyms, None if as_json else _tell, processes=processes)
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ import streamlit as st
 
 from covseg_core.errors import CovsegError
 from covseg_core.files import cached_json
+from covseg_core.isolation import size_of
 from covseg_core.paths import data_root
 from covseg_core.prediction.cohort.state import COHORT, Cohort
 from dashboard.services import tasks, uploads
@@ -29,6 +30,8 @@ KEPT_SECONDS = 24 * 3600.0
 """How long a cohort is kept after somebody has last looked at it, or it was worked on."""
 MOST = 20
 """Cohorts at most; the oldest that nobody works on goes first."""
+MOST_BYTES = 256 * 2**30
+"""Bytes of all cohorts together, scans and masks; the same goes first."""
 _SWEEP_SECONDS = 300.0
 
 
@@ -124,10 +127,13 @@ class _Spaces:
     def add(self, space: CohortSpace) -> CohortSpace:
         with self._lock:
             self._all[space.id] = space
-            idle = sorted((one for one in self._all.values() if not one.running), key=lambda one: one.used)
-            oldest = [one for one in idle if one is not space][: max(0, len(self._all) - MOST)]
-        for one in oldest:
+            idle = [one for one in self._all.values() if one is not space and not one.running]
+            sizes = {one.id: size_of(one.folder) for one in self._all.values()}
+        for one in sorted(idle, key=lambda one: one.used):
+            if len(sizes) <= MOST and sum(sizes.values()) <= MOST_BYTES:
+                break
             self.remove(one)
+            del sizes[one.id]
         return space
 
     def find(self, id: str | None) -> CohortSpace | None:

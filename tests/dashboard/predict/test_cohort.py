@@ -215,8 +215,15 @@ def test_cohorts_go_after_a_day_and_when_there_are_too_many(tmp_path: Path, monk
     spaces.sweep()
     assert not old.folder.exists() and not stranger.exists() and new.folder.exists()
     monkeypatch.setattr(cohort_space, "MOST", 1)
-    spaces.add(CohortSpace("mine"))
+    last = spaces.add(CohortSpace("mine"))
     assert not new.folder.exists()
+    monkeypatch.setattr(cohort_space, "MOST", 9)
+    monkeypatch.setattr(cohort_space, "MOST_BYTES", 10)
+    last.folder.mkdir()
+    (last.folder / "scan").write_bytes(bytes(11))
+    assert cohort_space.find(last.id)
+    spaces.add(CohortSpace("mine"))
+    assert not last.folder.exists()
 
 
 def test_the_table_leaves_out_what_nobody_knows() -> None:
