@@ -104,7 +104,7 @@ def predict(
     --threshold, --min-size or --min-peak set all models alike.
 
     DIR/report.html is a page to print; report.csv and report.json have the same figures, settings and versions. A
-    lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm.
+    lung model adds DIR/lung_mask.nii.gz and the share of each lung; a DICOM series adds DIR/mask.dcm and measures.dcm.
 
     All files are written or none. Those of an earlier prediction in DIR are replaced, unless they were edited since.
 

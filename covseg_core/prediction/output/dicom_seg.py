@@ -95,6 +95,15 @@ def seg_problem(scan: Scan) -> str:
     return ""
 
 
+def sources_of(scan: Scan, segmentation: Dataset) -> list[Dataset]:
+    """The slices that a SEG of this scan refers to, as far as other documents name them: patient and study are those of
+    the SEG."""
+    series = scan.series
+    assert series is not None and series.grid is not None  # it has a SEG
+    person = {name: str(segmentation.get(name) or "") for name in _PATIENT}
+    return _sources(series, [plane.below for plane in series.grid.planes if plane.real], person)
+
+
 def _as_stored(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
     """(plane, row, column) uint8, as the files have them, from (Z, Y, X) in RAS+ order."""
     ras = np.array([[0, 1], [1, 1], [2, 1]])

@@ -1,4 +1,4 @@
-"""The files of a prediction: masks, lungs, disagreement, DICOM SEG, and the report as JSON, CSV and a page to print."""
+"""The files of a prediction: masks, lungs, disagreement, DICOM SEG and SR, and the report in three formats."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ MASK = "mask.nii.gz"
 LUNG_MASK = "lung_mask.nii.gz"
 DISAGREEMENT = "disagreement.nii.gz"
 DICOM_SEG = "mask.dcm"
+DICOM_SR = "measures.dcm"
 TABLE = "report.csv"
 SHEET = "report.html"
 
@@ -64,7 +65,7 @@ def check_files(
         return None
     folder, models = Path(output), {id: f"mask_{id}.nii.gz" for id in ids} if len(ids) > 1 else {}
     names = [MASK, *models.values(), REPORT, TABLE, SHEET]
-    names += [LUNG_MASK] * lungs + [DISAGREEMENT] * (len(ids) > 1) + [DICOM_SEG] * (kind == "dicom")
+    names += [LUNG_MASK] * lungs + [DISAGREEMENT] * (len(ids) > 1) + [DICOM_SEG, DICOM_SR] * (kind == "dicom")
     return Files(folder, models, check_output(folder, names), name, keep_patient)
 
 
@@ -89,7 +90,7 @@ def write_files(
         # packing needs no interpreter, and a DICOM SEG little else
         masks = beside.submit(_write_masks, files, staging, scan, mask, mask_of, answers, cancel)
         if scan.kind == "dicom":
-            report = _with_seg(report, scan, mask, staging / DICOM_SEG, files.keep_patient)
+            report = _with_dicom(report, scan, mask, staging / DICOM_SEG, files.keep_patient)
         masks.result()
         stop_if(cancel)
         report = dataclasses.replace(report, files=_hashes(staging))
@@ -136,12 +137,14 @@ def _disagreement(answers: Sequence[Probabilities], shape: tuple[int, ...]) -> n
     return levels
 
 
-def _with_seg(report: Report, scan: Scan, mask: np.ndarray, path: Path, keep_patient: bool) -> Report:
-    """Write the mask as DICOM SEG; the report, with a warning where the series cannot have one."""
+def _with_dicom(report: Report, scan: Scan, mask: np.ndarray, path: Path, keep_patient: bool) -> Report:
+    """Write the mask as DICOM SEG, its figures as SR; the report, with a warning where the series can have none."""
     # highdicom takes a second to import
     from covseg_core.prediction.output.dicom_seg import save_dicom_seg, seg_problem
+    from covseg_core.prediction.output.dicom_sr import save_dicom_sr
 
     if problem := seg_problem(scan):
         return dataclasses.replace(report, warnings=(*report.warnings, f"no DICOM SEG: {problem}"))
     save_dicom_seg(mask, scan, path, report.target, report.algorithm, __version__, keep_patient)
+    save_dicom_sr(path, scan, report, path.with_name(DICOM_SR), __version__)
     return report

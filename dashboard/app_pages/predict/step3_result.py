@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from covseg_core.prediction.ask import Answers
 from covseg_core.prediction.combination import Combine
 from covseg_core.prediction.masks.lung_sides import TOLERANCE_VOXELS
-from covseg_core.prediction.output.files import DICOM_SEG, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
+from covseg_core.prediction.output.files import DICOM_SEG, DICOM_SR, DISAGREEMENT, LUNG_MASK, MASK, SHEET, TABLE
 from covseg_core.prediction.output.folder import REPORT
 from covseg_core.prediction.output.report import Report
 from covseg_core.runs.operating_point import PEAKS, Thresholds, words
@@ -200,6 +200,8 @@ def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds, combi
         button(more, "Disagreement", DISAGREEMENT)
         for name, run in zip(result_figures.names(answers), answers.runs, strict=True):
             button(more, name, f"mask_{run}.nii.gz")
+    if dicom and not space.seg_problem:
+        button(more, "Figures (DICOM SR)", DICOM_SR)
     button(more, "Figures (CSV)", TABLE)
     button(more, "Report (JSON)", REPORT)
     row.caption("Masks are NIfTI in the scan's own geometry. All files are at the settings above.")

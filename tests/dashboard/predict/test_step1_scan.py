@@ -124,7 +124,8 @@ def test_a_dicom_series_gives_masks_shares_of_lungs_and_a_dicom_seg(folder: Path
     assert "DICOM SEG" in downloads(app)
     seg = pydicom.dcmread(io.BytesIO(result.download(space, Thresholds(), "mask.dcm")))
     assert seg.pixel_array.sum() == voxels
-    for name in ("report.json", "report.html", "report.csv", "mask.dcm"):
+    assert "Figures (DICOM SR)" in downloads(app)
+    for name in ("report.json", "report.html", "report.csv", "mask.dcm", "measures.dcm"):
         assert SECRET.encode() not in result.download(space, Thresholds(), name), name
     assert SECRET not in text(app)
 
