@@ -157,7 +157,9 @@ class Editor {
       press(this.viewer.tools, '')
       this.say(EDIT_HELP[tool])
     }
+    this.viewer.nv.opts.crosshairWidth = tool ? 0 : this.viewer.thin // lines over what is drawn on are in the way
     this.viewer.canvas.style.cursor = tool ? 'crosshair' : ''
+    this.viewer.draw()
     this.ring.hidden = true
   }
 
@@ -234,6 +236,7 @@ class Editor {
       drafts.set(this.edit.key, { steps: this.drawing.done, worked: this.worked })
       if (drafts.size > 3) drafts.delete(drafts.keys().next().value)
     }
+    this.viewer.nv.opts.crosshairWidth = this.viewer.thin
     this.bar.remove()
     this.ring.remove()
     this.viewer.canvas.style.cursor = ''

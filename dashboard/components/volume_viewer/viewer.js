@@ -251,6 +251,7 @@ class Viewer {
     if (this.root.dataset.masks !== 'ready') return
     this.editor = new Editor(this, edit, this.trigger)
     this.choice = String(edit.mask)
+    if (this.layout === 'planes') this.setLayout('axial')
     this.root.dataset.edit = 'ready'
     this.keys.textContent = `${EDIT_KEYS} · ${KEYS}`
     this.controls()

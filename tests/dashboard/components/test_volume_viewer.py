@@ -93,6 +93,26 @@ def test_a_moved_threshold_sends_the_masks_again_and_not_the_scan(offered: dict[
     assert offered["key-masks"][0] not in (masks, scan)
 
 
+def test_a_mask_that_is_drawn_on_has_a_bit_of_its_own_and_a_way_back(
+    offered: dict[str, tuple[Any, Volume]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stored mask stays beside it, to be seen and to fetch lesions from."""
+    places: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(volume_server, "offer_return", lambda *what: places.append(what) or "/back")
+    first = scene(layers=[])
+    volume_viewer._data(slice_viewer._volume(first, 0.5, 0), "key")
+    before = offered["key-masks"][0]
+    drawn = scene(layers=[], edit="work", drawn=lambda z: LUNGS[z, ::-1, ::-1])
+    told = volume_viewer._data(slice_viewer._volume(drawn, 0.5, 0), "key")
+    assert [mask["kind"] for mask in told["names"]] == ["lungs", "truth", "drawn"]
+    assert told["edit"] == {"mask": 2, "key": "'work'", "path": "/back"}
+    assert places[0][0] == "key-drawn"
+    assert places[0][2] == SHAPE
+    assert np.array_equal(whole(offered["key-masks"][1]) >> 2 & 1, LUNGS)
+    assert offered["key-masks"][0] != before
+    assert volume_viewer._data(slice_viewer._volume(first, 0.5, 0), "key")["edit"] is None
+
+
 def test_a_part_of_the_slices_says_which(offered: dict[str, tuple[Any, Volume]]) -> None:
     told = volume_viewer._data(slice_viewer._volume(scene(zs=[1, 2, 3], slices=4), 0.5, 3), "key")
     assert (told["start"], told["first"], told["slices"], told["shape"]) == (2, 1, 4, [3, 5, 6])
