@@ -162,13 +162,13 @@ class Worker:
                 kind, body = self._child.ask(function, arguments, limits, folder / "arrays", progress, cancel)
             finally:
                 if not kind:  # it has died, or nobody waits for its answer any more
-                    code = self.end()
+                    code = self.end(patience=0.0)
             return cast(T, _understood(kind, body, folder / "arrays", named, code, limits))
 
-    def end(self) -> int:
-        """Let the process end; returns its exit code."""
+    def end(self, patience: float = 1.0) -> int:
+        """Let the process end, in so many seconds or by force; returns its exit code."""
         child, self._child = self._child, None
-        return child.end() if child else 0
+        return child.end(patience) if child else 0
 
 
 def warm(*modules: str) -> None:
@@ -246,17 +246,17 @@ class _Child:
                 found += part
         return bytes(found)
 
-    def end(self) -> int:
-        """Let the process end, by force if it does not; returns its exit code."""
+    def end(self, patience: float = 1.0) -> int:
+        """Let the process end, in so many seconds or by force; returns its exit code."""
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 if pipe is not None:
                     pipe.close()
-        for how, patience in ((None, 1.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
+        for how, seconds in ((None, patience), (signal.SIGTERM, 5 * patience or 2.0), (signal.SIGKILL, None)):
             try:
                 if how is not None:
                     self.process.send_signal(how)
-                return self.process.wait(patience)
+                return self.process.wait(seconds)
             except subprocess.TimeoutExpired:
                 continue
         return self.process.wait()
