@@ -111,7 +111,7 @@ def runs_table(page: Page, url: str, _: Path) -> tuple[str, str]:
     page.get_by_role("textbox", name="Search").fill(DATASET)
     page.get_by_role("textbox", name="Search").press("Enter")
     page.get_by_role("button", name=re.compile("^Choose all")).click()
-    page.get_by_role("button", name="Compare").wait_for()
+    page.get_by_role("button", name="Export").wait_for()
     return "", ""
 
 
