@@ -221,8 +221,6 @@ def show(scene: Scene, key: str, below: Callable[[float], None] | None = None) -
     `below` draws what depends on the threshold under the pictures, and is called with it.
     """
     _show(scene, key, below)
-    if scene.truth is not None and scene.layers:
-        _legend()
 
 
 @st.fragment
@@ -240,6 +238,10 @@ def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None
     _row(panels, z, PANEL if len(panels) > FEW else LARGE_PANEL)
     if below is not None:
         below(threshold)
+    if scene.truth is not None and scene.layers:
+        _legend()
+    if scene.heat is not None:
+        st.caption(HEAT)
 
 
 def _as_volume(scene: Scene, key: str) -> bool:

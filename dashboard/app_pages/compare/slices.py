@@ -43,8 +43,6 @@ def show(comparison: Comparison, chosen: Sequence[Model]) -> None:
         scene = slice_viewer.scene_of_case(dataset, dataset.case(case), chosen)
         masks = partial(downloads.show_masks, comparison, chosen, case)
         slice_viewer.show(_compared(scene, wording.model_names(comparison)), VIEWER, below=masks)
-        if len(chosen) > 1:
-            st.caption(slice_viewer.HEAT)
         correction.offer(case, comparison, chosen)
         _list(comparison)
     except CovsegError as error:

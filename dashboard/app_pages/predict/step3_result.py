@@ -69,8 +69,6 @@ def show(space: Workspace, outdated: bool = False) -> None:
             st.caption("  \n".join(sentences))
     _downloads(space, answers, thresholds, combine)
     slice_viewer.show(result.scene(space, prediction, thresholds), "predict")
-    if len(answers.models) > 1:
-        st.caption(slice_viewer.HEAT)
     if any(model.precision == "bfloat16" for model in report.models):
         st.caption("Computed in bfloat16: single probabilities differ a little from float32.")
     if report.mirror:
