@@ -17,8 +17,7 @@
 # PYTHON=python3.12 make test    chooses the interpreter the environment is made with (3.11 to 3.13)
 # COVSEG_REAL_DATA=folder        lets the tests on real CT data run; without it they are skipped
 # TESTS="tests/evaluation"       runs only these instead of all
-# WORKERS=1                      so many tests side by side; without it one more than there are cores, since a page or a
-#                               process is often waited for; four at most
+# WORKERS=1                      so many tests side by side; without it one a core, four at most
 # CAMPAIGNS="kill race"         runs only these campaigns
 # MODULES="lesions measures"     mutates only these of the modules in pyproject.toml; JOBS=1 spares the other cores
 # SAMPLE=40                      makes only so many changes in each module, the same ones every time
@@ -26,7 +25,7 @@
 PYTHON ?= python3
 TESTS ?=
 CAMPAIGNS ?=
-WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+WORKERS ?= logical
 MODULES ?=
 JOBS ?=
 SAMPLE ?=

@@ -53,7 +53,9 @@ LIMITS = (90, 110, 130)
 """Grey values above which the models of the experiment see infection: accuracy, IoU, Dice."""
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-background-networking", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+FLAGS = ["--no-sandbox", "--disable-background-networking"]
+WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+"""WebGL by the processor, which then draws all pages that way, and takes its time for each."""
 LOOKS_AROUND = r"404.*/\w+/_stcore/(health|host-config)"
 """Streamlit opened at a page other than the first asks there for its server before it asks at the top."""
 PORTS = range(20_000, 32_000)
@@ -191,9 +193,15 @@ def launched(request: pytest.FixtureRequest) -> Iterator[Browser]:
     executable = chromium()
     if executable is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}: as root on Debian, apt-get install chromium")
-    browser = request.getfixturevalue("chromium_type").launch(executable_path=executable, args=FLAGS)
+    flags = [*FLAGS, *(WEBGL if "webgl" in request.fixturenames else ["--disable-gpu"])]
+    browser = request.getfixturevalue("chromium_type").launch(executable_path=executable, args=flags)
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def webgl() -> None:
+    """The browser can draw volumes."""
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from canvas import coloured, picture
 from playwright.sync_api import Locator, expect
 
@@ -16,6 +17,7 @@ from covseg_core.data.library.revisions import stored_mask
 if TYPE_CHECKING:
     from .conftest import Open, User
 
+pytestmark = pytest.mark.usefixtures("webgl")
 PLACE = re.compile(r"x (\d+), y (\d+) · slice (\d+) of")
 
 

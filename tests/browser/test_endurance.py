@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from .conftest import Open, Server, Watch
 
 MINUTES = 60_000
-AWAY = r"WebSocket|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|Cannot send rerun|/media/"
+AWAY = (
+    r"WebSocket|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|Cannot send rerun|/media/"
+    r"|Client Error in reaching server endpoint|Streamlit server is not responding"
+)
+"""What a browser may say while the dashboard is gone."""
 
 
 @pytest.mark.training

@@ -145,6 +145,7 @@ def _told(message: Any) -> Iterator[str]:
                     yield from _told(each)
 
 
+@pytest.mark.usefixtures("webgl")
 @pytest.mark.timeout(1200)
 def test_every_text_is_seen_in_light_and_dark(
     visit: Open, request: pytest.FixtureRequest, tmp_path: Path, checkpoints_folder: Path

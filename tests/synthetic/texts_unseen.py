@@ -145,6 +145,22 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "the volume view needs webgl 2, which this browser does not have or has switched off, and a graphics card that "
         "takes the scan. below are the slices as pictures",
     ),
+    "of a model that began with the weights of another: tests/evaluation/studies/test_correction_gain.py": (
+        "did the corrections help?",
+        "began with the weights of",
+        "and has learned from",
+        "score before and after",
+        "scoring before and after",
+        "scoring before and after was cancelled; nothing was changed",
+        "dice before",
+        "dice after",
+        "cases corrected",
+        "minutes of work",
+        "dice a minute",
+        "mean over the same test scans, with the masks of",
+        "voxels were added and",
+        "removed in what was learned from. the interval is by patient",
+    ),
     "in the menu of Streamlit, above every page": (
         "trains and compares u-nets on chest ct. for research; not for diagnosis",
     ),
