@@ -74,6 +74,8 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "not in your files; see the terminal of the dashboard",
         "other file",
         "there is no mask",
+        "has changed since: what is trained on is its newest revision",
+        "is not here any more: weights are new ones",
         "these files cannot be used",
         "the cohort of this link is not here any more, or another browser has brought it",
         "try failed ones again",
@@ -129,6 +131,7 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "computed in bfloat16: single probabilities differ a little from float32",
     ),
     "of DICOM series and of scales that a file does not tell: tests/browser/test_dicom.py": (
+        "figures (dicom sr",
         "of them interpolated",
         "hounsfield units: air is about -1000, water 0",
         "grey levels from 0 to 255, made with a lung window (-1250 to 250 hu",
