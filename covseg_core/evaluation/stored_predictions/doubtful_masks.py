@@ -52,8 +52,7 @@ def agreement(probabilities: np.ndarray, mask: np.ndarray) -> float:
     >>> round(agreement(np.roll(mask, 10).astype(np.float32), mask), 3)
     0.13
     """
-    missing, surplus = _sure(probabilities, mask)
-    return _ratio(int(np.count_nonzero((probabilities >= 0.5) & mask)), missing + surplus)
+    return _judged(probabilities, mask)[0]
 
 
 def doubtful_slices(scans: Iterable[StoredScan]) -> list[Doubt]:
@@ -86,14 +85,15 @@ def recall_among(found: Sequence[Doubt], wrong: set[tuple[str, int]], first: int
 
 
 def _doubt(scan: StoredScan, z: int, probabilities: np.ndarray, mask: np.ndarray) -> Doubt:
-    missing, surplus = _sure(probabilities, mask)
-    agreed = _ratio(int(np.count_nonzero((probabilities >= 0.5) & mask)), missing + surplus)
+    agreed, missing, surplus = _judged(probabilities, mask)
     return Doubt(scan.case.id, z, agreed, missing * scan.pixels, surplus * scan.pixels)
 
 
-def _sure(probabilities: np.ndarray, mask: np.ndarray) -> tuple[int, int]:
-    """Pixels that the mask lacks, and that it has too many, as far as the model is sure, without thin rims."""
-    return _thick((probabilities >= SURE) & ~mask), _thick((probabilities <= 1 - SURE) & mask)
+def _judged(probabilities: np.ndarray, mask: np.ndarray) -> tuple[float, int, int]:
+    """Agreement, and pixels that the mask lacks and has too many, as far as the model is sure, without thin rims."""
+    missing, surplus = _thick((probabilities >= SURE) & ~mask), _thick((probabilities <= 1 - SURE) & mask)
+    both = int(np.count_nonzero((probabilities >= 0.5) & mask))
+    return (2 * both + SMALL) / (2 * both + missing + surplus + SMALL), missing, surplus
 
 
 def _thick(wrong: np.ndarray) -> int:
@@ -103,10 +103,6 @@ def _thick(wrong: np.ndarray) -> int:
     if not wrong.any():
         return 0
     return int(np.count_nonzero(cv2.morphologyEx(wrong.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))))
-
-
-def _ratio(both: int, wrong: int) -> float:
-    return (2 * both + SMALL) / (2 * both + wrong + SMALL)
 
 
 def _mean(doubts: Sequence[Doubt]) -> Doubt:
