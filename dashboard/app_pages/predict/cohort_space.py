@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ from covseg_core.isolation import size_of
 from covseg_core.paths import data_root
 from covseg_core.prediction.cohort.state import COHORT, Cohort
 from dashboard.services import tasks, uploads
+from dashboard.services.kept_spaces import KeptSpaces
 from dashboard.services.upload_receiver import UploadedFile
 
 KEPT_SECONDS = 24 * 3600.0
@@ -32,7 +31,6 @@ MOST = 20
 """Cohorts at most; the oldest that nobody works on goes first."""
 MOST_BYTES = 256 * 2**30
 """Bytes of all cohorts together, scans and masks; the same goes first."""
-_SWEEP_SECONDS = 300.0
 
 
 @dataclass(eq=False)
@@ -113,16 +111,11 @@ def find(id: str | None) -> CohortSpace | None:
 
 def find_again(id: str, browser: str) -> CohortSpace | None:
     """As `find`, for a new session of the browser that brought it; nobody else's."""
-    space = _spaces().find(id)
-    return space if space and browser and space.browser == browser else None
+    return _spaces().find_again(id, browser)
 
 
-class _Spaces:
+class _Spaces(KeptSpaces[CohortSpace]):
     """All cohorts of this process."""
-
-    def __init__(self) -> None:
-        self._all: dict[str, CohortSpace] = {}
-        self._lock = threading.Lock()
 
     def add(self, space: CohortSpace) -> CohortSpace:
         with self._lock:
@@ -136,42 +129,12 @@ class _Spaces:
             del sizes[one.id]
         return space
 
-    def find(self, id: str | None) -> CohortSpace | None:
-        with self._lock:
-            space = self._all.get(id or "")
-        if space is not None:
-            space.touch()
-        return space
-
-    def remove(self, space: CohortSpace) -> None:
-        with self._lock:
-            self._all.pop(space.id, None)
-        if task := tasks.get(space.task):
-            task.cancel()
-        shutil.rmtree(space.folder, ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Remove what nobody has looked at for a day, also what an earlier dashboard has left on disk."""
-        oldest = time.time() - KEPT_SECONDS
-        with self._lock:
-            left = [space for space in self._all.values() if space.used < oldest and not space.running]
-            known = set(self._all)
-        for space in left:
-            self.remove(space)
-        for folder in cohorts_root().glob("*"):
-            with contextlib.suppress(OSError):
-                if folder.name not in known and folder.stat().st_mtime < oldest:
-                    shutil.rmtree(folder)
+    def is_over(self, space: CohortSpace) -> bool:
+        return super().is_over(space) and not space.running
 
 
 @st.cache_resource(show_spinner=False)
 def _spaces() -> _Spaces:
-    found = _Spaces()
-
-    def tidy() -> None:
-        while True:
-            found.sweep()
-            time.sleep(_SWEEP_SECONDS)
-
-    threading.Thread(target=tidy, name="covseg-cohorts", daemon=True).start()
+    found = _Spaces(cohorts_root, KEPT_SECONDS)
+    found.sweep_for_ever("covseg-cohorts")
     return found

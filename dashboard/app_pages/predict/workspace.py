@@ -39,11 +39,11 @@ from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Spool
 from covseg_core.runs.operating_point import Thresholds
 from dashboard.services import tasks, uploads
+from dashboard.services.kept_spaces import KeptSpaces
 from dashboard.services.upload_receiver import UploadedFile
 
 KEPT_SECONDS = 3600.0
 """How long a workspace is kept after somebody has last looked at it."""
-SWEEP_SECONDS = 300.0
 MOST = 200
 """Workspaces at most, and no more than an eighth of the descriptors that the system gives a process."""
 LONGEST_NAME = 60
@@ -224,8 +224,7 @@ def find(id: str | None) -> Workspace | None:
 
 def find_again(id: str, browser: str) -> Workspace | None:
     """As `find`, for a new session of the browser that brought the scan; nobody else's."""
-    space = _workspaces().find(id)
-    return space if space and browser and space.browser == browser else None
+    return _workspaces().find_again(id, browser)
 
 
 def _called(uploaded: Sequence[UploadedFile]) -> str:
@@ -248,12 +247,11 @@ def _total(spaces: Sequence[Workspace], sizes: dict[str, int]) -> int:
     return sum(scans.values()) + sum(sizes[space.id] for space in spaces)
 
 
-class _Workspaces:
+class _Workspaces(KeptSpaces[Workspace]):
     """All workspaces of this process."""
 
     def __init__(self) -> None:
-        self._all: dict[str, Workspace] = {}
-        self._lock = threading.Lock()
+        super().__init__(workspaces_root, KEPT_SECONDS)
         self._scans: weakref.WeakValueDictionary[tuple[object, ...], Scan] = weakref.WeakValueDictionary()
         """Scans of datasets, while a workspace has them."""
         self._reading = [threading.Lock() for _ in range(16)]
@@ -292,44 +290,9 @@ class _Workspaces:
         self.limit(space)
         return space
 
-    def find(self, id: str | None) -> Workspace | None:
-        with self._lock:
-            space = self._all.get(id or "")
-        if space is None or time.time() - space.used > KEPT_SECONDS:
-            return None
-        space.touch()
-        return space
-
-    def remove(self, space: Workspace) -> None:
-        with self._lock:
-            self._all.pop(space.id, None)
-        if task := tasks.get(space.task):
-            task.cancel()
-        shutil.rmtree(space.folder, ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Remove what nobody has looked at for an hour, also what an earlier dashboard has left on disk."""
-        oldest = time.time() - KEPT_SECONDS
-        with self._lock:
-            left = [space for space in self._all.values() if space.used < oldest]
-        for space in left:
-            self.remove(space)
-        for folder in workspaces_root().glob("*"):
-            try:
-                if folder.stat().st_mtime < oldest and folder.name not in self._all:
-                    shutil.rmtree(folder)
-            except OSError:
-                continue
-
 
 @st.cache_resource(show_spinner=False)
 def _workspaces() -> _Workspaces:
     found = _Workspaces()
-
-    def tidy() -> None:
-        while True:
-            found.sweep()
-            time.sleep(SWEEP_SECONDS)
-
-    threading.Thread(target=tidy, name="covseg-workspaces", daemon=True).start()
+    found.sweep_for_ever("covseg-workspaces")
     return found
