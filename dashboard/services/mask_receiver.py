@@ -32,7 +32,7 @@ from dashboard.services.upload_receiver import (
     answer,
     browser_of,
     has_token,
-    is_active,
+    is_open_to,
 )
 
 OFFERS, CAME = "mask-offers", "masks-that-came"
@@ -116,9 +116,7 @@ async def receive_mask(ticket: str, request: Request, receive: Receive, send: Se
 def _find(ticket: str, request: Request) -> _Offer | None:
     """What a session that is still there has offered to this browser."""
     found = _OFFERED.get(ticket)
-    if found is None or not is_active(found.session):
-        return None
-    return found if not found.browser or found.browser == browser_of(request.cookies) else None
+    return found if found and is_open_to(request, found.session, found.browser) else None
 
 
 def _longest(found: _Offer) -> int:

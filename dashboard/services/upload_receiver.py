@@ -356,6 +356,11 @@ def browser_of(cookies: Mapping[str, str]) -> str:
     return token.hex() if token else cookie
 
 
+def is_open_to(request: Request, session: str, browser: str) -> bool:
+    """Whether what a session has offered to its browser is that browser's to ask for, while the session is there."""
+    return is_active(session) and (not browser or browser == browser_of(request.cookies))
+
+
 def has_token(request: Request) -> bool:
     """As Streamlit looks, which does so only once we have read everything."""
     given = request.headers.get("x-xsrftoken"), request.cookies.get(XSRF_COOKIE_NAME)

@@ -33,7 +33,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from covseg_core.errors import CovsegError
 from dashboard.services import mask_receiver
-from dashboard.services.upload_receiver import App, Receive, Scope, Send, answer, browser_of, has_token, is_active
+from dashboard.services.upload_receiver import App, Receive, Scope, Send, answer, browser_of, has_token, is_open_to
 
 OFFERS = "volume-offers"
 """In the session: what it has offered last in each place of its pages."""
@@ -141,10 +141,7 @@ class Server:
 def _find(ticket: str, request: Request) -> _Offer | None:
     """What a session that is still there has offered to this browser."""
     found = _OFFERED.get(ticket)
-    if found is None or not is_active(found.session):
-        return None
-    own = not found.browser or found.browser == browser_of(request.cookies)
-    return found if own else None
+    return found if found and is_open_to(request, found.session, found.browser) else None
 
 
 def _first(request: Request, planes: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 import streamlit as st
 from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
 
-from dashboard.services import mask_receiver, volume_server
+from dashboard.services import mask_receiver, upload_receiver, volume_server
 from dashboard.services.mask_receiver import OFFERS
 from dashboard.services.volume_server import offer_return, take_returned
 
@@ -36,7 +36,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     state: dict[str, Any] = {}
     monkeypatch.setattr(st, "session_state", state)
     monkeypatch.setattr(mask_receiver, "get_script_run_ctx", lambda: Context("session"))
-    monkeypatch.setattr(mask_receiver, "is_active", lambda session: session == "session")
+    monkeypatch.setattr(upload_receiver, "is_active", lambda session: session == "session")
     return state
 
 
@@ -138,7 +138,7 @@ def test_nobody_guesses_a_path_and_it_ends_with_the_session(
     path = offer_return("place", 1, SHAPE)
     assert put(path.replace(path.rpartition("/")[2], "0" * 32), PACKED).status == 404
     with monkeypatch.context() as patch:
-        patch.setattr(mask_receiver, "is_active", lambda session: False)
+        patch.setattr(upload_receiver, "is_active", lambda session: False)
         assert put(path, PACKED).status == 404, "the browser is not connected"
     session.clear()
     gc.collect()

@@ -19,7 +19,7 @@ import streamlit as st
 from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
 
 from covseg_core.errors import DatasetError
-from dashboard.services import volume_server
+from dashboard.services import upload_receiver, volume_server
 from dashboard.services.volume_server import OFFERS, Volume, offer
 
 TOKEN = generate_xsrf_token_string()
@@ -39,7 +39,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     state: dict[str, Any] = {}
     monkeypatch.setattr(st, "session_state", state)
     monkeypatch.setattr(volume_server, "get_script_run_ctx", lambda: Context("session"))
-    monkeypatch.setattr(volume_server, "is_active", lambda session: session == "session")
+    monkeypatch.setattr(upload_receiver, "is_active", lambda session: session == "session")
     return state
 
 
@@ -166,9 +166,9 @@ def test_nobody_guesses_a_path() -> None:
 
 def test_it_ends_with_the_session(session: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     path = offer("place", 1, volume())
-    monkeypatch.setattr(volume_server, "is_active", lambda session: False)
+    monkeypatch.setattr(upload_receiver, "is_active", lambda session: False)
     assert get(path).status == 404, "the browser is not connected"
-    monkeypatch.setattr(volume_server, "is_active", lambda session: True)
+    monkeypatch.setattr(upload_receiver, "is_active", lambda session: True)
     assert get(path).status == 200
     session.clear()
     gc.collect()
