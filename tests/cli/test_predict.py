@@ -22,7 +22,6 @@ from evilmodels import EVIL, save_evil
 from fakeruns import save_model
 from known import save_line
 
-from covseg_core.cli import main
 from covseg_core.cli.predict import predict
 from covseg_core.config import PrepareConfig, RunConfig
 from covseg_core.data.slices.intensity import Scale
@@ -58,20 +57,6 @@ def runs(checkpoints_folder: Path) -> None:
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def covseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command in this process, which is faster."""
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["covseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            main()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, exit.value.code or 0, out, err)
-
-    return run
 
 
 def fresh(*arguments: str | Path, before: str = "", folder: Path = ROOT) -> subprocess.Popen[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from chests import BRIGHT, chest, make_run, save_scan
 from cohorts import Here, save_scans, save_series
 
-from covseg_core.cli import main
 from covseg_core.prediction.cohort import predict as module
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -25,18 +23,6 @@ def _models(checkpoints_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
         make_run(checkpoints_folder, id, BRIGHT)
     monkeypatch.setattr(module, "Worker", Here)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def covseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["covseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            main()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, exit.value.code or 0, out, err)
-
-    return run
 
 
 def test_a_line_a_scan_and_two_when_some_failed(covseg: Command) -> None:
