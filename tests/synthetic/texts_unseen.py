@@ -75,6 +75,7 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "other file",
         "there is no mask",
         "has changed since: what is trained on is its newest revision",
+        "the run that it started from",
         "is not here any more: weights are new ones",
         "these files cannot be used",
         "the cohort of this link is not here any more, or another browser has brought it",
