@@ -125,6 +125,8 @@ class SplitConfig:
     """Cross-validation: into how many parts the patients (or slices) are dealt, each tested once. 0: a single split."""
     fold: int = 0
     """Which of them is tested, from 1; 0 for a single split."""
+    leave_out: tuple[str, ...] = ()
+    """Ids of cases that are in no part, such as those whose masks were rejected in a review."""
 
     def __post_init__(self) -> None:
         fits = all(0 < part < 1 for part in self.fractions) and abs(sum(self.fractions) - 1) < 1e-6

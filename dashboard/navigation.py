@@ -25,7 +25,8 @@ MONITOR = Entry("app_pages/monitor/page.py", "Live curves", ":material/monitorin
 RUNS = Entry("app_pages/runs/page.py", "Runs", ":material/table_rows:", "runs")
 COMPARE = Entry("app_pages/compare/page.py", "Compare", ":material/compare:", "compare")
 PREDICT = Entry("app_pages/predict/page.py", "Quick prediction", ":material/bolt:", "predict")
-PAGES = (TRAIN, MONITOR, RUNS, COMPARE, PREDICT)
+REVIEW = Entry("app_pages/review/page.py", "Review", ":material/fact_check:", "review")
+PAGES = (TRAIN, REVIEW, MONITOR, RUNS, COMPARE, PREDICT)
 """In the order of the menu."""
 
 

@@ -16,6 +16,7 @@ from covseg_core.version import __version__
 
 COMMANDS = {
     "data": "covseg_core.cli.data:data",
+    "review": "covseg_core.cli.review:review",
     "train": "covseg_core.cli.train:train",
     "runs": "covseg_core.cli.runs:runs",
     "export": "covseg_core.cli.export:export",

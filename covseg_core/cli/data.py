@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -69,6 +70,21 @@ def add(
         dataset = import_dataset(name, paths, chosen, scale, allow_empty, progress=progress, pseudonyms=pseudonyms)
     if before:
         click.echo(f"{_count(len(dataset.cases) - before, 'case')} added to {before}.")
+    _print_dataset(dataset)
+
+
+@data.command("from-cohort")
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+def from_cohort(name: str, folder: Path) -> None:
+    """Make a dataset of the scans that `covseg predict` has put into FOLDER, with the masks of the models.
+
+    To be reviewed and corrected; the history of each mask names the models.
+    """
+    from covseg_core.prediction.cohort.dataset import dataset_of_cohort
+
+    with progress_bar("Reading") as progress:
+        dataset = dataset_of_cohort(folder, name, progress)
     _print_dataset(dataset)
 
 

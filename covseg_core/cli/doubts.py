@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
-from covseg_core.errors import SettingError
 from covseg_core.evaluation import wording
 from covseg_core.runs import open_runs
 
@@ -21,16 +20,10 @@ def doubts(run_ids: tuple[str, ...], cases: bool, first: int, as_json: bool) -> 
     RUN can be an experiment, which stands for all its runs; with all folds of a cross-validation every case has its
     turn. The runs must have been evaluated. A mask may be wrong there, or the model: that takes a person to see.
     """
-    from covseg_core.evaluation.stored_predictions.doubtful_masks import doubtful_cases, doubtful_slices
-    from covseg_core.evaluation.stored_predictions.scans import scans_of_test
-    from covseg_core.evaluation.stored_scores import stored_scores
+    from covseg_core.evaluation.stored_predictions.doubtful_masks import doubtful_cases, doubts_of
 
     runs = list(dict.fromkeys(run for id in run_ids for run in open_runs(id)))
-    if len(names := sorted({run.config.dataset for run in runs})) > 1:
-        raise SettingError("runs", f"of the datasets {' and '.join(names)}", "runs of one dataset")
-    if len({run.config.target for run in runs}) > 1:
-        raise SettingError("runs", "models of infection and of lungs", "models of one target")
-    found = doubtful_slices(scan for run in runs for scan in scans_of_test(run, stored_scores(run)))
+    found = doubts_of(runs)
     rows = doubtful_cases(found) if cases else found
     if as_json:
         print_json(rows[:first])

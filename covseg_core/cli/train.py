@@ -46,13 +46,22 @@ from covseg_core.runs import Run
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--split-seed", type=int, help="Of the split alone; else that of --seed.")
 @click.option("--folds", type=int, default=0, help="Cross-validation: every patient is tested in one of so many folds.")
+@click.option("--leave-out", metavar="CASE", multiple=True, help="Neither train nor test on this case; repeatable.")
+@click.option("--leave-out-rejected", is_flag=True, help="The same for cases whose masks were rejected in a review.")
 @click.option(
     "--seeds", type=int, default=1, show_default=True, help="Trainings of each metric, each with a seed of its own."
 )
 @click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
 @json_option
 def train(
-    dataset: str, metric: str | None, preset: str | None, split: str, wait: bool, as_json: bool, **settings: Any
+    dataset: str,
+    metric: str | None,
+    preset: str | None,
+    split: str,
+    leave_out_rejected: bool,
+    wait: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> int:
     """Train U-Nets on DATASET, in processes of their own, one after another."""
     from covseg_core.runs import jobs
@@ -61,6 +70,8 @@ def train(
         raise click.UsageError("Missing option '--metric'. Choose from: " + ", ".join([*METRICS, "all"]))
     if split == "both" and settings["start_from"]:
         raise click.UsageError("--split both: with --from, the split is that of the run")
+    if leave_out_rejected:
+        settings["leave_out"] = (*settings["leave_out"], *_rejected(dataset, settings))
     metrics = THESIS if metric == "all" else (metric,) if metric else None
     runs = []
     for kind in ("patient", "slice") if split == "both" else (split,):
@@ -83,6 +94,19 @@ def train(
     if as_json:
         print_json([row(run) for run in runs])
     return int(wait and any(run.status.state != "finished" for run in runs))
+
+
+def _rejected(dataset: str, settings: dict[str, Any]) -> list[str]:
+    """Cases whose masks of what is to be learned were rejected."""
+    from covseg_core.data.library.datasets import load_dataset
+    from covseg_core.data.library.reviews import rejected
+    from covseg_core.runs import open_run
+
+    parent = settings["start_from"]
+    target = settings["target"] or (open_run(parent).config.target if parent else "infection")
+    found = rejected(load_dataset(dataset), target)
+    click.echo(f"Left out, since their masks were rejected: {', '.join(found) or 'none'}", err=True)
+    return found
 
 
 def _print_split(run: Run) -> None:

@@ -78,6 +78,7 @@ def train(
     seed: int = 0,
     split_seed: int | None = None,
     folds: int = 0,
+    leave_out: Sequence[str] = (),
     seeds: int = 1,
     start_from: str | None = None,
 ) -> list[Run]:
@@ -95,6 +96,7 @@ def train(
     seed : of the split, the first weights, the shuffling and the augmentation
     split_seed : of the split, where it shall not be `seed`: models of other seeds on the same patients
     folds : of a cross-validation, in which every patient is tested once; 0 or 1 for a single split
+    leave_out : ids of cases that are neither trained nor tested on, see `SplitConfig`; `reviews.rejected` names some
     seeds : trainings of each metric (and fold), each with the seed that `training_seed` gives it, so that no two
         metrics share one; 1 for one training each, all of them with `seed` itself
     start_from : id of a run whose best weights they start from, see `starting_point`; then network, slices and split
@@ -122,7 +124,11 @@ def train(
     without_lungs(data, prepare)  # the worker could only fail of it
     folds = 0 if folds == 1 else folds
     split_config = SplitConfig(
-        kind=split, seed=seed if split_seed is None else split_seed, folds=folds, fold=min(folds, 1)
+        kind=split,
+        seed=seed if split_seed is None else split_seed,
+        folds=folds,
+        fold=min(folds, 1),
+        leave_out=tuple(sorted(set(leave_out))),
     )
     splits = [start_at.split(data, split_config)] if start_at else make_splits(data, split_config, target)
     now = datetime.now(UTC)

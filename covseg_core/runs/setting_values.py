@@ -14,6 +14,7 @@ LABELS = {
     "split.seed": "Split seed",
     "split.folds": "Folds",
     "split.fold": "Fold",
+    "split.leave_out": "Cases left out",
     "prepare.size": "Size",
     "prepare.region": "Region",
     "prepare.context": "Context",

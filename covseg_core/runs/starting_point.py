@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from covseg_core.config import Preset, RunConfig, SplitConfig, Target
@@ -63,7 +64,7 @@ class StartingPoint:
         if wanted.folds:
             raise SettingError("folds", repr(wanted.folds), f"0: {self.run.id} has learned from those of other folds")
         if data.name == self.config.dataset:
-            return self._own_split(data)
+            return self._own_split(data, wanted.leave_out)
         split = make_split(data, wanted, self.config.target)
         known = read_training_data(self.run)
         learned = set(known.scan_sha256) if known else set()
@@ -79,8 +80,9 @@ class StartingPoint:
         shutil.copyfile(self.run.folder / STANDARDISATION, run.folder / STANDARDISATION)
         keep_inherited(run, read_training_data(self.run))
 
-    def _own_split(self, data: Dataset) -> Split:
-        """The parent's, with cases that have come since in training."""
+    def _own_split(self, data: Dataset, leave_out: Sequence[str]) -> Split:
+        """The parent's, with cases that have come since in training; what is left out is left out of training alone,
+        so that parent and child are tested on the same."""
         before, target = self.run.split, self.config.target
         there = {case.id: case for case in data.cases if target in case.files}
         gone = [id for name in PARTS for id in before.part(name) if id not in there]
@@ -89,8 +91,12 @@ class StartingPoint:
             raise RunError(self.run.id, found, "the dataset that it was made from, or a later revision")
         known = {id for name in PARTS for id in before.part(name)}
         new = {id: tuple(range(case.slices)) for id, case in there.items() if id not in known}
-        config = dataclasses.replace(before.config, folds=0, fold=0)
-        return dataclasses.replace(before, config=config, train=dict(sorted({**before.train, **new}.items())))
+        train = {id: zs for id, zs in sorted({**before.train, **new}.items()) if id not in leave_out}
+        if not train:
+            raise RunError(self.run.id, "nothing is left to train on", "fewer cases that are left out")
+        out = tuple(id for id in leave_out if id in {**before.train, **new})
+        config = dataclasses.replace(before.config, folds=0, fold=0, leave_out=out)
+        return dataclasses.replace(before, config=config, train=train)
 
 
 def starting_point(id: str) -> StartingPoint:

@@ -22,6 +22,8 @@ KEY = "corrections"
 """In the session: by dataset and case."""
 MODEL = "correct"
 """In the URL of the page with the viewer: the model whose mask of the case is to be corrected."""
+VIEWER = "review"
+"""Key of the viewer in which masks are drawn on."""
 AT_ONCE = 3
 """Corrections of one session; the oldest goes first."""
 
@@ -60,22 +62,32 @@ class Correction:
     """As `Revision.origin`."""
     start: Bits | None = None
     """What is drawn on at first; None for the stored mask."""
+    at: int | None = None
+    """Slice that it is opened at, if a certain one is meant."""
 
     @property
     def place(self) -> tuple[str, str]:
         return self.dataset, self.case
 
 
-def begin(dataset: Dataset, case: Case, role: Role, origin: str = EDITOR, start: np.ndarray | None = None) -> None:
+def begin(
+    dataset: Dataset,
+    case: Case,
+    role: Role,
+    origin: str = EDITOR,
+    start: np.ndarray | None = None,
+    at: int | None = None,
+) -> None:
     """Open a mask of a case, instead of what was begun there before.
 
     Parameters
     ----------
     origin : the id of the model whose mask `start` is
     start : (Z, Y, X) 0/1, to draw on; None for the stored mask
+    at : as `Correction.at`
     """
-    first = None if start is None else Bits.of(start)
-    work = Correction(dataset.name, case.id, role, dataset.revision, dataset.created, uuid.uuid4().hex, origin, first)
+    first, id = None if start is None else Bits.of(start), uuid.uuid4().hex
+    work = Correction(dataset.name, case.id, role, dataset.revision, dataset.created, id, origin, first, at)
     works = _works()
     works.pop(work.place, None)
     works[work.place] = work
@@ -83,12 +95,19 @@ def begin(dataset: Dataset, case: Case, role: Role, origin: str = EDITOR, start:
         del works[next(iter(works))]
 
 
-def begin_from_model(id: str, case_id: str) -> Dataset:
+def begin_from_truth(name: str, case_id: str, role: Role, at: int) -> None:
+    """Open a case's stored mask, as it is now, at a slice; raises `DatasetError` if there is no such case."""
+    dataset = load_dataset(name)
+    begin(dataset, dataset.case(case_id), role, at=at)
+
+
+def begin_from_model(id: str, case_id: str) -> tuple[Dataset, Role]:
     """Open a model's mask of a test case, at the threshold of its scores; where it was not asked, the true mask.
 
     Returns
     -------
     Dataset : as it was when the model was scored on it
+    Role : which of the case's masks it is
 
     Raises
     ------
@@ -106,7 +125,7 @@ def begin_from_model(id: str, case_id: str) -> Dataset:
     for z in stored.rows.get(case_id, ()):
         mask[z] = native(stored, case_id, z, grid) >= THRESHOLD
     begin(dataset, case, config.target, id, mask)
-    return dataset
+    return dataset, config.target
 
 
 def under_way(dataset: Dataset, case: Case) -> Correction | None:

@@ -23,7 +23,7 @@ PLACE = re.compile(r"x (\d+), y (\d+) · slice (\d+) of")
 
 def editor(user: User) -> Locator:
     """The viewer with its tools, once the mask can be drawn on."""
-    user.click("Correct")
+    user.click(re.compile("^Correct"))
     viewer = user.main.get_by_role("application", name="Volume viewer")
     expect(viewer).to_have_attribute("data-edit", "ready")
     viewer.scroll_into_view_if_needed()
@@ -64,7 +64,7 @@ def tell(viewer: Locator, words: str) -> None:
 def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, sample: Dataset) -> None:
     case = sample.cases[0]
     before = stored_mask(sample, case, "infection")
-    user = visit(f"?dataset={sample.name}&case={case.id}")
+    user = visit(f"review?dataset={sample.name}&case={case.id}")
     viewer = editor(user)
     viewer.press("2")  # axial alone
     begin, end = at(viewer, 0.42, 0.2), at(viewer, 0.58, 0.2)
@@ -90,7 +90,7 @@ def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, 
     expect(viewer).to_have_attribute("data-steps", "2")
 
     user.go("Live curves")
-    user.go("Data and training")
+    user.go("Review")
     user.settles()
     viewer = user.main.get_by_role("application", name="Volume viewer")
     expect(viewer).to_have_attribute("data-edit", "ready")
@@ -141,7 +141,7 @@ def test_what_is_drawn_with_the_mouse_is_stored_where_it_was_drawn(visit: Open, 
 def test_eraser_fill_grow_lesion_and_interpolation(visit: Open, sample: Dataset) -> None:
     """Each tool under the mouse; what it marks is tested in `test_drawing`."""
     case = max(sample.cases, key=lambda case: sum(case.infection_voxels or ()))
-    user = visit(f"?dataset={sample.name}&case={case.id}")
+    user = visit(f"review?dataset={sample.name}&case={case.id}")
     viewer = editor(user)
     viewer.press("2")
     corners = [at(viewer, right, down) for right, down in ((0.45, 0.1), (0.55, 0.1), (0.55, 0.24), (0.45, 0.24))]

@@ -18,6 +18,7 @@ from texts_unseen import UNSEEN
 
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.library.importing import import_sample
+from covseg_core.data.library.reviews import add_review
 from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.evaluation.evaluate import evaluate_runs
 from covseg_core.runs import Run, open_run
@@ -154,13 +155,13 @@ def test_every_text_is_seen_in_light_and_dark(
     user = visit()
     eyes = Eyes(user)
     user.page.reload()
-    for title in ("Live curves", "Runs", "Compare", "Quick prediction", "Data and training"):
+    for title in ("Live curves", "Runs", "Compare", "Quick prediction", "Review", "Data and training"):
         user.go(title)
         eyes.look()
     models: list[Run] = request.getfixturevalue("models")
     add_runs(request.getfixturevalue("sample"), models)
     import_sample("other", scans=3, size=SIZE)
-    for see in (see_training, see_correction, see_runs, see_curves, see_comparison, see_prediction, see_cohort):
+    for see in (see_training, see_review, see_runs, see_curves, see_comparison, see_prediction, see_cohort):
         see(eyes, models, tmp_path)
     source = texts()
     excused = {text for each in UNSEEN.values() for text in each}
@@ -219,12 +220,27 @@ def see_training(eyes: Eyes, models: list[Run], folder: Path) -> None:
     user.page.keyboard.press("Escape")
 
 
-def see_correction(eyes: Eyes, models: list[Run], folder: Path) -> None:
+def see_review(eyes: Eyes, models: list[Run], folder: Path) -> None:
     user = eyes.user
-    visit(user, f"?dataset=other&case={load_dataset('other').cases[0].id}")
+    visit(user, "review?dataset=sample")
+    eyes.look()
+    user.type("Your name", "Ada")
+    user.click(re.compile("^3"))
+    user.click(re.compile("^Accept"))
+    eyes.look()
+    user.click(re.compile("^Reject"))
+    add_review("sample", load_dataset("sample").cases[0].id, "rejected", "Bob", grade=1)
+    user.go("Data and training")
+    eyes.look()
+    add_review("sample", load_dataset("sample").cases[0].id, "accepted", "Ada", grade=2)
+    user.go("Review")
+    user.open("Readers")
+    eyes.look()
+    visit(user, f"review?dataset=other&case={load_dataset('other').cases[0].id}")
+    user.type("Your name", "Ada")
     user.open("Correct in another program")
     eyes.look()
-    user.click(re.compile("^Correct$"))
+    user.click(re.compile("^Correct.?E?$"))
     viewer = user.main.get_by_role("application", name="Volume viewer")
     expect(viewer).to_have_attribute("data-edit", "ready")
     eyes.look()
@@ -240,7 +256,6 @@ def see_correction(eyes: Eyes, models: list[Run], folder: Path) -> None:
     viewer.get_by_role("button", name="Done").click()
     user.sees(re.compile(r"voxels added"))
     eyes.look()
-    user.type("Your name", "Ada")
     user.click("Save revision")
     user.sees(re.compile("Revision 2 of"))
     eyes.look()

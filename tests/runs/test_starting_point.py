@@ -90,6 +90,17 @@ def test_everybody_stays_on_the_side_where_the_parent_had_them(
     assert older.config.fingerprint == load_dataset("phantoms@2").fingerprint
 
 
+def test_what_is_left_out_is_left_out_of_training_alone(dataset: Dataset, parent: Run, no_training: None) -> None:
+    """Parent and child are compared on one test, which must not lose a case on one side only."""
+    out, tested = next(iter(parent.split.train)), next(iter(parent.split.test))
+    [run] = jobs.train("phantoms", start_from="parent", leave_out=[out, tested])
+    assert run.split.train == {id: zs for id, zs in parent.split.train.items() if id != out}
+    assert (run.split.validation, run.split.test) == (parent.split.validation, parent.split.test)
+    assert run.config.split.leave_out == (out,)
+    with pytest.raises(RunError, match="nothing is left to train on"):
+        jobs.train("phantoms", start_from="parent", leave_out=list(parent.split.train))
+
+
 def test_of_a_fold_the_single_split_is_taken(dataset: Dataset, no_training: None) -> None:
     fold = as_trained(fake_run(dataset, "fold", "dice", SplitConfig(folds=2, fold=1), 90), dataset)
     [run] = jobs.train("phantoms", start_from="fold")

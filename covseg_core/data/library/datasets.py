@@ -138,7 +138,7 @@ class Case:
         for role, mask in self._masks_at(revision).items():
             case = case.with_mask(role, mask)
             then = [one for one in self.revisions if one.role == role and one.number <= revision]
-            kept += then if len(then) > 1 or (mask and mask.parent is not None) else []  # one says nothing more
+            kept += then if len(then) > 1 or (mask and mask.origin != IMPORT) else []  # one says nothing more
         return replace(case, revisions=tuple(sorted(kept, key=lambda one: one.number)))
 
     def identity(self, revision: int) -> tuple[object, ...]:
@@ -264,7 +264,10 @@ def dataset_folder(name: str) -> Path:
 
 def list_datasets() -> list[str]:
     """Names of the datasets, sorted; folders that are no dataset are passed over."""
-    return sorted(file.parent.name for file in datasets_root().glob("[!.]*/dataset.json"))
+    try:
+        return sorted(file.parent.name for file in datasets_root().glob("[!.]*/dataset.json"))
+    except FileNotFoundError:  # an import that failed has just removed the folder that it had made
+        return []
 
 
 def load_dataset(name: str, fingerprint: str = "") -> Dataset:

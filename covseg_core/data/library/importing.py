@@ -44,6 +44,7 @@ def import_dataset(
     source: str | None = None,
     progress: Progress | None = None,
     pseudonyms: bool = False,
+    complete: Callable[[Case], Case] | None = None,
 ) -> Dataset:
     """Make a dataset of scans and masks, or add cases to one.
 
@@ -57,6 +58,7 @@ def import_dataset(
     source : where the files come from, in words; None for how many there are: paths name people
     progress : called after each case
     pseudonyms : call cases `case-001` and so on instead of what their files are called; see `pseudonyms`
+    complete : puts into a case what else is known of it
 
     Returns
     -------
@@ -87,6 +89,7 @@ def import_dataset(
             if dicom and dicom.warnings:
                 cases[0] = replace(cases[0], warnings=(*cases[0].warnings, *dicom.warnings))
             _check_copies(cases, old)
+            cases = list(map(complete, cases)) if complete else cases
             if key:
                 key.write(folder)
             return _publish(name, cases, old, source or f"{len(files)} files", folder)

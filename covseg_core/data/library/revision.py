@@ -42,3 +42,10 @@ class Revision:
     """As `Case.labels`; a corrected mask has 0 and 1 only."""
     kept_sha256: str | None = None
     """As `Case.kept_sha256`."""
+    agreement: float | None = None
+    """Of a mask that several models have made: the mean Dice of each two of them; None if nobody knows."""
+
+    @property
+    def by_model(self) -> bool:
+        """Whether a model has made it, and nobody has changed it."""
+        return self.parent is None and self.origin not in (IMPORT, EDITOR, FILE)

@@ -33,7 +33,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Split:
-    """Every slice of every case that has the target's mask, in exactly one of three parts."""
+    """Every slice of every case that has the target's mask and is not left out, in exactly one of three parts."""
 
     config: SplitConfig
     train: Selection
@@ -85,16 +85,20 @@ def make_split(dataset: Dataset, config: SplitConfig, target: Target = "infectio
     Parameters
     ----------
     dataset : cases without the target's mask are left out
-    config : kind of split, fractions, seed
+    config : kind of split, fractions, seed, and which cases are left out
     target : which mask makes a slice positive
 
     Raises
     ------
-    DatasetError : no case has the target's mask, or there are fewer than 3 patients (slices), or too few for the folds
+    DatasetError : no case has the target's mask, there is no case that is left out, or there are fewer than 3 patients
+        (slices), or too few for the folds
     """
     units: dict[tuple[str, int], list[tuple[str, int]]] = defaultdict(list)
     positive: set[tuple[str, int]] = set()
-    for case in sorted(_with_target(dataset, target), key=lambda case: case.id):
+    for id in config.leave_out:
+        dataset.case(id)
+    kept = [case for case in _with_target(dataset, target) if case.id not in config.leave_out]
+    for case in sorted(kept, key=lambda case: case.id):
         voxels = _voxels(case, target)
         for z in range(case.slices):
             units[(case.patient_of(z), 0) if config.kind == "patient" else (case.id, z)].append((case.id, z))

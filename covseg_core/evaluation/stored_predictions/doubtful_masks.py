@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covseg_core.evaluation.stored_predictions.scans import StoredScan
+from covseg_core.errors import SettingError
+from covseg_core.evaluation.stored_predictions.scans import StoredScan, scans_of_test
+from covseg_core.evaluation.stored_scores import stored_scores
+from covseg_core.runs import Run
 
 SURE = 0.8
 """Probability from which a model is sure of a pixel, either way."""
@@ -53,6 +56,22 @@ def agreement(probabilities: np.ndarray, mask: np.ndarray) -> float:
     0.13
     """
     return _judged(probabilities, mask)[0]
+
+
+def doubts_of(runs: Sequence[Run]) -> list[Doubt]:
+    """As `doubtful_slices`, of what finished runs have predicted on their test parts.
+
+    Raises
+    ------
+    SettingError : they are of several datasets, or of several targets
+    RunError : one was not evaluated
+    CovsegError : as `scans_of_test`
+    """
+    if len(names := sorted({run.config.dataset for run in runs})) > 1:
+        raise SettingError("runs", f"of the datasets {' and '.join(names)}", "runs of one dataset")
+    if len({run.config.target for run in runs}) > 1:
+        raise SettingError("runs", "models of infection and of lungs", "models of one target")
+    return doubtful_slices(scan for run in runs for scan in scans_of_test(run, stored_scores(run)))
 
 
 def doubtful_slices(scans: Iterable[StoredScan]) -> list[Doubt]:

@@ -1,4 +1,4 @@
-"""From a model's mask to a better truth: a link to the page of the data, where it is opened to be drawn on."""
+"""From a model's mask to a better truth: a link to the page Review, where it is opened to be drawn on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from covseg_core.evaluation.results import Comparison
 from dashboard import navigation
 from dashboard.services import corrections
 
-HELP = "Opens the model's mask on Data and training, to be drawn on and saved as a revision of the true mask"
+HELP = "Opens the model's mask on Review, to be drawn on and saved as a revision of the true mask"
 
 
 def offer(case: str, comparison: Comparison, chosen: Sequence[Model]) -> None:
@@ -24,4 +24,4 @@ def offer(case: str, comparison: Comparison, chosen: Sequence[Model]) -> None:
             places = range(len(chosen))
             place = st.selectbox("Model", places, format_func=names.__getitem__, key="compare-corrected", width=300)
         query = {"dataset": comparison.dataset, "case": case, corrections.MODEL: chosen[place].id}
-        navigation.link(navigation.TRAIN, "Correct from this model's mask", query_params=query, help=HELP)
+        navigation.link(navigation.REVIEW, "Correct from this model's mask", query_params=query, help=HELP)

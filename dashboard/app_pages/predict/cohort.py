@@ -8,7 +8,15 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from covseg_core.errors import CovsegError
-from dashboard.app_pages.predict import cohort_files, cohort_scan, cohort_space, cohort_table, cohort_task, step2_models
+from dashboard.app_pages.predict import (
+    cohort_dataset,
+    cohort_files,
+    cohort_scan,
+    cohort_space,
+    cohort_table,
+    cohort_task,
+    step2_models,
+)
 from dashboard.app_pages.predict.cohort_space import CohortSpace
 from dashboard.app_pages.predict.step2_models import Chosen
 from dashboard.components import task_progress
@@ -169,6 +177,8 @@ def _show_cohort(space: CohortSpace) -> None:
         st.caption("Choose a row, at its left end, to look at the scan and its mask.")
     else:
         cohort_scan.show(space, next(row for row in cohort.rows if row.name == name))
+    if cohort.done:
+        cohort_dataset.show(space)
 
 
 @st.fragment(run_every=LOOK_SECONDS)

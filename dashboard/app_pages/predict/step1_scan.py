@@ -9,6 +9,7 @@ from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, UnknownScale
 from dashboard.app_pages.predict import passport, workspace
 from dashboard.app_pages.predict.workspace import Workspace
+from dashboard.components import news
 from dashboard.formatting import plain
 from dashboard.services import url_state
 from dashboard.services.datasets import load_datasets
@@ -29,8 +30,7 @@ def show_scan() -> Workspace | None:
         url_state.write(scan=space.id)
     if space and space.source:
         url_state.write(dataset=space.source[0], case=space.source[1])
-    if trouble := st.session_state.pop("trouble", None):
-        st.error(trouble, icon=":material/error:")
+    news.show()
     if space is None:
         _choose()
         return None
@@ -57,7 +57,7 @@ def _choose() -> None:
     try:
         taken = _case() if way == WAYS[2] else _upload(folder=way == WAYS[1])
     except CovsegError as error:
-        st.session_state.trouble = f"This scan cannot be used. {plain(str(error))}."
+        st.session_state[news.TROUBLE] = f"This scan cannot be used. {plain(str(error))}."
         taken = True
     if taken:
         st.rerun()
@@ -108,7 +108,7 @@ def _again() -> Workspace | None:
     if space is None:
         url_state.write(scan=None)
         if "case" not in st.query_params:
-            st.session_state.trouble = (
+            st.session_state[news.TROUBLE] = (
                 "The scan of this link is not here any more, or another browser has brought it. Choose it again."
             )
         return None
@@ -127,7 +127,7 @@ def _linked() -> Workspace | None:
         space.opened = url_state.names_slice()  # the link leads to a slice of its own
         return space
     except CovsegError as error:
-        st.session_state.trouble = f"The link does not lead to a scan. {plain(str(error))}."
+        st.session_state[news.TROUBLE] = f"The link does not lead to a scan. {plain(str(error))}."
         url_state.write(dataset=None, case=None)
         return None
 

@@ -13,6 +13,7 @@ from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError
 from covseg_core.files import safe_name
 from dashboard.components import task_progress
+from dashboard.components.news import NEWS, TROUBLE
 from dashboard.services import tasks, uploads
 from dashboard.services.uploads import Upload
 
@@ -31,13 +32,13 @@ def finish() -> None:
     del st.session_state["import"]
     if task.state == "finished":
         dataset = load_dataset(task.result)
-        st.session_state.news = f"Dataset {dataset.name} is ready: {len(dataset.cases)} cases."
+        st.session_state[NEWS] = f"Dataset {dataset.name} is ready: {len(dataset.cases)} cases."
         st.session_state.dataset = dataset.name
         st.session_state.pop("upload", None)
     elif task.state == "cancelled":
-        st.session_state.news = "Cancelled. Nothing was imported."
+        st.session_state[NEWS] = "Cancelled. Nothing was imported."
     else:
-        st.session_state.trouble = _in_words_of_the_page(task.error)
+        st.session_state[TROUBLE] = _in_words_of_the_page(task.error)
 
 
 def show_first() -> None:
@@ -87,10 +88,10 @@ def sample_button(primary: bool) -> None:
     with st.spinner("Making six synthetic chest scans with lesions and masks", show_time=True):
         try:
             dataset = importing.import_sample(SAMPLE)
-            st.session_state.news = f"Dataset {dataset.name} is ready: {len(dataset.cases)} cases."
+            st.session_state[NEWS] = f"Dataset {dataset.name} is ready: {len(dataset.cases)} cases."
             st.session_state.dataset = dataset.name
         except CovsegError as error:
-            st.session_state.trouble = str(error)
+            st.session_state[TROUBLE] = str(error)
     st.rerun()
 
 
@@ -148,7 +149,7 @@ def _take(uploaded: Sequence[uploads.UploadedFile], upload: Upload | None) -> No
         upload.add(uploaded)
         st.session_state.upload = upload.id
     except CovsegError as error:
-        st.session_state.trouble = str(error)
+        st.session_state[TROUBLE] = str(error)
         if not upload.files:
             upload.discard()
     st.session_state.sent += 1

@@ -15,6 +15,7 @@ from covseg_core.runs.setting_values import differing, label
 from covseg_core.runs.starting_point import starting_point
 from dashboard.app_pages.train import first_weights, settings_form
 from dashboard.app_pages.train.settings_form import TrainingChoice
+from dashboard.components.news import NEWS, TROUBLE
 from dashboard.formatting import plain
 
 ADDRESS = "again"
@@ -28,7 +29,7 @@ def fill() -> None:
     try:
         config = open_run(id).config
     except CovsegError as error:
-        st.session_state.trouble = str(error)
+        st.session_state[TROUBLE] = str(error)
         return
     choice = choice_of(config)
     settings_form.fill(choice)
@@ -45,7 +46,7 @@ def fill() -> None:
         )
     if lost := not_held(config, choice):
         told.append(f"What cannot be chosen here is as in the preset: {plain(', '.join(lost))}.")
-    st.session_state.news = " ".join(told)
+    st.session_state[NEWS] = " ".join(told)
 
 
 def choice_of(config: RunConfig) -> TrainingChoice:

@@ -11,10 +11,11 @@ from covseg_core.config import Target
 from covseg_core.data.library import datasets
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.errors import CovsegError
-from dashboard.app_pages.train import correction, history, tables
+from dashboard import navigation
+from dashboard.app_pages.train import tables
 from dashboard.components import slice_viewer
-from dashboard.components.slice_viewer import Scene
-from dashboard.services import corrections, url_state
+from dashboard.components.news import NEWS, TROUBLE
+from dashboard.services import url_state
 from dashboard.services.datasets import runs_of
 
 ROW, HEAD, MOST = 35, 38, 8
@@ -36,21 +37,6 @@ def show(dataset: Dataset) -> None:
     if preview.open:
         with preview:
             show_preview(dataset)
-
-
-def open_mask() -> None:
-    """Open the mask that the link names, of a model, and show its case; before widgets are made."""
-    model, case = st.query_params.pop(corrections.MODEL, ""), st.query_params.get("case", "")
-    if not model:
-        return
-    try:
-        dataset = corrections.begin_from_model(model, case)
-    except CovsegError as error:
-        st.session_state.trouble = str(error)
-        return
-    st.session_state.dataset = dataset.name
-    st.session_state[f"preview-{dataset.name}"] = case
-    st.session_state["dataset-tab"] = st.session_state["dataset-tabs"] = "Preview"
 
 
 def show_cases(dataset: Dataset) -> None:
@@ -81,17 +67,9 @@ def show_preview(dataset: Dataset) -> None:
         st.session_state.previewed = dataset.name, case.id
         slice_viewer.go_to("preview", _fullest(case, target))
     st.session_state.setdefault("preview-outline", True)
-    work = corrections.under_way(dataset, case)
-    slice_viewer.show(correction.scene(work) if work else _scene(dataset, case, target), key="preview")
-    if work:
-        correction.show(work)
-    else:
-        correction.offer(dataset, case)
-        history.show(dataset, case)
-
-
-def _scene(dataset: Dataset, case: Case, target: Target | None) -> Scene:
-    return slice_viewer.scene_of_masks(dataset, case, target, start=_fullest(case, target))
+    slice_viewer.show(slice_viewer.scene_of_masks(dataset, case, target, _fullest(case, target)), key="preview")
+    query = {"dataset": dataset.name, "case": case.id}
+    navigation.link(navigation.REVIEW, "Review or correct this mask", query_params=query)
 
 
 def _fullest(case: Case, target: Target | None) -> int:
@@ -123,8 +101,8 @@ def confirm_delete(dataset: Dataset) -> None:
 def _delete(name: str) -> None:
     try:
         datasets.delete_dataset(name)
-        st.session_state.news = f"Dataset {name} is deleted."
+        st.session_state[NEWS] = f"Dataset {name} is deleted."
         st.session_state.pop("dataset", None)
         url_state.write(dataset=None, case=None)
     except CovsegError as error:
-        st.session_state.trouble = str(error)
+        st.session_state[TROUBLE] = str(error)

@@ -6,6 +6,7 @@ from covseg_core.data.library.datasets import Dataset
 from dashboard import navigation
 from dashboard.app_pages.train import add_data, again, settings_form
 from dashboard.app_pages.train import dataset as dataset_view
+from dashboard.components import news
 from dashboard.services import url_state
 from dashboard.services.datasets import load_datasets
 from dashboard.services.model_catalog import listed_runs, shipped_runs
@@ -16,8 +17,7 @@ def main() -> None:
     st.caption("U-Nets that outline COVID-19 lesions on chest CT. For research; not for diagnosis.")
     again.fill()
     add_data.finish()
-    dataset_view.open_mask()
-    show_news()
+    news.show()
     datasets, problems = load_datasets()
     for problem in problems:
         st.warning(problem, icon=":material/warning:")
@@ -50,14 +50,6 @@ def show_runs() -> None:
         label = "Live curves of the newest experiment"
         navigation.link(navigation.MONITOR, label, query_params={"runs": ",".join(newest)})
         navigation.link(navigation.RUNS, "All runs")
-
-
-def show_news() -> None:
-    """Say, once, what the last click did."""
-    if news := st.session_state.pop("news", None):
-        st.success(news, icon=":material/check_circle:")
-    if trouble := st.session_state.pop("trouble", None):
-        st.error(trouble, icon=":material/error:")
 
 
 def choose(datasets: list[Dataset]) -> Dataset:

@@ -31,7 +31,7 @@ from covseg_core.runs.preset_changes import PresetChanges, augmentation_name
 from covseg_core.runs.starting_point import starting_point
 from covseg_core.runs.time_estimate import Network
 from dashboard import navigation
-from dashboard.app_pages.train import first_weights, time_estimate
+from dashboard.app_pages.train import first_weights, reviewed_masks, time_estimate
 
 _METRICS: dict[str, tuple[Metric, ...]] = {
     "All three": THESIS,
@@ -68,6 +68,8 @@ class TrainingChoice:
     """1 for one training of each metric."""
     start_from: str | None = None
     """The run whose best weights they start from; None for new weights."""
+    leave_out: tuple[str, ...] = ()
+    """Cases that are in no part."""
 
     @property
     def base(self) -> Preset:
@@ -79,7 +81,7 @@ class TrainingChoice:
     def splits(self) -> SplitConfig:
         """Of the first fold, if there are several."""
         folds = self.folds if self.folds > 1 else 0
-        return SplitConfig(self.split, seed=self.seed, folds=folds, fold=min(folds, 1))
+        return SplitConfig(self.split, seed=self.seed, folds=folds, fold=min(folds, 1), leave_out=self.leave_out)
 
     @property
     def network(self) -> Network:
@@ -137,6 +139,7 @@ def show(dataset: Dataset) -> None:
         return
     settings = choose(targets)
     try:
+        settings = replace(settings, leave_out=reviewed_masks.choose(dataset, settings.target))
         network = settings.network
         splits = settings.dealt(dataset)
         reports = [split_report(split, dataset, settings.target) for split in splits]
@@ -390,6 +393,7 @@ def start(dataset: Dataset, settings: TrainingChoice) -> None:
             **asdict(settings.changes),
             seed=settings.seed,
             folds=settings.folds,
+            leave_out=settings.leave_out,
             seeds=settings.seeds,
             start_from=settings.start_from,
         )

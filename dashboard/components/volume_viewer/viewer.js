@@ -604,8 +604,10 @@ class Viewer {
     const inText = event.composedPath()[0].type === 'number'
     if (!inText && this.size && this.editor?.key(event)) return
     if (event.altKey || event.ctrlKey || event.metaKey || event.key === 'Tab' || event.key === 'Escape') return
-    event.stopPropagation() // the page has keys of its own, and so has NiiVue
-    if (inText || !this.size || (inField && /^(Arrow|Page|Home|End| |Enter)/.test(event.key))) return
+    if (inText || !this.size || (inField && /^(Arrow|Page|Home|End| |Enter)/.test(event.key))) {
+      event.stopPropagation()
+      return
+    }
     const axis = { coronal: 1, sagittal: 0 }[this.layout] ?? 2
     const step = by => this.goTo(axis, this.place()[axis] + by)
     const keys = {
@@ -621,7 +623,8 @@ class Viewer {
     }
     Object.keys(LAYOUTS).forEach((layout, place) => { keys[place + 1] = () => this.setLayout(layout) })
     const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key]
-    if (!act) return
+    if (!act) return // it is the page's, whose buttons have keys as well
+    event.stopPropagation()
     event.preventDefault()
     act()
   }

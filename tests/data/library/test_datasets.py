@@ -3,6 +3,7 @@ that differ."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,3 +128,16 @@ def test_delete_leaves_nothing_and_no_other_dataset_is_touched(data_folder: Path
     assert [path.name for path in (data_folder / "datasets").iterdir()] == ["other"]
     with pytest.raises(DatasetError):
         delete_dataset("demo")
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_has_no_datasets(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import that fails removes the folders that it had made, also while a page lists what there is."""
+
+    def gone(*_: object) -> Iterator[Path]:
+        raise FileNotFoundError(2, "No such file or directory", "datasets")
+        yield
+
+    monkeypatch.setattr(Path, "glob", gone)
+    assert list_datasets() == []

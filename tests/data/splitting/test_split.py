@@ -231,6 +231,19 @@ def test_cases_without_the_targets_mask_are_left_out() -> None:
     assert {case for case, _ in slices_of(split)} == {"scan0", "scan1", "scan2"}
 
 
+def test_cases_that_are_left_out_are_in_no_part_and_must_be_there() -> None:
+    """A mask that a radiologist has rejected must not be learned from, and a typing error must not pass for that."""
+    dataset = make_dataset(*(make_case(f"scan{n}", f"p{n}", [1, 1]) for n in range(6)))
+    split = make_split(dataset, SplitConfig(leave_out=("scan2", "scan5")))
+    assert {case for case, _ in slices_of(split)} == {"scan0", "scan1", "scan3", "scan4"}
+    folds = make_splits(dataset, SplitConfig(folds=3, fold=1, leave_out=("scan0",)))
+    assert sorted(case for fold in folds for case in fold.test) == ["scan1", "scan2", "scan3", "scan4", "scan5"]
+    with pytest.raises(DatasetError, match="no case 'scan9'"):
+        make_split(dataset, SplitConfig(leave_out=("scan9",)))
+    with pytest.raises(DatasetError, match="at least 3 patients"):
+        make_split(dataset, SplitConfig(leave_out=("scan0", "scan1", "scan2", "scan3")))
+
+
 @pytest.mark.parametrize(
     ("patients", "kind", "says"),
     [

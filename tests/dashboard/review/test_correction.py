@@ -13,7 +13,7 @@ from streamlit.testing.v1.element_tree import FileUploader
 
 from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.library.revisions import mask_file, save_revision, stored_mask
-from dashboard.app_pages.train import correction
+from dashboard.app_pages.review import correction, link, order
 from dashboard.services import corrections, mask_receiver
 
 CASE = "phantom_001"
@@ -25,7 +25,7 @@ def dataset(small_phantoms: Callable[..., Dataset]) -> Dataset:
 
 
 def opened(dataset: Dataset, case: str = CASE, **state: object) -> AppTest:
-    return open_page("", state, dataset=dataset.name, case=case)
+    return open_page("review", state, dataset=dataset.name, case=case)
 
 
 def click(app: AppTest, label: str) -> AppTest:
@@ -57,8 +57,8 @@ def sent(app: AppTest, mask: np.ndarray, minutes: object = 3.5) -> AppTest:
     work = next(iter(app.session_state[corrections.KEY].values()))
     shape = tuple(int(length) for length in mask.shape)
     come = mask_receiver._Offer(shape, "key", "session", "", bits=np.packbits(mask))  # type: ignore[arg-type]
-    app.session_state[mask_receiver.OFFERS]["preview-drawn"] = come
-    app.session_state["preview-sent"] = {"key": repr(work.id), "minutes": minutes}
+    app.session_state[mask_receiver.OFFERS]["review-drawn"] = come
+    app.session_state["review-sent"] = {"key": repr(work.id), "minutes": minutes}
     return well(app.run())
 
 
@@ -73,7 +73,7 @@ def test_a_mask_is_opened_drawn_on_and_saved(dataset: Dataset) -> None:
     added = int((mask > mask_of(dataset)).sum())
     assert f"**{added}** voxels added, **0** removed, 3.5 minutes of work." in texts(app)
     assert load_dataset(dataset.name).revision == 1, "nothing is stored before it is saved"
-    app.text_input(key=f"{correction.AUTHOR}-drawn").set_value("Ada").run()
+    app.text_input(key=order.READER).set_value("Ada").run()
     app.number_input(key=f"{correction.MINUTES}-drawn").set_value(5.0).run()
     app = click(app, "Save revision")
     now = load_dataset(dataset.name)
@@ -88,7 +88,7 @@ def test_a_mask_is_opened_drawn_on_and_saved(dataset: Dataset) -> None:
     assert list(infection["From"]) == ["drawn here", "imported"]
     app = click(app, "Correct")
     app = sent(app, drawn(now) * 0, minutes=0)
-    assert app.text_input(key=f"{correction.AUTHOR}-drawn").value == "Ada", "the session knows who it is"
+    assert app.text_input(key=order.READER).value == "Ada", "the session knows who it is"
     assert app.number_input(key=f"{correction.MINUTES}-drawn").value == 0
 
 
@@ -113,9 +113,9 @@ def test_who_is_overtaken_is_told_before_and_after(dataset: Dataset) -> None:
 
 def test_stop_leaves_all_as_it_was_and_another_case_is_not_touched(dataset: Dataset) -> None:
     app = sent(click(opened(dataset), "Correct"), drawn(dataset))
-    app = well(app.selectbox(key=f"preview-{dataset.name}").set_value("phantom_003").run())
+    app = well(app.selectbox(key=link.chosen_case(dataset.name)).set_value("phantom_003").run())
     assert "Save revision" not in [button.label for button in app.button]
-    app = well(app.selectbox(key=f"preview-{dataset.name}").set_value(CASE).run())
+    app = well(app.selectbox(key=link.chosen_case(dataset.name)).set_value(CASE).run())
     assert "Save revision" in [button.label for button in app.button], "it waits"
     app = click(app, "Stop correcting")
     assert "Correct" in [button.label for button in app.button]

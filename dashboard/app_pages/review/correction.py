@@ -7,21 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from covseg_core.data.library.datasets import ROLES, Case, Dataset, load_dataset
+from covseg_core.data.library.datasets import Case, Dataset, load_dataset
+from covseg_core.data.library.reviews import add_review, current_mask
 from covseg_core.data.library.revision import FILE, Revision, Role
-from covseg_core.data.library.revisions import LONGEST_NAME, MOST_MINUTES, Saved, mask_file, save_revision, stored_mask
+from covseg_core.data.library.revisions import MOST_MINUTES, Saved, mask_file, save_revision, stored_mask
 from covseg_core.errors import CovsegError
 from dashboard.components import slice_viewer, volume_viewer
+from dashboard.components.news import NEWS
 from dashboard.components.slice_viewer import Scene
 from dashboard.formatting import plain
 from dashboard.services import corrections, uploads
 from dashboard.services.corrections import Bits, Correction
 
-VIEWER = "preview"
+VIEWER = corrections.VIEWER
 MASKS = "corrected-masks"
 """In the session: what came from the viewer and is not saved yet, by dataset and case."""
-AUTHOR, MINUTES = "correction-author", "correction-minutes"
-NAMES: dict[Role, str] = {"infection": "Infection", "lung": "Lungs"}
+MINUTES = "correction-minutes"
+GRADE, NOTE = "review-grade", "review-note"
+"""Keys of the grade and the note that are not stored yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,39 +37,19 @@ class Drawn:
     removed: int
 
 
-def scene(work: Correction) -> Scene:
-    """The case as it was when its mask was opened, to be drawn on."""
+def scene(work: Correction, start: int) -> Scene:
+    """The case as it was when its mask was opened, to be drawn on; `start`: the slice that is shown first."""
     then = load_dataset(f"{work.dataset}@{work.parent}")
-    case = then.case(work.case)
-    voxels = case.voxels(work.role)
-    first = int(np.argmax(voxels)) if voxels and any(voxels) else None
-    return slice_viewer.scene_of_masks(then, case, work.role, first, edit=work.id, drawn=_first_mask(work))
+    case, drawn = then.case(work.case), _first_mask(work)
+    return slice_viewer.scene_of_masks(then, case, work.role, start, edit=work.id, drawn=drawn)
 
 
-def offer(dataset: Dataset, case: Case) -> None:
-    """How to begin: on the page, or by files."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        role = st.segmented_control(
-            "Mask", ROLES, default="infection", format_func=NAMES.__getitem__, required=True, key="correction-role"
-        )
-        st.button(
-            "Correct",
-            icon=":material/edit:",
-            help="Opens the mask in the viewer, to be drawn on. What is stored stays, also after you save",
-            on_click=corrections.begin,
-            args=(dataset, case, role),
-        )
-    with st.expander("Correct in another program", icon=":material/upload_file:"):
-        _show_files(dataset, case, role)
-
-
-def show(work: Correction) -> None:
+def show(work: Correction, reader: str) -> None:
     """Below the viewer: what was drawn, and the form that saves it."""
-    newest = load_dataset(work.dataset)
-    _warn(work, newest)
+    _warn(work, load_dataset(work.dataset))
     _receive(work)
     drawn: Drawn | None = st.session_state.get(MASKS, {}).get(work.place)
-    author, minutes = "", 0.0
+    minutes = 0.0
     if drawn is None:
         st.caption("Draw, then press *Done* above the picture. Nothing is stored before that.")
     elif not drawn.added and not drawn.removed:
@@ -74,7 +57,7 @@ def show(work: Correction) -> None:
     else:
         changes = f"**{drawn.added:,}** voxels added, **{drawn.removed:,}** removed"
         st.markdown(f"{changes}, {drawn.minutes:g} minutes of work.")
-        author, minutes = _fields("drawn", drawn.minutes)
+        minutes = _minutes("drawn", drawn.minutes)
     pressed = False
     with st.container(horizontal=True):
         if drawn is not None and (drawn.added or drawn.removed):
@@ -83,7 +66,7 @@ def show(work: Correction) -> None:
         st.button("Stop correcting", icon=":material/close:", help=help, on_click=_end, args=(work,))
     if pressed and drawn is not None:
         with st.spinner("Saving"):
-            _save(work, drawn.bits.mask(), author, minutes)
+            _save(work, drawn.bits.mask(), reader, minutes)
 
 
 def _end(work: Correction) -> None:
@@ -128,39 +111,39 @@ def _receive(work: Correction) -> None:
     st.session_state[f"{MINUTES}-drawn"] = drawn.minutes
 
 
-def _fields(key: str, minutes: float) -> tuple[str, float]:
-    """Who has drawn, which the session remembers, and for how long."""
-    st.session_state.setdefault(f"{AUTHOR}-{key}", st.session_state.get(AUTHOR, ""))
+def _minutes(key: str, minutes: float) -> float:
+    """Of work, as they were counted or as the reader says."""
     st.session_state.setdefault(f"{MINUTES}-{key}", minutes)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        author = st.text_input(
-            "Your name",
-            max_chars=LONGEST_NAME,
-            key=f"{AUTHOR}-{key}",
-            help="Stands in the history of the mask",
-            width=300,
-        )
-        spent = st.number_input(
-            "Minutes", 0.0, MOST_MINUTES, step=1.0, format="%.1f", key=f"{MINUTES}-{key}", width=160
-        )
-    st.session_state[AUTHOR] = author
-    return author, spent
+    return st.number_input("Minutes", 0.0, MOST_MINUTES, step=1.0, format="%.1f", key=f"{MINUTES}-{key}", width=160)
 
 
-def _save(work: Correction, mask: np.ndarray, author: str, minutes: float) -> None:
+def _save(work: Correction, mask: np.ndarray, reader: str, minutes: float) -> None:
     try:
         saved = save_revision(
             *(work.dataset, work.case, mask, work.role),
-            author=author,
+            author=reader,
             minutes=minutes,
             parent=work.parent,
             origin=work.origin,
         )
+        _end(work)
+        _review(saved, work.case)
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return
-    _end(work)
     _tell(saved, work.case)
+
+
+def _review(saved: Saved, case_id: str) -> None:
+    """Who corrects a mask has looked at the one before it: stored with the grade and the note, if there are any."""
+    one = saved.revision
+    then = saved.dataset.as_of(one.parent) if one.parent else saved.dataset
+    mask = current_mask(then, then.case(case_id), one.role)
+    if one.author and mask is not None:
+        grade, note = st.session_state.pop(GRADE, None), st.session_state.get(NOTE, "")
+        add_review(
+            *(then.name, case_id, "corrected", one.author, one.role), grade=grade, note=note, revision=mask.number
+        )
 
 
 def _tell(saved: Saved, case: str) -> None:
@@ -169,7 +152,7 @@ def _tell(saved: Saved, case: str) -> None:
     told = [f"Revision {one.number} of {plain(case)} is saved: {one.added:,} voxels added, {one.removed:,} removed."]
     for other in saved.beside:
         told.append(f"Revision {other.number}{_by(other)} is not part of it; both are kept.")
-    st.session_state.news = " ".join(told)
+    st.session_state[NEWS] = " ".join(told)
     st.rerun()
 
 
@@ -177,33 +160,39 @@ def _by(revision: Revision) -> str:
     return f" by {plain(revision.author)}" if revision.author else ""
 
 
-def _show_files(dataset: Dataset, case: Case, role: Role) -> None:
-    """The mask as a file, and a corrected one back."""
-    st.markdown("Download the mask, correct it in 3D Slicer, ITK-SNAP or the like, and give it back as NIfTI.")
-    st.download_button(
-        "Download the mask (NIfTI)",
-        lambda: mask_file(dataset, case, role),
-        f"{dataset.name}-{case.id}-{role}.nii.gz",
-        "application/gzip",
-        icon=":material/download:",
-        on_click="ignore",
-        key="correction-download",
-        disabled=role not in case.files,
-    )
+def show_files(dataset: Dataset, case: Case, role: Role, reader: str) -> None:
+    """Correcting in another program: the mask as a file, and a corrected one back."""
+    with st.expander("Correct in another program", icon=":material/upload_file:"):
+        st.markdown("Download the mask, correct it in 3D Slicer, ITK-SNAP or the like, and give it back as NIfTI.")
+        st.download_button(
+            "Download the mask (NIfTI)",
+            lambda: mask_file(dataset, case, role),
+            f"{dataset.name}-{case.id}-{role}.nii.gz",
+            "application/gzip",
+            icon=":material/download:",
+            on_click="ignore",
+            key="correction-download",
+            disabled=role not in case.files,
+        )
+        _take_file(dataset, case, role, reader)
+
+
+def _take_file(dataset: Dataset, case: Case, role: Role, reader: str) -> None:
     number = st.session_state.setdefault("correction-file", 0)
     file = st.file_uploader("Corrected mask", type=["nii", "gz"], key=f"correction-file-{number}")
-    author, minutes = _fields("file", 0.0)
+    minutes = _minutes("file", 0.0)
     if st.button("Save as a revision", icon=":material/save:", disabled=file is None) and file is not None:
         try:
             with st.spinner("Reading and saving"):
                 mask = uploads.read_mask(file, dataset.name, case.id, role)
                 saved = save_revision(
                     *(dataset.name, case.id, mask, role),
-                    author=author,
+                    author=reader,
                     minutes=minutes,
                     parent=dataset.revision,
                     origin=FILE,
                 )
+                _review(saved, case.id)
         except CovsegError as error:
             st.error(str(error), icon=":material/error:")
             return
