@@ -20,6 +20,7 @@ from streamlit.delta_generator import DeltaGenerator
 from covseg_core import rendering
 from covseg_core.config import METRICS, Target
 from covseg_core.data.library.datasets import Case, Dataset
+from covseg_core.data.library.reviews import current_mask
 from covseg_core.data.reading.volumes import PLACEHOLDER_SPACING
 from covseg_core.data.slices.cache import case_grid
 from covseg_core.data.slices.intensity import Scale
@@ -51,6 +52,7 @@ NO_WEBGL = (
 SLIDER = 160
 """Width of a slider beside others [px]."""
 HEAT = "Disagreement: dark where all models agree, light yellow where half are sure of infection and half of none."
+TRUE_MASK = "True mask"
 SHOWN = "viewer-scene"
 """Where the session keeps the id of the scene it has seen last."""
 _POOL = ThreadPoolExecutor(4, "viewer")
@@ -85,6 +87,8 @@ class Scene:
     truth: Plane | None
     """The true mask, 0 and 1."""
     layers: Sequence[Layer]
+    truth_name: str = TRUE_MASK
+    """As pictures call it."""
     threshold: float = 0.5
     """Probability from which a pixel belongs to a mask, until the slider is moved."""
     threshold_fixed: bool = False
@@ -152,6 +156,7 @@ def scene_of_case(dataset: Dataset, case: Case, models: Sequence[Model]) -> Scen
         spacing=case.spacing[1:],
         ct=ct,
         truth=truth if target in case.files else None,
+        truth_name=_truth_name(dataset, case, target),
         layers=[
             Layer(name, partial(_predicted, each, case.id, case_grid(dataset, case, config.prepare)))
             for name, each, config in zip(names, stored, configs, strict=True)
@@ -199,6 +204,7 @@ def scene_of_masks(
         spacing=case.spacing[1:],
         ct=ct,
         truth=truth,
+        truth_name=_truth_name(dataset, case, target) if target else TRUE_MASK,
         layers=[],
         start=start,
         outline=of("lung") if target != "lung" else None,
@@ -208,6 +214,12 @@ def scene_of_masks(
         drawn=None if edit is None else drawn or truth or nothing,
         edit=edit,
     )
+
+
+def _truth_name(dataset: Dataset, case: Case, role: Target) -> str:
+    """What a mask is called that a model has made, and nobody has changed, is not the truth."""
+    mask = current_mask(dataset, case, role)
+    return "Mask of a model" if mask is not None and mask.by_model else TRUE_MASK
 
 
 def go_to(key: str, z: int) -> None:
@@ -294,7 +306,7 @@ def _volume(scene: Scene, threshold: float, z: int) -> VolumeScene:
         return layer.mask or (lambda z: layer.plane(z) >= threshold)
 
     masks = [] if scene.outline is None else [Mask("Lungs", "lungs", ras(scene.outline))]
-    masks += [] if scene.truth is None else [Mask("True mask", "truth", ras(scene.truth))]
+    masks += [] if scene.truth is None else [Mask(scene.truth_name, "truth", ras(scene.truth))]
     masks += [Mask(layer.name, "together" if layer.together else "model", ras(over(layer))) for layer in scene.layers]
     masks += [] if scene.drawn is None else [Mask("Correction", "drawn", ras(scene.drawn))]
     spacing = (scene.thickness, *scene.spacing)
@@ -450,7 +462,7 @@ def render(
         return Panel("Disagreement", finished(rendering.heat(shades, heat, 1.0)))
 
     def true_mask() -> Panel:
-        return Panel("True mask", finished(rendering.overlay(shades, None, seen, style, opacity)))
+        return Panel(scene.truth_name, finished(rendering.overlay(shades, None, seen, style, opacity)))
 
     def answer(name: str, probabilities: np.ndarray) -> Panel:
         mask = rendering.fit(probabilities[box], scene.spacing) >= threshold

@@ -23,7 +23,7 @@ PLACE = re.compile(r"x (\d+), y (\d+) · slice (\d+) of")
 
 def editor(user: User) -> Locator:
     """The viewer with its tools, once the mask can be drawn on."""
-    user.click(re.compile("^Correct"))
+    user.click(re.compile("^Correct Shortcut"))
     viewer = user.main.get_by_role("application", name="Volume viewer")
     expect(viewer).to_have_attribute("data-edit", "ready")
     viewer.scroll_into_view_if_needed()

@@ -22,11 +22,11 @@ from covseg_core.files import cached_json, write_json
 Decision = Literal["accepted", "corrected", "rejected"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 GRADES: dict[int, str] = {
-    1: "of no use",
-    2: "much to correct",
-    3: "some to correct",
-    4: "little to correct",
-    5: "nothing to correct",
+    1: "unusable",
+    2: "poor",
+    3: "fair",
+    4: "good",
+    5: "excellent",
 }
 """What a grade means."""
 LONGEST_NOTE = 1000

@@ -53,11 +53,12 @@ def show(dataset: Dataset, chosen: Choice, ranked: Sequence[Ranked], reviews: Se
     start = _fullest(case, target) if work is None or work.at is None else work.at
     _go_to(start, (dataset.name, case.id, work.id if work and work.at is not None else ""))
     scene = correction.scene(work, start) if work else slice_viewer.scene_of_masks(dataset, case, target, start)
-    slice_viewer.show(scene, key=VIEWER)
     if work:
+        slice_viewer.show(scene, key=VIEWER)
         correction.show(work, chosen.reader)
         return
     _show_decision(dataset, case, chosen, left)
+    slice_viewer.show(scene, key=VIEWER)
     correction.show_files(dataset, case, chosen.role, chosen.reader)
     history.show(dataset, case, chosen.role, [one for one in reviews if one.case == case.id])
 
@@ -75,7 +76,7 @@ def _choose(dataset: Dataset, cases: list[str], left: list[str], counting: Seque
         return f"{id} · {review.decision}{grade}" if review else id
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        id = st.selectbox("Case", cases, format_func=label, key=key, width=400)
+        id = st.selectbox("Case", cases, format_func=label, key=key, persist_state="session", width=400)
         place = cases.index(id)
         for words, icon, other, shortcut in (
             ("Previous", ":material/arrow_back:", place - 1, "Alt+Left"),
@@ -118,11 +119,10 @@ def _show_decision(dataset: Dataset, case: Case, chosen: Choice, left: list[str]
             for number, meaning in GRADES.items():
                 kind: Literal["primary", "secondary"] = "primary" if grade == number else "secondary"
                 st.button(
-                    str(number),
+                    meaning.capitalize(),
                     key=f"{GRADE}-{number}",
                     type=kind,
                     shortcut=str(number),
-                    help=f"Grade {number}: {meaning}",
                     on_click=_grade,
                     args=(number,),
                 )

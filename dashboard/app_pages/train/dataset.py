@@ -60,7 +60,7 @@ def show_preview(dataset: Dataset) -> None:
     key = f"preview-{dataset.name}"
     if key not in st.session_state:
         st.session_state[key] = url_state.read("case", names[0], names)
-    case = dataset.case(st.selectbox("Case", names, key=key, width=400))
+    case = dataset.case(st.selectbox("Case", names, key=key, persist_state="session", width=400))
     url_state.write(case=case.id)
     target = next((target for target in get_args(Target) if target in case.files), None)
     if st.session_state.setdefault("previewed", (dataset.name, case.id)) != (dataset.name, case.id):

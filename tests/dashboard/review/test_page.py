@@ -49,7 +49,7 @@ def test_masks_are_decided_on_one_after_the_other(dataset: Dataset) -> None:
     app.selectbox(key=order.ORDER).set_value("name").run()
     assert case(app, dataset) == "phantom_001" or case(app, dataset) in {one.id for one in dataset.cases}
     app = well(app.selectbox(key=link.chosen_case(dataset.name)).set_value("phantom_001").run())
-    app = click(click(app, "4"), "Accept")
+    app = click(click(app, "Good"), "Accept")
     assert case(app, dataset) == "phantom_002", "the next that waits"
     assert progress(app).startswith("1 of 4 masks seen by Ada: 1 accepted")
     app.text_input(key="review-note").set_value("all of it shifted").run()
@@ -73,7 +73,7 @@ def test_nobody_decides_without_a_name(dataset: Dataset) -> None:
 
 
 def test_a_grade_can_be_taken_back(dataset: Dataset) -> None:
-    click(click(click(opened(dataset), "2"), "2"), "Accept")
+    click(click(click(opened(dataset), "Poor"), "Poor"), "Accept")
     assert read_reviews(load_dataset(dataset.name))[0].grade is None
 
 
