@@ -393,6 +393,7 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
         "patience": 4,
         "augmentation": "strong",
         "ema": 0.99,
+        "leave_out": (),
         "seed": 7,
         "folds": 1,
         "seeds": 1,

@@ -18,7 +18,7 @@ ELSEWHERE = (
     "mask_receiver.py",
 )
 """What these write stands in files, or answers what is no browser of a user."""
-NO_TEXT = ("key", "icon", "type", "mime", "format", "name")
+NO_TEXT = ("key", "icon", "type", "mime", "format", "name", "shortcut")
 """Arguments that nobody reads."""
 MARKUP = re.compile(r":material/\w+:|:\w+-badge\[|\]\([^)]*\)|https?://\S+|[*`\[\]{}<>\\\n“”…|]|^\s*[-#]+ | {2,}|\s- ")
 """Of Markdown and of HTML: what stands between it is text."""

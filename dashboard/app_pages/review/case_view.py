@@ -78,21 +78,15 @@ def _choose(dataset: Dataset, cases: list[str], left: list[str], counting: Seque
     with st.container(horizontal=True, vertical_alignment="bottom"):
         id = st.selectbox("Case", cases, format_func=label, key=key, persist_state="session", width=400)
         place = cases.index(id)
-        for words, icon, other, shortcut in (
-            ("Previous", ":material/arrow_back:", place - 1, "Alt+Left"),
-            ("Next", ":material/arrow_forward:", place + 1, "Alt+Right"),
-        ):
-            there = 0 <= other < len(cases)
-            st.button(
-                words,
-                icon=icon,
-                disabled=not there,
-                shortcut=shortcut,
-                on_click=_go,
-                args=(key, cases[other] if there else id),
-            )
+        _to("Previous", key, cases[max(place - 1, 0)], place == 0, ":material/arrow_back:", shortcut="Alt+Left")
+        following = cases[min(place + 1, len(cases) - 1)]
+        _to("Next", key, following, place == len(cases) - 1, ":material/arrow_forward:", shortcut="Alt+Right")
     url_state.write(case=id)
     return dataset.case(id)
+
+
+def _to(label: str, key: str, case: str, disabled: bool, icon: str, shortcut: str) -> None:
+    st.button(label, icon=icon, disabled=disabled, shortcut=shortcut, on_click=_go, args=(key, case))
 
 
 def _show_progress(masks: int, left: int, counting: Sequence[Review], chosen: Choice) -> None:

@@ -79,7 +79,7 @@ def test_a_models_mask_is_opened_to_be_corrected(three: list[Run], dataset: Data
     pages.well(next(box for box in app.selectbox if box.label == "Model").set_value(2).run())
     [link] = [link.proto for link in app.get("page_link") if link.proto.label == "Correct from this model's mask"]
     assert link.query_string == f"dataset=phantoms&case={case}&correct={three[2].id}"
-    app = pages.open_page("", dataset="phantoms", case=case, correct=three[2].id)
+    app = pages.open_page("review", dataset="phantoms", case=case, correct=three[2].id)
     work = app.session_state[corrections.KEY]["phantoms", case]
     assert (work.origin, work.role, work.parent) == (three[2].id, "infection", 1)
     prepare = three[2].config.prepare
@@ -92,7 +92,7 @@ def test_a_models_mask_is_opened_to_be_corrected(three: list[Run], dataset: Data
 
 @pytest.mark.parametrize(("model", "case"), [("nobody", "phantom_001"), ("first-dice", "nobody")])
 def test_a_link_to_a_mask_that_is_not_there_is_a_line(three: list[Run], model: str, case: str) -> None:
-    app = pages.open_page("", dataset="phantoms", case=case, correct=model)
+    app = pages.open_page("review", dataset="phantoms", case=case, correct=model)
     assert "nobody" in app.error[0].value
 
 
