@@ -32,9 +32,9 @@ SAMPLE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
+PYTEST := pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
 # What a part of the tests runs says nothing about all of them.
-COVERAGE := $(if $(TESTS),,--cov=covseg_core --cov-report=term:skip-covered --cov-fail-under=95)
+COVERAGE := $(if $(TESTS),,-m slipcover --source covseg_core --skip-covered --fail-under 95)
 # Tests start some hundred processes, and none should compile the code again.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -45,10 +45,10 @@ help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 test: lint docs browser
-	$(PYTEST) $(COVERAGE) $(TESTS)
+	$(BIN)/python $(COVERAGE) -m $(PYTEST) $(TESTS)
 
 check: lint
-	$(PYTEST) -m "not training and not browser" $(TESTS)
+	$(BIN)/python -m $(PYTEST) -m "not training and not browser" $(TESTS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -119,5 +119,5 @@ $(VENV)/docs: $(VENV)/run requirements/docs.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) site build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) site build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +

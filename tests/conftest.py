@@ -25,17 +25,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.pop("COLUMNS", None)  # of the terminal, or of pytest-xdist: tables would be folded elsewhere
 
 
-PAGES = (Path(__file__).parent / "dashboard", Path(__file__).parent / "browser")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The coverage that is held is that of `covseg_core`, by its own tests: measuring takes more than half as long
-    again, and tests of pages call mostly other code."""
-    for item in items:
-        if any(folder in item.path.parents for folder in PAGES):
-            item.add_marker("no_cover")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_test_in_the_users_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fixtures of wider scope than a test, too, must not write to the user's `data/` and `checkpoints/`."""
