@@ -5,7 +5,8 @@ slice costs is taken from, best first:
 
 1. `runs`: epochs that the same network has trained here;
 2. `measured`: a few real training steps of the same network, timed by `covseg_core.training.step_time`;
-3. `scaled`: either of them for another network, by the ratio of multiply-accumulates. Right within a factor of two.
+3. `scaled`: either of them for another network of a like size, by the ratio of multiply-accumulates. Right within a
+   factor of two.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ FORWARD = 1 / 3
 its inputs and for its weights."""
 STARTUP = 15.0
 """Seconds from the start of a run to its first step, until a measurement here says better: imports, tracing."""
+ALIKE = 20.0
+"""Ratio of multiply-accumulates up to which time goes with them: what a small network's step costs is mostly not them."""
 RECENT = 5
 """Runs of one network that are looked at, the newest."""
 KEPT = 50
@@ -139,7 +142,7 @@ class TrainingTime:
 def estimate(
     network: Network, split: Split, dataset: Dataset, epochs: Iterable[int], target: Target = "infection"
 ) -> TrainingTime | None:
-    """Time of one run for each number in `epochs`; None as long as nothing was ever trained or measured here."""
+    """Time of one run for each number in `epochs`; None as long as nothing like it was trained or measured here."""
     speed = find_speed(network)
     if speed is None:
         return None
@@ -164,9 +167,10 @@ def find_speed(network: Network) -> Speed | None:
             return Speed(found.seconds_per_slice, "measured", device, found.startup, chosen=pace.words(network.train))
     others = [(run.macs, run.seconds_per_slice) for run in known if run.device == device]
     others += [(found.macs, found.seconds_per_slice) for found in measured if found.device == device]
-    if not others:
+    ratios = [max(macs / network.macs, network.macs / macs) for macs, _ in others]
+    if not ratios or min(ratios) > ALIKE:
         return None
-    macs, seconds = min(others, key=lambda other: max(other[0] / network.macs, network.macs / other[0]))
+    macs, seconds = others[ratios.index(min(ratios))]
     return Speed(seconds * network.macs / macs, "scaled", device, startup)
 
 

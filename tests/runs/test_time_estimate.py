@@ -11,7 +11,7 @@ import time
 import pytest
 
 from covseg_core import runs
-from covseg_core.config import PRESETS, RunConfig, SplitConfig
+from covseg_core.config import PRESETS, ModelConfig, PrepareConfig, RunConfig, SplitConfig
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.splitting.split import Split, make_split
 from covseg_core.errors import CovsegError
@@ -129,6 +129,14 @@ def test_other_networks_are_scaled_by_their_multiply_accumulates_and_it_says_so(
     assert found.speed.startup == 7.0
     assert "scaled" in found.origin
     assert "factor" in found.origin
+
+
+def test_a_toy_says_nothing_of_a_real_network(dataset: Dataset, split: Split) -> None:
+    """Its steps cost mostly what is not multiplied: scaled up, three minutes became an hour and a half."""
+    toy = dataclasses.replace(network(), prepare=PrepareConfig(size=64), model=ModelConfig(filters=4))
+    measured(measurement(toy, 0.02))
+    assert time_estimate.estimate(network("quick"), split, dataset, [1]) is None
+    assert time_estimate.find_speed(toy) is not None
 
 
 def test_another_computer_says_nothing_about_this_one(split: Split) -> None:
