@@ -29,7 +29,7 @@ from covseg_core.data.library.importing import import_sample
 from covseg_core.runs import Run, Status, create_run, open_run
 
 ROOT = Path(__file__).resolve().parent.parent
-TITLES = ("Live curves", "Runs", "Compare", "Quick prediction", "Data and training")
+TITLES = ("Review", "Live curves", "Runs", "Compare", "Quick prediction", "Data and training")
 GOAL = 1.0
 """Seconds, for 95 of 100 moves."""
 

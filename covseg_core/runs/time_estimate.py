@@ -40,7 +40,7 @@ its inputs and for its weights."""
 STARTUP = 15.0
 """Seconds from the start of a run to its first step, until a measurement here says better: imports, tracing."""
 ALIKE = 20.0
-"""Ratio of multiply-accumulates up to which time goes with them: what a small network's step costs is mostly not them."""
+"""Ratio of multiply-accumulates up to which time goes with them; of a tiny network little of the time does."""
 RECENT = 5
 """Runs of one network that are looked at, the newest."""
 KEPT = 50
