@@ -5,8 +5,8 @@ slice costs is taken from, best first:
 
 1. `runs`: epochs that the same network has trained here;
 2. `measured`: a few real training steps of the same network, timed by `covseg_core.training.step_time`;
-3. `scaled`: either of them for another network of a like size, by the ratio of multiply-accumulates. Right within a
-   factor of two.
+3. `scaled`: either of them for another network, by the ratio of multiply-accumulates. Right within a
+   factor of two, for which the other one must not be too small.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ its inputs and for its weights."""
 STARTUP = 15.0
 """Seconds from the start of a run to its first step, until a measurement here says better: imports, tracing."""
 ALIKE = 20.0
-"""Ratio of multiply-accumulates up to which time goes with them; of a tiny network little of the time does."""
+"""By how much more multiply-accumulates a network may have than one whose time is scaled up: of a tiny network's time
+little goes with them."""
 RECENT = 5
 """Runs of one network that are looked at, the newest."""
 KEPT = 50
@@ -167,10 +168,10 @@ def find_speed(network: Network) -> Speed | None:
             return Speed(found.seconds_per_slice, "measured", device, found.startup, chosen=pace.words(network.train))
     others = [(run.macs, run.seconds_per_slice) for run in known if run.device == device]
     others += [(found.macs, found.seconds_per_slice) for found in measured if found.device == device]
-    ratios = [max(macs / network.macs, network.macs / macs) for macs, _ in others]
-    if not ratios or min(ratios) > ALIKE:
+    others = [(macs, seconds) for macs, seconds in others if network.macs <= ALIKE * macs]
+    if not others:
         return None
-    macs, seconds = others[ratios.index(min(ratios))]
+    macs, seconds = min(others, key=lambda other: max(other[0] / network.macs, network.macs / other[0]))
     return Speed(seconds * network.macs / macs, "scaled", device, startup)
 
 
