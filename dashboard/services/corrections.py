@@ -22,6 +22,8 @@ KEY = "corrections"
 """In the session: by dataset and case."""
 MODEL = "correct"
 """In the URL of the page with the viewer: the model whose mask of the case is to be corrected."""
+LOOK = "look"
+"""In the same URL, once: the case that is to be shown, whichever was looked at before."""
 VIEWER = "review"
 """Key of the viewer in which masks are drawn on."""
 AT_ONCE = 3

@@ -93,7 +93,7 @@ def _correct(doubt: Doubt, comparison: Comparison) -> None:
     except CovsegError as error:
         st.error(str(error), icon=":material/error:")
         return
-    navigation.go(navigation.REVIEW, dataset=comparison.dataset, case=doubt.case)
+    navigation.go(navigation.REVIEW, **{"dataset": comparison.dataset, corrections.LOOK: doubt.case})
 
 
 @st.cache_data(max_entries=8, show_spinner="Comparing masks and models")

@@ -11,7 +11,10 @@ from dashboard.services import corrections, url_state
 
 
 def open_mask() -> None:
-    """Open the mask that the link names, of a model, and show its case; before widgets are made."""
+    """Show the case that the link names, and open a model's mask of it if it names one; before widgets are made."""
+    if look := st.query_params.pop(corrections.LOOK, ""):
+        st.session_state.dataset = name = st.query_params.get("dataset", "")
+        st.session_state[chosen_case(name)] = look
     model, case = st.query_params.pop(corrections.MODEL, ""), st.query_params.get("case", "")
     if not model:
         return

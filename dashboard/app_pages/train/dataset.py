@@ -15,7 +15,7 @@ from dashboard import navigation
 from dashboard.app_pages.train import tables
 from dashboard.components import slice_viewer
 from dashboard.components.news import NEWS, TROUBLE
-from dashboard.services import url_state
+from dashboard.services import corrections, url_state
 from dashboard.services.datasets import runs_of
 
 ROW, HEAD, MOST = 35, 38, 8
@@ -68,7 +68,7 @@ def show_preview(dataset: Dataset) -> None:
         slice_viewer.go_to("preview", _fullest(case, target))
     st.session_state.setdefault("preview-outline", True)
     slice_viewer.show(slice_viewer.scene_of_masks(dataset, case, target, _fullest(case, target)), key="preview")
-    query = {"dataset": dataset.name, "case": case.id}
+    query = {"dataset": dataset.name, corrections.LOOK: case.id}
     navigation.link(navigation.REVIEW, "Review or correct this mask", query_params=query)
 
 

@@ -86,6 +86,16 @@ def test_a_new_session_begins_with_what_waits_and_a_link_leads_to_a_case(dataset
     assert case(opened(dataset, case="phantom_001"), dataset) == "phantom_001"
 
 
+def test_a_click_leads_to_its_case_whichever_was_looked_at_before(dataset: Dataset) -> None:
+    """Masks that models doubt are opened one after the other, and each has to be the right one."""
+    before = {link.chosen_case(dataset.name): "phantom_001", "dataset": "another"}
+    app = open_page("review", before, dataset=dataset.name, look="phantom_003")
+    assert case(app, dataset) == "phantom_003"
+    assert "look" not in app.query_params, "another choice would be undone"
+    app = open_page("review", before, dataset=dataset.name, look="nobody")
+    assert case(app, dataset) in {one.id for one in dataset.cases}
+
+
 def test_the_orders_are_those_that_say_something(dataset: Dataset) -> None:
     app = opened(dataset)
     assert app.selectbox(key=order.ORDER).options == ["Largest first", "By name"]
