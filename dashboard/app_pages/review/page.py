@@ -7,8 +7,7 @@ from covseg_core.data.library.reviews import read_reviews
 from covseg_core.errors import CovsegError
 from dashboard import navigation
 from dashboard.app_pages.review import case_view, link, order, readers
-from dashboard.components import news
-from dashboard.services import url_state
+from dashboard.components import dataset_choice, news
 from dashboard.services.datasets import load_datasets
 
 
@@ -31,14 +30,10 @@ def main() -> None:
 
 
 def choose(datasets: list[Dataset]) -> tuple[Dataset, order.Choice]:
-    """The dataset of the URL, else the newest; which of its masks, by whom, and in which order."""
-    by_name = {dataset.name: dataset for dataset in sorted(datasets, key=lambda one: one.created, reverse=True)}
-    if st.session_state.get("dataset") not in by_name:
-        st.session_state.dataset = url_state.read("dataset", next(iter(by_name)), by_name)
+    """The dataset; which of its masks, by whom, and in which order."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Dataset", list(by_name), key="dataset", persist_state="session", width=300)
-        url_state.write(dataset=name)
-        return by_name[name], order.choose(by_name[name])
+        dataset = dataset_choice.choose(datasets, width=300)
+        return dataset, order.choose(dataset)
 
 
 def show(dataset: Dataset, chosen: order.Choice) -> None:

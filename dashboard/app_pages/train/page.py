@@ -6,8 +6,7 @@ from covseg_core.data.library.datasets import Dataset
 from dashboard import navigation
 from dashboard.app_pages.train import add_data, again, settings_form
 from dashboard.app_pages.train import dataset as dataset_view
-from dashboard.components import news
-from dashboard.services import url_state
+from dashboard.components import dataset_choice, news
 from dashboard.services.datasets import load_datasets
 from dashboard.services.model_catalog import listed_runs, shipped_runs
 
@@ -53,18 +52,13 @@ def show_runs() -> None:
 
 
 def choose(datasets: list[Dataset]) -> Dataset:
-    """The dataset of the URL, else the newest; beside it, how to bring more and how to delete it."""
-    by_name = {dataset.name: dataset for dataset in sorted(datasets, key=lambda one: one.created, reverse=True)}
-    newest = next(iter(by_name))
-    if st.session_state.get("dataset") not in by_name:
-        st.session_state.dataset = url_state.read("dataset", newest, by_name)
+    """The dataset; beside it, how to bring more and how to delete it."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Dataset", list(by_name), key="dataset", persist_state="session", width=400)
+        dataset = dataset_choice.choose(datasets, width=400)
         if st.button("Delete", icon=":material/delete:", help="Asks first"):
-            dataset_view.confirm_delete(by_name[name])
-    url_state.write(dataset=name)
+            dataset_view.confirm_delete(dataset)
     add_data.show_more()
-    return by_name[name]
+    return dataset
 
 
 main()
