@@ -36,6 +36,7 @@ def test_a_cohort_from_upload_to_zip(visit: Open, models: list[Run], sample: Dat
     user.send(packed)
     user.sees("1 file uploaded")
     user.click("Predict all")
+    user.sees("3. Cohort")  # the click has arrived
     user.page.reload()  # it goes on without the page
     user.sees("3. Cohort")
     user.sees("Choose a row, at its left end")
