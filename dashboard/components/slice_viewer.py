@@ -237,9 +237,15 @@ def show(scene: Scene, key: str, below: Callable[[float], None] | None = None) -
 
 @st.fragment
 def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None:
-    if _as_volume(scene, key) and _show_volume(scene, key, below):
+    # a row that breaks where the page is narrow: columns would cut the choices off
+    row = st.container(horizontal=True, gap="medium", vertical_alignment="top")
+    as_volume = _as_volume(scene, key, row)
+    threshold = _threshold(scene, row)
+    if as_volume and _show_volume(scene, key, threshold):
+        if below is not None:
+            below(threshold)
         return
-    window, style, opacity, threshold, outlined = _controls(scene, key)
+    window, style, opacity, outlined = _controls(scene, key, row)
     z = _slice(scene, key)
     st.session_state[f"{key}-at"] = z
     try:
@@ -256,7 +262,7 @@ def _show(scene: Scene, key: str, below: Callable[[float], None] | None) -> None
         st.caption(HEAT)
 
 
-def _as_volume(scene: Scene, key: str) -> bool:
+def _as_volume(scene: Scene, key: str, row: DeltaGenerator) -> bool:
     """Whether the user wants a volume, of slices without a gap."""
     if scene.edit is not None:
         return True
@@ -264,15 +270,14 @@ def _as_volume(scene: Scene, key: str) -> bool:
         return False
     words = "Volume: three planes and 3D in the browser, with zoom, ruler and values in HU."
     views = [SLICES, VOLUME]
-    view = st.segmented_control(
+    view = row.segmented_control(
         "View", views, default=SLICES, required=True, key=f"{key}-view", persist_state="session", help=words
     )
     return view == VOLUME
 
 
-def _show_volume(scene: Scene, key: str, below: Callable[[float], None] | None) -> bool:
+def _show_volume(scene: Scene, key: str, threshold: float) -> bool:
     """The scene as a volume; False, and a sentence, if the browser cannot draw it."""
-    threshold = _threshold(scene, st.container())
     zs = [int(z) for z in scene.zs]
     start = _nearest(zs, zs[len(zs) // 2] if scene.start is None else scene.start)
     if st.session_state.get(SHOWN, scene.id) == scene.id:
@@ -288,10 +293,7 @@ def _show_volume(scene: Scene, key: str, below: Callable[[float], None] | None) 
         return True
     if not drawn:
         st.info(NO_WEBGL, icon=":material/grid_view:")
-        return False
-    if below is not None:
-        below(threshold)
-    return True
+    return drawn
 
 
 def _volume(scene: Scene, threshold: float, z: int) -> VolumeScene:
@@ -339,12 +341,10 @@ def _row(panels: Sequence[Panel], z: int, width: int) -> None:
         row.image(url, panel.caption, width=width, alt=f"{panel.caption}, slice {slice_number(z)}")
 
 
-def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style, float, float, bool]:
-    """Window, style, opacity, threshold, whether lungs are outlined; those that change nothing are left out."""
+def _controls(scene: Scene, key: str, row: DeltaGenerator) -> tuple[rendering.Window, rendering.Style, float, bool]:
+    """Window, style, opacity, whether lungs are outlined; those that change nothing are left out."""
     style: rendering.Style = "fill"
     opacity, outlined = 0.5, False
-    # a row that breaks where the page is narrow: columns would cut the choices off
-    row = st.container(horizontal=True, gap="medium", vertical_alignment="top")
     window = row.segmented_control(
         "Window",
         list(WINDOWS),
@@ -378,10 +378,9 @@ def _controls(scene: Scene, key: str) -> tuple[rendering.Window, rendering.Style
             width=SLIDER,
         )
         opacity = 1.0 if style == "contour" else percent / 100
-    threshold = _threshold(scene, row)
     if scene.outline is not None:
         outlined = row.toggle("Lung outline", key=f"{key}-outline", persist_state="session")
-    return window, style, opacity, threshold, outlined
+    return window, style, opacity, outlined
 
 
 def _threshold(scene: Scene, row: DeltaGenerator) -> float:

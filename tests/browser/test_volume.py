@@ -153,7 +153,7 @@ def test_a_prediction_is_seen_as_a_volume(visit: Open, models: list[Run]) -> Non
         assert other.page.request.get(path).status in (403, 404), "another browser may not see it"
 
 
-def test_without_webgl_the_page_says_so_and_shows_pictures(visit: Open, sample: Dataset) -> None:
+def test_without_webgl_the_page_says_so_and_shows_pictures(visit: Open, sample: Dataset, models: list[Run]) -> None:
     user = visit()
     user.settles()
     user.page.add_init_script(NO_WEBGL)
@@ -165,6 +165,14 @@ def test_without_webgl_the_page_says_so_and_shows_pictures(visit: Open, sample: 
     expect(user.main.get_by_role("application", name="Volume viewer")).to_have_count(0)
     user.press("Slice", "ArrowRight")
     expect(user.panels).to_have_count(2)
+    user.page.goto(f"{user.page.url.split('?')[0]}compare?tab=Slices")
+    user.settles()
+    user.choose("View", "Volume")
+    user.sees(re.compile("needs WebGL 2"))
+    expect(user.panels).to_have_count(len(models) + 3)  # CT, true mask, disagreement
+    user.press("Threshold", "ArrowRight")
+    expect(user.main.get_by_role("slider", name="Threshold")).to_have_count(1)
+    expect(user.panels).to_have_count(len(models) + 3)
 
 
 @pytest.mark.parametrize("times", [3])
