@@ -13,9 +13,6 @@ import asyncio
 import itertools
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
-from first_page import PAGES, ROOT, wait_for
+from first_page import PAGES, serve
 from playwright.async_api import Browser, Page, async_playwright
 from playwright.sync_api import sync_playwright
 from rich.console import Console
@@ -48,25 +45,13 @@ def main() -> None:
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="covseg-") as folder:
         scans = make_scans(Path(folder))
-        environment = {**os.environ, "COVSEG_DATA": f"{folder}/data", "COVSEG_CHECKPOINTS": f"{folder}/checkpoints"}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.headless=true"]
-        server = subprocess.Popen(
-            [*command, f"--server.port={port}"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-        )
-        url = f"http://127.0.0.1:{port}"
-        others = Others(url, options.chromium, scans)
-        try:
-            wait_for(url)
+        os.environ |= {"COVSEG_DATA": f"{folder}/data", "COVSEG_CHECKPOINTS": f"{folder}/checkpoints"}
+        with serve() as url:
+            others = Others(url, options.chromium, scans)
             if not options.idle:
                 others.start()
             taken = open_pages(url, options.chromium, options.loads)
             others.stop()
-        finally:
-            server.terminate()
-            server.wait()
     table = Table("page", "median", "95 %", "slowest", title="a page opens for a new visitor [s]")
     for title, seconds in [*taken.items(), ("all", [second for each in taken.values() for second in each])]:
         table.add_row(title, *(f"{value:.2f}" for value in (*np.percentile(seconds, [50, 95]), max(seconds))))

@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,26 +54,34 @@ def main() -> None:
 
 def start(browser: Browser, path: str, title: str) -> tuple[float, float, float]:
     """Seconds from the start until the server answers and until the heading is drawn; and a second load of the page."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.headless=true"]
     began = time.perf_counter()
-    server = subprocess.Popen([*command, f"--server.port={port}"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    page = browser.new_context().new_page()
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(url)
+    with serve() as url:
         answered = time.perf_counter()
+        page = browser.new_context().new_page()
         heading = page.get_by_role("heading", name=title, exact=True)
         page.goto(f"{url}/{path}")
         heading.wait_for()
         read = time.perf_counter()
         page.reload()
         heading.wait_for()
-        return answered - began, read - began, time.perf_counter() - read
-    finally:
+        again = time.perf_counter()
         page.context.close()
+        return answered - began, read - began, again - read
+
+
+@contextmanager
+def serve() -> Iterator[str]:
+    """The address of a dashboard that answers, with the folders of this process's environment, until it is left."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.headless=true"]
+    server = subprocess.Popen([*command, f"--server.port={port}"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(url)
+        yield url
+    finally:
         server.terminate()
         server.wait()
 

@@ -12,15 +12,12 @@ import argparse
 import dataclasses
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from first_page import wait_for
+from first_page import serve
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +25,6 @@ from rich.table import Table
 from covseg_core.data.library.importing import import_sample
 from covseg_core.runs import Run, Status, create_run, open_run
 
-ROOT = Path(__file__).resolve().parent.parent
 TITLES = ("Review", "Live curves", "Runs", "Compare", "Quick prediction", "Data and training")
 GOAL = 1.0
 """Seconds, for 95 of 100 moves."""
@@ -48,28 +44,18 @@ def main() -> None:
         import_sample("sample")
         for number in range(options.runs):
             copy_of(shipped, number)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.headless=true"]
-        server = subprocess.Popen([*command, f"--server.port={port}"], cwd=ROOT, stdout=subprocess.DEVNULL)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_for(url)
+        taken: dict[str, list[tuple[float, float]]] = {title: [] for title in TITLES}
+        heights = {}
+        with serve() as url:
             browser = playwright.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(url)
             for title in TITLES:
                 go(page, title)
-            taken: dict[str, list[tuple[float, float]]] = {title: [] for title in TITLES}
-            heights = {}
             for _ in range(options.rounds):
                 for title in TITLES:
                     taken[title].append(go(page, title))
                     heights[title] = page.get_by_test_id("stMain").evaluate("node => node.scrollHeight")
-        finally:
-            server.terminate()
-            server.wait()
     table = Table("page", "title [s]", "at rest [s]", "95 % [s]", "goal", "height [px]", title=f"{options.runs} runs")
     for title in TITLES:
         shown, rest = np.array(taken[title]).T
