@@ -285,7 +285,12 @@ class Talk:
         self.begun = False
         self.sent = 0
         """How often the page has asked because of what its user did."""
+        page.on("domcontentloaded", self._loaded)
         page.on("websocket", self._listen)
+
+    def _loaded(self, page: Page) -> None:
+        """It is at rest, too, until it begins to speak with the dashboard, which takes a busy machine a while."""
+        self.asked, self.begun = True, False
 
     def _listen(self, socket: WebSocket) -> None:
         self.asked, self.begun = True, False
