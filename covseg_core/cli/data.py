@@ -20,7 +20,7 @@ from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import SettingError
 
 if TYPE_CHECKING:
-    from covseg_core.data.library.revisions import Entry
+    from covseg_core.data.library.revisions import Entry, Saved
 
 NARROW = 100
 """Below this many columns, patients share a table column with their cases."""
@@ -160,13 +160,26 @@ def revise(
     )
     if warning:
         click.echo(f"Warning: {warning}", err=True)
-    click.echo(
-        f"{saved.dataset.reference}: {case} {role}, {_count(saved.revision.added, 'voxel')} added, "
-        f"{saved.revision.removed:,} removed"
-    )
+    _print_saved(saved, case)
     for other in saved.beside:
         by = f" by {other.author}" if other.author else ""
         click.echo(f"Revision {other.number}{by} was saved meanwhile and is not part of this one; both are kept.")
+
+
+@data.command()
+@click.argument("name")
+@click.argument("case")
+@click.argument("revision", type=click.IntRange(1))
+@click.option("--role", type=click.Choice(ROLES), default="infection", show_default=True, help="Which mask.")
+@click.option("--author", default="", help="Who brings it back.")
+def restore(name: str, case: str, revision: int, role: Role, author: str) -> None:
+    """Have the mask of a CASE as it was at REVISION of dataset NAME count again, as a new revision.
+
+    The masks saved since stay: `covseg data history NAME CASE` lists all.
+    """
+    from covseg_core.data.library import revisions
+
+    _print_saved(revisions.restore_revision(name, case, revision, role, author=author), case)
 
 
 @data.command()
@@ -226,6 +239,13 @@ def case_table(cases: Sequence[Case], width: int) -> tuple[Table, list[str]]:
         shape = "x".join(map(str, reversed(case.shape)))
         table.add_row(*names, shape, spacing, case.orientation, case.scale, positive, numbers)
     return table, warnings
+
+
+def _print_saved(saved: Saved, case: str) -> None:
+    one = saved.revision
+    click.echo(
+        f"{saved.dataset.reference}: {case} {one.role}, {_count(one.added, 'voxel')} added, {one.removed:,} removed"
+    )
 
 
 def _print_dataset(dataset: Dataset) -> None:

@@ -266,6 +266,9 @@ def see_review(eyes: Eyes, models: list[Run], folder: Path) -> None:
     user.click("Save revision")
     user.sees(re.compile("Revision 2 of"))
     eyes.look()
+    user.click(re.compile("^Bring back"))
+    user.sees(re.compile("counts again"))
+    eyes.look()
     user.go("Data and training")
     eyes.look()
 

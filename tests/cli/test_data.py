@@ -213,6 +213,10 @@ def test_a_mask_of_another_program_becomes_a_revision(phantoms: Path, tmp_path: 
         (3, "infection", "Bob", "file", 0),
     ]
     assert entries[3]["beside"] == [2]
+    back = run("restore", "demo", "phantom_001", 1, "--author", "Cy")
+    assert f"demo@4: phantom_001 infection, 0 voxels added, {added} removed" in back.output
+    with pytest.raises(CovsegError, match="no revision 7"):
+        run("restore", "demo", "phantom_001", 7)
     with pytest.raises(CovsegError, match=r"expected the grid of the scan of phantom_002"):
         nib.save(nib.Nifti1Image(voxels[:-1], image.affine), tmp_path / "other.nii.gz")
         run("revise", "demo", "phantom_002", tmp_path / "other.nii.gz")

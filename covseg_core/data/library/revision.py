@@ -8,7 +8,12 @@ from typing import Literal
 Role = Literal["infection", "lung"]
 
 IMPORT, EDITOR, FILE = "import", "editor", "file"
-"""Where a mask comes from; else the id of the model whose mask it was first."""
+"""Where a mask comes from; else the id of the model whose mask it was first, or what `earlier` says."""
+
+
+def earlier(number: int) -> str:
+    """Where a mask comes from that was brought back: no id of a model, which have no space."""
+    return f"revision {number}"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Revision:
     voxels: tuple[int, ...]
     """Marked voxels of each slice."""
     origin: str
-    """`import`, `editor`, `file`, or the id of the model whose mask was corrected."""
+    """`import`, `editor`, `file`, the id of the model whose mask was corrected, or `revision 2` if it was brought
+    back."""
     created: str
     """ISO 8601, UTC."""
     author: str = ""

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from covseg_core.data.library.datasets import ROLES, Case, Dataset, dataset_folder, datasets_root, load_dataset
-from covseg_core.data.library.revision import EDITOR, Revision, Role
+from covseg_core.data.library.revision import EDITOR, Revision, Role, earlier
 from covseg_core.data.library.staging import staging
 from covseg_core.data.reading.volumes import (
     Volume,
@@ -83,7 +83,7 @@ def save_revision(
     author : who drew it
     minutes : of work
     parent : the dataset's revision whose mask was changed; None for the newest
-    origin : `editor`, `file`, or the id of the model whose mask it was first
+    origin : as `Revision.origin`
 
     Returns
     -------
@@ -122,6 +122,27 @@ def save_revision(
             return _publish(dataset, case_id, revision, folder / _STAGED)
     except OSError as error:
         raise DatasetError(error.filename or name, error.strerror or str(error), "room and permission") from None
+
+
+def restore_revision(name: str, case_id: str, number: int, role: Role = "infection", *, author: str = "") -> Saved:
+    """Have a case's mask as it was at an earlier revision count again: as a new one, so that the later ones stay, too.
+
+    Parameters
+    ----------
+    name : of the dataset, without a revision
+    number : of the dataset's revision at which it was
+    author : who brings it back
+
+    Raises
+    ------
+    DatasetError : no such dataset, case or revision; it had no such mask then; or has the same one now
+    ScanError : the file is damaged
+    """
+    before = load_dataset(name).as_of(number)
+    case = before.case(case_id)
+    if role not in case.files:
+        raise DatasetError(f"{name}@{number}/{case_id}", f"no mask of the {role}", "a revision that has one")
+    return save_revision(name, case_id, stored_mask(before, case, role), role, author=author, origin=earlier(number))
 
 
 def read_revision(

@@ -60,7 +60,7 @@ def show(dataset: Dataset, chosen: Choice, ranked: Sequence[Ranked], reviews: Se
     _show_decision(dataset, case, chosen, left)
     slice_viewer.show(scene, key=VIEWER)
     correction.show_files(dataset, case, chosen.role, chosen.reader)
-    history.show(dataset, case, chosen.role, [one for one in reviews if one.case == case.id])
+    history.show(dataset, case, chosen.role, [one for one in reviews if one.case == case.id], chosen.reader)
 
 
 def _choose(dataset: Dataset, cases: list[str], left: list[str], counting: Sequence[Review]) -> Case:

@@ -10,19 +10,23 @@ import streamlit as st
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.library.reviews import Review
 from covseg_core.data.library.revision import EDITOR, FILE, IMPORT, Role
-from covseg_core.data.library.revisions import Entry, history
-from dashboard.formatting import when
+from covseg_core.data.library.revisions import Entry, history, restore_revision
+from covseg_core.errors import CovsegError
+from dashboard.components.news import NEWS, TROUBLE
+from dashboard.formatting import plain, when
 
+EARLIER = "earlier-mask"
 AGREEMENT = "Of the models that made the mask, with each other"
 ORIGINS = {IMPORT: "imported", EDITOR: "drawn here", FILE: "a file"}
 
 
-def show(dataset: Dataset, case: Case, role: Role, reviews: Sequence[Review]) -> None:
+def show(dataset: Dataset, case: Case, role: Role, reviews: Sequence[Review], reader: str) -> None:
     """Tables of what there is: masks once one was corrected, and reviews of the case, newest first."""
     if case.revisions:
+        entries = history(dataset, case.id)
         st.markdown("**History of the masks**")
         st.dataframe(
-            table(history(dataset, case.id)),
+            table(entries),
             hide_index=True,
             placeholder="",
             column_config={
@@ -34,9 +38,40 @@ def show(dataset: Dataset, case: Case, role: Role, reviews: Sequence[Review]) ->
                 "Agreement": st.column_config.NumberColumn(format="%.2f", help=AGREEMENT),
             },
         )
+        _show_earlier(
+            dataset, case, role, [one.revision.number for one in entries if one.revision.role == role], reader
+        )
     if told := review_table([review for review in reviews if review.role == role]):
         st.markdown("**Reviews of this case**")
         st.dataframe(told, hide_index=True, placeholder="")
+
+
+def _show_earlier(dataset: Dataset, case: Case, role: Role, numbers: Sequence[int], reader: str) -> None:
+    """One of the masks before the present one can be brought back."""
+    if len(numbers) < 2:
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        earlier = list(reversed(numbers[:-1]))
+        key = f"{EARLIER}-{dataset.name}-{case.id}-{role}-{len(numbers)}"
+        number = st.selectbox("Earlier mask", earlier, format_func=lambda one: f"Revision {one}", key=key, width=200)
+        st.button(
+            "Bring back",
+            icon=":material/history:",
+            help="As a new revision: those saved since stay, too",
+            on_click=_bring_back,
+            args=(dataset, case, role, number, reader),
+        )
+
+
+def _bring_back(dataset: Dataset, case: Case, role: Role, number: int, reader: str) -> None:
+    try:
+        saved = restore_revision(dataset.name, case.id, number, role, author=reader)
+    except CovsegError as error:
+        st.session_state[TROUBLE] = str(error)
+        return
+    st.session_state[NEWS] = (
+        f"The mask of revision {number} of {plain(case.id)} counts again, as revision {saved.revision.number}."
+    )
 
 
 def review_table(reviews: Sequence[Review]) -> list[dict[str, object]]:

@@ -66,6 +66,32 @@ def test_masks_are_decided_on_one_after_the_other(dataset: Dataset) -> None:
     assert list(reviews["Note"]) == ["all of it shifted"]
 
 
+def test_an_earlier_mask_is_brought_back(dataset: Dataset) -> None:
+    first = dataset.cases[0]
+    masks = [stored_mask(dataset, first, "infection")]
+    for size in (3, 5):
+        masks.append(masks[0].copy())
+        masks[-1][0, :size, :size] ^= 1
+        save_revision(dataset.name, first.id, masks[-1])
+    app = opened(dataset, case=first.id)
+    [earlier] = [box for box in app.selectbox if box.label == "Earlier mask"]
+    assert earlier.options == ["Revision 2", "Revision 1"]
+    well(earlier.set_value(1).run())
+    app = click(app, "Bring back")
+    assert "counts again, as revision 4" in app.success[0].value
+    now = load_dataset(dataset.name)
+    assert (stored_mask(now, now.case(first.id), "infection") == masks[0]).all()
+    newest = now.case(first.id).revisions[-1]
+    assert (newest.author, newest.origin) == ("Ada", "revision 1")
+    (dataset.folder / now.as_of(2).case(first.id).files["infection"]).unlink()
+    [earlier] = [box for box in app.selectbox if box.label == "Earlier mask"]
+    assert earlier.options == ["Revision 3", "Revision 2", "Revision 1"]
+    well(earlier.set_value(2).run())
+    button(app, "Bring back").click().run()  # type: ignore[attr-defined]
+    assert "infection.r2.nii.gz" in app.error[0].value
+    assert load_dataset(dataset.name).revision == 4
+
+
 def test_nobody_decides_without_a_name(dataset: Dataset) -> None:
     app = opened(dataset, reader="")
     assert button(app, "Accept").disabled and button(app, "Reject").disabled  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ from covseg_core.config import PrepareConfig
 from covseg_core.data.library import revisions
 from covseg_core.data.library.datasets import Dataset, dataset_folder, load_dataset
 from covseg_core.data.library.importing import import_dataset
-from covseg_core.data.library.revisions import history, read_revision, save_revision, stored_mask
+from covseg_core.data.library.revisions import history, read_revision, restore_revision, save_revision, stored_mask
 from covseg_core.data.reading.volumes import load_mask, load_scan
 from covseg_core.data.slices.cache import cache_path, prepared
 from covseg_core.errors import CovsegError, DatasetError, PairingError, SettingError
@@ -100,6 +100,35 @@ def test_each_revision_can_be_read_as_it_was(dataset: Dataset, phantom_files: Pa
     assert len({load_dataset(f"phantoms@{number}").fingerprint for number in range(1, 6)}) == 5
     assert load_dataset("phantoms", first) == load_dataset("phantoms@1"), "what a run was made from is found"
     assert load_dataset("phantoms", "0" * 64) == newest
+
+
+def test_an_earlier_mask_is_brought_back_as_a_new_one(dataset: Dataset) -> None:
+    first = mask_of(dataset)
+    second = drawn(dataset)
+    save_revision("phantoms", CASE, second, author="Ada")
+    saved = restore_revision("phantoms", CASE, 1, author="Bob")
+    one = saved.revision
+    assert (one.number, one.parent, one.origin, one.author) == (3, 2, "revision 1", "Bob")
+    assert not one.by_model
+    assert (one.added, one.removed) == (np.count_nonzero(first > second), np.count_nonzero(first < second))
+    now = load_dataset("phantoms")
+    assert np.array_equal(mask_of(now), first)
+    assert np.array_equal(mask_of(now.as_of(2)), second), "the later one stays"
+    restore_revision("phantoms", CASE, 2)
+    assert np.array_equal(mask_of(load_dataset("phantoms")), second)
+    for number, said in ((4, "nothing was changed"), (9, "no revision 9")):
+        with pytest.raises(DatasetError, match=said):
+            restore_revision("phantoms", CASE, number)
+    assert load_dataset("phantoms").revision == 4
+
+
+def test_a_mask_that_was_not_there_yet_cannot_be_brought_back(phantom_files: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantom_files / CASE, tmp_path / CASE)
+    (tmp_path / CASE / "lung_mask.nii.gz").unlink()
+    made = import_dataset("phantoms", [tmp_path / CASE])
+    save_revision("phantoms", CASE, np.ones(made.case(CASE).shape, np.uint8), "lung")
+    with pytest.raises(DatasetError, match="no mask of the lung"):
+        restore_revision("phantoms", CASE, 1, "lung")
 
 
 def test_a_dataset_of_an_earlier_version_is_its_first_revision(dataset: Dataset) -> None:
