@@ -189,3 +189,25 @@ def test_what_a_killed_writer_left_goes_after_a_day(tmp_path: Path) -> None:
         ".0123.x", ".0123abcg.x", ".hidden", "0123abcd.x", "report.json",
     ]  # fmt: skip
     remove_half_written(tmp_path / "nothing")
+
+
+def test_what_cannot_be_removed_keeps_nothing_else_of_a_killed_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = time.time() - 90_000
+    left = [tmp_path / f".0123456{number}.mask.nii.gz" for number in range(3)]
+    for path in left:
+        path.write_bytes(b"patient")
+        os.utime(path, (old, old))
+    unlink, tried = Path.unlink, []
+
+    def refusing(path: Path, missing_ok: bool = False) -> None:
+        tried.append(path)
+        if len(tried) == 1:
+            raise PermissionError(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    remove_half_written(tmp_path)
+    assert sorted(tried) == left
+    assert [path for path in left if path.exists()] == tried[:1]
