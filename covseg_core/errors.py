@@ -78,5 +78,9 @@ class RunError(CovsegError):
     """A run is missing, or in a state that does not allow what was asked."""
 
 
+class ArchiveError(CovsegError):
+    """An archive of images cannot be reached, refuses, or gives something else than was asked for."""
+
+
 class DownloadError(CovsegError):
     """A download failed or its content is not what it should be."""

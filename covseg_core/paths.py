@@ -18,6 +18,11 @@ def checkpoints_root() -> Path:
     return Path(os.environ.get("COVSEG_CHECKPOINTS") or REPOSITORY / "checkpoints").expanduser().absolute()
 
 
+def archives_file() -> Path:
+    """File of the archives of images: `COVSEG_ARCHIVES`, by default `archives.toml` beside the data."""
+    return Path(os.environ.get("COVSEG_ARCHIVES") or data_root() / "archives.toml").expanduser().absolute()
+
+
 def python_path() -> str:
     """`PYTHONPATH` of a process that is to find this package, wherever it starts."""
     return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))

@@ -28,6 +28,7 @@ _GROUND = (
 GROUND = {f"covseg_core.{name}" for name in _GROUND}
 CORE_LAYERS = [
     GROUND,
+    {"covseg_core.archive"},
     {"covseg_core.data"},
     {"covseg_core.rendering"},
     {"covseg_core.runs"},

@@ -28,6 +28,7 @@ COMMANDS = {
     "gain": "covseg_core.cli.gain:gain",
     "doubts": "covseg_core.cli.doubts:doubts",
     "predict": "covseg_core.cli.predict:predict",
+    "archive": "covseg_core.cli.archive:archive",
     "bundle": "covseg_core.cli.evidence:bundle",
     "verify": "covseg_core.cli.evidence:verify",
 }

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from covseg_core.archive.settings import Archive
+from covseg_core.archive.transfer import send_files
 from covseg_core.config import Target
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.errors import CovsegError
@@ -15,6 +17,7 @@ from covseg_core.prediction.ask import Answers
 from covseg_core.prediction.combination import MIDDLE, Combine, together
 from covseg_core.prediction.decide import COMBINED, Prediction
 from covseg_core.prediction.masks.disagreement import disagreement
+from covseg_core.prediction.output.files import DICOM_SEG, DICOM_SR
 from covseg_core.prediction.predict import predict_at
 from covseg_core.prediction.probabilities import Probabilities, centred
 from covseg_core.prediction.scan import Scan
@@ -129,6 +132,13 @@ def download(
         if name in digests and sha256_file(path) != digests[name]:
             raise CovsegError(name, "is not as it was written", "a disk without errors")
         return path.read_bytes()
+
+
+def send(space: Workspace, thresholds: Thresholds, combine: Combine, archive: Archive, naming: Naming) -> None:
+    """Store DICOM SEG and SR of the prediction in an archive; raises as `download` and `send_files`."""
+    for name in (DICOM_SEG, DICOM_SR):
+        download(space, thresholds, name, combine, naming)
+    send_files(archive, [space.output / DICOM_SEG, space.output / DICOM_SR])
 
 
 def _there(space: Workspace) -> tuple[Scan, Answers]:

@@ -7,7 +7,7 @@ import streamlit as st
 from covseg_core.data.library.datasets import Dataset, load_dataset
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.errors import CovsegError, UnknownScale
-from dashboard.app_pages.predict import passport, workspace
+from dashboard.app_pages.predict import from_archive, passport, workspace
 from dashboard.app_pages.predict.workspace import Workspace
 from dashboard.components import news
 from dashboard.formatting import plain
@@ -16,6 +16,7 @@ from dashboard.services.datasets import load_datasets
 from dashboard.services.upload_receiver import browser_of
 
 WAYS = ["Upload files", "Upload a folder", "From a dataset"]
+ARCHIVE = "From an archive"
 SCALES: dict[Scale, str] = {
     "HU": "Hounsfield units: air is about -1000, water 0",
     "0-255": "Grey levels from 0 to 255, made with a lung window (-1250 to 250 HU)",
@@ -51,11 +52,17 @@ def show_scan() -> Workspace | None:
 
 
 def _choose() -> None:
+    archives = from_archive.names()
+    ways = [*WAYS, ARCHIVE] if archives else WAYS
     way = st.segmented_control(
-        "Where it is", WAYS, default=WAYS[0], required=True, label_visibility="collapsed", wrap=True
+        "Where it is", ways, default=ways[0], required=True, label_visibility="collapsed", wrap=True
     )
     try:
-        taken = _case() if way == WAYS[2] else _upload(folder=way == WAYS[1])
+        if way == ARCHIVE:
+            space = from_archive.choose(archives)
+            taken = space is not None and bool(_settle(space))
+        else:
+            taken = _case() if way == WAYS[2] else _upload(folder=way == WAYS[1])
     except CovsegError as error:
         st.session_state[news.TROUBLE] = f"This scan cannot be used. {plain(str(error))}."
         taken = True

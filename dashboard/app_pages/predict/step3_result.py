@@ -15,7 +15,7 @@ from covseg_core.prediction.output.files import DICOM_SEG, DICOM_SR, DISAGREEMEN
 from covseg_core.prediction.output.folder import REPORT
 from covseg_core.prediction.output.report import Report
 from covseg_core.runs.operating_point import PEAKS, Thresholds, words
-from dashboard.app_pages.predict import result, result_figures
+from dashboard.app_pages.predict import from_archive, result, result_figures
 from dashboard.app_pages.predict.workspace import LONGEST_NAME, Naming, Workspace, for_files
 from dashboard.components import slice_viewer
 from dashboard.formatting import plain, sentence
@@ -202,6 +202,8 @@ def _downloads(space: Workspace, answers: Answers, thresholds: Thresholds, combi
         button(more, "Figures (DICOM SR)", DICOM_SR)
     button(more, "Figures (CSV)", TABLE)
     button(more, "Report (JSON)", REPORT)
+    if dicom and not space.seg_problem and space.names_patient and (archives := from_archive.names()):
+        from_archive.show_sending(space, thresholds, combine, archives, row)
     row.caption("Masks are NIfTI in the scan's own geometry. All files are at the settings above.")
     if space.seg_problem:
         st.warning(sentence(f"no DICOM SEG: {space.seg_problem}"), icon=":material/warning:")

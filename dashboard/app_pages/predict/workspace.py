@@ -24,6 +24,9 @@ from pathlib import Path, PurePosixPath
 
 import streamlit as st
 
+from covseg_core.archive.search import Series as ArchiveSeries
+from covseg_core.archive.settings import Archive
+from covseg_core.archive.transfer import fetch_series
 from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.reading.dicom import Series
 from covseg_core.data.reading.opening import SeriesChoice
@@ -37,6 +40,7 @@ from covseg_core.prediction.decide import Prediction
 from covseg_core.prediction.probabilities import Probabilities
 from covseg_core.prediction.scan import Scan, read_scan
 from covseg_core.prediction.spool import Spool
+from covseg_core.progress import Progress
 from covseg_core.runs.operating_point import Thresholds
 from dashboard.services import tasks, uploads
 from dashboard.services.kept_spaces import KeptSpaces
@@ -46,6 +50,8 @@ KEPT_SECONDS = 3600.0
 """How long a workspace is kept after somebody has last looked at it."""
 MOST = 200
 """Workspaces at most, and no more than an eighth of the descriptors that the system gives a process."""
+UNKNOWN_IMAGES, IMAGE_BYTES = 1000, 2**20
+"""Images of a series whose archive does not say how many there are, and what one may take, to limit the fetching."""
 LONGEST_NAME = 60
 """Characters of a scan's name in files."""
 MOST_BYTES = 64 * 2**30
@@ -206,6 +212,21 @@ def take_upload(uploaded: Sequence[UploadedFile]) -> Workspace:
         os.replace(upload.files[0] if len(uploaded) == 1 else upload.folder, space.file)
     finally:
         upload.discard()
+    return _workspaces().add(space)
+
+
+def take_series(archive: Archive, series: ArchiveSeries, progress: Progress) -> Workspace:
+    """A workspace of a series that is fetched from an archive, by another process; raises as `fetch_series`."""
+    space = Workspace(f"{series.patient} {series.date}".strip() or archive.name, Path())
+    space.folder.mkdir(parents=True)
+    space.file = space.folder / "scan"
+    limits = Limits.of((series.images or UNKNOWN_IMAGES) * IMAGE_BYTES)
+    try:
+        arguments = (archive, series.study, series.series, space.file)
+        isolated(fetch_series, *arguments, named=f"archive {archive.name}", limits=limits, progress=progress)
+    except BaseException:
+        shutil.rmtree(space.folder, ignore_errors=True)
+        raise
     return _workspaces().add(space)
 
 
