@@ -28,7 +28,7 @@ LEVEL = 0.9
 FEWEST_PATIENTS = 10
 """With nine, the largest distance is the ninth of ten, so that an interval of 90 % has an end. With one more, it can be
 made nine by nine and tried on the tenth, which is how its coverage is measured."""
-_MOST_TRIED = 100
+_MOST_TRIED = 50
 """Patients on whom coverage is measured; each takes as many fits as there are patients."""
 
 
@@ -130,7 +130,7 @@ def margin(distances: np.ndarray, sample: Sample, level: float = LEVEL) -> float
 def covered(sample: Sample, level: float = LEVEL) -> float:
     """Share of patients whose Dice is in an interval that was made from start to end without them; scan by scan.
 
-    Of more than 100 patients it is tried on so many, evenly spread over agreement.
+    Of more than 50 patients it is tried on so many, evenly spread over agreement.
     """
     order = sample.patients[np.argsort([sample.agreement[sample.patient == one].mean() for one in sample.patients])]
     tried = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), _MOST_TRIED)).round().astype(int))]

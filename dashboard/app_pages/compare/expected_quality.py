@@ -53,7 +53,7 @@ def _ask(model: Model, changed: str) -> None:
         "that none of them was trained on; Quick prediction with all seeds then says which Dice to expect."
     )
     if changed:
-        st.caption(sentence(plain(changed)))
+        st.caption(sentence(changed))
     task_progress.task_button(
         ("quality", model.id),
         "Measure what agreement means",
