@@ -18,10 +18,10 @@ from covseg_core.config import Target
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.errors import CovsegError
 from covseg_core.files import cached_json, cached_sha256, write_json
-from covseg_core.prediction.agreement import agreement
 from covseg_core.prediction.ask import Answers
 from covseg_core.prediction.combination import Combine
 from covseg_core.prediction.engines import Precision
+from covseg_core.prediction.masks.agreement import agreement
 from covseg_core.runs import Run, open_run
 from covseg_core.runs.operating_point import FILE as POINT
 from covseg_core.runs.operating_point import Thresholds, thresholds_of

@@ -31,12 +31,12 @@ from covseg_core.evaluation.expected_quality.relation import (
 from covseg_core.evaluation.measures import count, overlap
 from covseg_core.evaluation.seen import Seen, Standing
 from covseg_core.files import cached_sha256
-from covseg_core.prediction.agreement import agreement
 from covseg_core.prediction.ask import OpenModel
 from covseg_core.prediction.decide import COMBINED, Prediction
 from covseg_core.prediction.engines import Precision
-from covseg_core.prediction.expected_dice import VERSION, KnownScan, Part, Quality, Way, keep_quality, member_of
+from covseg_core.prediction.expected_dice import EMPTY, VERSION, KnownScan, Part, Quality, Way, keep_quality, member_of
 from covseg_core.prediction.inference import Segmenter
+from covseg_core.prediction.masks.agreement import agreement
 from covseg_core.prediction.predict import predict_scan
 from covseg_core.prediction.request import asked_for
 from covseg_core.prediction.scan import read_scan
@@ -93,21 +93,7 @@ def measure_quality(
     patients = {one.case.patient for one in chosen}
     if len(patients) < FEWEST_PATIENTS:
         raise _too_few(ensembles, dataset, len(patients))
-    scans: list[KnownScan] = []
-    # of one ensemble and the lung model, from scan to scan
-    open_model = functools.lru_cache(max(map(len, ensembles)) + 1)(_opened)
-    sizes = [one.case.slices * len(one.members) for one in chosen]
-    for number, one in enumerate(chosen):
-        advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
-        try:
-            made = _predicted(one, dataset, advance, open_model)
-        except ScanError as error:
-            notes.append(f"{one.case.id} was left out: {error.found}.")
-            continue
-        if made.report.mask.voxels:
-            scans.append(_known(one, dataset, made))
-        else:
-            notes.append(f"{one.case.id} was left out: nothing was marked, and the Dice of that is all or nothing.")
+    scans = _asked(chosen, dataset, notes, progress)
     lungs = asked_for(ensembles[0]).lungs
     quality = Quality(
         version=VERSION,
@@ -182,6 +168,26 @@ def _unseen(ensembles: Sequence[Ensemble], dataset: Dataset) -> tuple[list[_Unse
 def _part(case: Case, members: Sequence[Seen]) -> Part | None:
     standings = {one.standing(case) for one in members}
     return _ORDER[next(standing for standing in _ORDER if standing in standings)]
+
+
+def _asked(chosen: Sequence[_Unseen], dataset: Dataset, notes: list[str], progress: Progress | None) -> list[KnownScan]:
+    """What is known of each case, but for those that cannot be used, which is noted."""
+    scans: list[KnownScan] = []
+    # models of one ensemble, and the lung model, from scan to scan
+    open_model = functools.lru_cache(max(len(one.members) for one in chosen) + 1)(_opened)
+    sizes = [one.case.slices * len(one.members) for one in chosen]
+    for number, one in enumerate(chosen):
+        advance = part_of(progress, sum(sizes[:number]), sizes[number], sum(sizes))
+        try:
+            made = _predicted(one, dataset, advance, open_model)
+        except ScanError as error:
+            notes.append(f"{one.case.id} was left out: {error.found}.")
+            continue
+        if made.report.mask.voxels:
+            scans.append(_known(one, dataset, made))
+        else:
+            notes.append(f"{one.case.id} was left out: {EMPTY}.")
+    return scans
 
 
 def _predicted(one: _Unseen, dataset: Dataset, progress: Progress | None, open_model: OpenModel) -> Prediction:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covseg_core.config import Target
-from covseg_core.prediction.agreement import agreement
 from covseg_core.prediction.cohort.severity import severity
 from covseg_core.prediction.decide import COMBINED, Prediction
 from covseg_core.prediction.expected_dice import ExpectedDice
+from covseg_core.prediction.masks.agreement import agreement
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covseg_core.prediction import agreement, expected_dice
+from covseg_core.prediction import expected_dice
 from covseg_core.prediction.cohort import severity
 from covseg_core.prediction.cohort.names import THUMBNAILS
 from covseg_core.prediction.cohort.state import Cohort
 from covseg_core.prediction.cohort.timeline import Timeline, timelines
+from covseg_core.prediction.masks import agreement
 from covseg_core.prediction.output.report_html import environment
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from covseg_core.figures.over_time import over_time_figure
-from covseg_core.prediction import agreement
 from covseg_core.prediction.cohort import severity
 from covseg_core.prediction.cohort.page import expected_words
 from covseg_core.prediction.cohort.state import Cohort, Row
 from covseg_core.prediction.cohort.timeline import timelines
+from covseg_core.prediction.masks import agreement
 from dashboard.formatting import sentence
 
 ROWS = 8

@@ -27,12 +27,12 @@ from covseg_core.evaluation.expected_quality.relation import FEWEST_PATIENTS
 from covseg_core.evaluation.grouping import finished_models
 from covseg_core.evaluation.review_queue import ranked
 from covseg_core.files import read_json, write_json
-from covseg_core.prediction.agreement import agreement
 from covseg_core.prediction.cohort import predict as cohort_module
 from covseg_core.prediction.cohort.dataset import dataset_of_cohort
 from covseg_core.prediction.cohort.predict import predict_cohort
 from covseg_core.prediction.decide import Prediction
 from covseg_core.prediction.expected_dice import FILE, Quality, changed_since, stored_quality
+from covseg_core.prediction.masks.agreement import agreement
 from covseg_core.prediction.output.report import Report
 from covseg_core.prediction.predict import predict
 from covseg_core.prediction.request import asked_for
