@@ -1,7 +1,7 @@
 """What Dice to expect of a mask whose truth nobody knows: by the agreement of the models that made it.
 
 How Dice goes with agreement is learned by `covseg_core.evaluation.expected_quality` from scans with true masks that
-none of the models has learned from, and kept in `quality.json`, in the folder of the ensemble's first run. It holds for
+none of the models was trained on, and kept in `quality.json`, in the folder of the ensemble's first run. It holds for
 these very models, used in this very way; with any others, nothing is said.
 """
 
@@ -30,9 +30,9 @@ FILE = "quality.json"
 VERSION = 1
 EMPTY = "nothing was marked, and the Dice of an empty mask is all or nothing"
 EXPLAINED = (
-    "Expected Dice: what the agreement of these very models has meant on scans with known masks that none of them has "
-    "learned from. The interval in brackets held for 9 of 10 patients like those; of other patients, scanners or "
-    "diseases it says nothing."
+    "Expected Dice: what the agreement of these very models has meant on scans with known masks that none of them was "
+    "trained on. The interval is made to hold for 9 of 10 patients like those; of other scanners or diseases it says "
+    "nothing."
 )
 Part = Literal["test", "validation", "new"]
 """Where a scan stands that no model was trained on; `new` is in no part of any model's split."""

@@ -89,11 +89,11 @@ def measure_quality(
     check_ensembles(ensembles)
     config = ensembles[0][0].config
     dataset = load_dataset(dataset_name or config.dataset)
-    chosen, notes = _unseen(ensembles, dataset)
+    chosen = _unseen(ensembles, dataset)
     patients = {one.case.patient for one in chosen}
     if len(patients) < FEWEST_PATIENTS:
         raise _too_few(ensembles, dataset, len(patients))
-    scans = _asked(chosen, dataset, notes, progress)
+    scans, notes = _asked(chosen, dataset, progress)
     lungs = asked_for(ensembles[0]).lungs
     quality = Quality(
         version=VERSION,
@@ -141,8 +141,8 @@ def related(quality: Quality) -> Quality:
     )
 
 
-def _unseen(ensembles: Sequence[Ensemble], dataset: Dataset) -> tuple[list[_Unseen], list[str]]:
-    """Cases by the ensemble that is asked about them, so that each ensemble's models are opened once; and notes."""
+def _unseen(ensembles: Sequence[Ensemble], dataset: Dataset) -> list[_Unseen]:
+    """Cases by the ensemble that is asked about them, so that each ensemble's models are opened once."""
     target = ensembles[0][0].config.target
     cases = [case for case in dataset.cases if target in case.files]
     if not cases:
@@ -150,7 +150,7 @@ def _unseen(ensembles: Sequence[Ensemble], dataset: Dataset) -> tuple[list[_Unse
     seen = [[Seen(run, dataset) for run in members] for members in ensembles]
     found: list[tuple[int, _Unseen]] = []
     for case in sorted(cases, key=lambda case: case.id):
-        if case.stacked:
+        if case.stacked:  # unrelated slices: no scan
             continue
         parts = [_part(case, each) for each in seen]
         best = next((part for part in ("test", "validation", "new") if part in parts), None)
@@ -160,9 +160,7 @@ def _unseen(ensembles: Sequence[Ensemble], dataset: Dataset) -> tuple[list[_Unse
         able = [number for number, part in enumerate(parts) if part == best]
         number = able[len(found) % len(able)]
         found.append((number, _Unseen(case, ensembles[number], best)))
-    stacked = sum(case.stacked for case in cases)
-    notes = [f"{stacked} stack{'s' * (stacked > 1)} of unrelated slices left out: no scans."] if stacked else []
-    return [one for _, one in sorted(found, key=lambda pair: pair[0])], notes
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
 
 def _part(case: Case, members: Sequence[Seen]) -> Part | None:
@@ -170,9 +168,10 @@ def _part(case: Case, members: Sequence[Seen]) -> Part | None:
     return _ORDER[next(standing for standing in _ORDER if standing in standings)]
 
 
-def _asked(chosen: Sequence[_Unseen], dataset: Dataset, notes: list[str], progress: Progress | None) -> list[KnownScan]:
-    """What is known of each case, but for those that cannot be used, which is noted."""
+def _asked(chosen: Sequence[_Unseen], dataset: Dataset, progress: Progress | None) -> tuple[list[KnownScan], list[str]]:
+    """What is known of each case, and notes on those that cannot be used."""
     scans: list[KnownScan] = []
+    left_out: dict[str, list[str]] = {}
     # models of one ensemble, and the lung model, from scan to scan
     open_model = functools.lru_cache(max(len(one.members) for one in chosen) + 1)(_opened)
     sizes = [one.case.slices * len(one.members) for one in chosen]
@@ -181,13 +180,13 @@ def _asked(chosen: Sequence[_Unseen], dataset: Dataset, notes: list[str], progre
         try:
             made = _predicted(one, dataset, advance, open_model)
         except ScanError as error:
-            notes.append(f"{one.case.id} was left out: {error.found}.")
+            left_out.setdefault(error.found, []).append(one.case.id)
             continue
         if made.report.mask.voxels:
             scans.append(_known(one, dataset, made))
         else:
-            notes.append(f"{one.case.id} was left out: {EMPTY}.")
-    return scans
+            left_out.setdefault(EMPTY, []).append(one.case.id)
+    return scans, [f"Left out: {', '.join(ids)}: {reason}." for reason, ids in left_out.items()]
 
 
 def _predicted(one: _Unseen, dataset: Dataset, progress: Progress | None, open_model: OpenModel) -> Prediction:
@@ -214,8 +213,9 @@ def _known(one: _Unseen, dataset: Dataset, made: Prediction) -> KnownScan:
 def _too_few(ensembles: Sequence[Ensemble], dataset: Dataset, patients: int) -> RunError:
     runs = [run for members in ensembles for run in members]
     people = "1 patient" if patients == 1 else f"{patients} patients"
+    stacks = " (stacks of unrelated slices are no scans)" if any(case.stacked for case in dataset.cases) else ""
     return RunError(
         f"{runs[0].id} and {len(runs) - 1} others",
-        f"{people} of {dataset.name} with whom none of them was trained",
+        f"{people} of {dataset.name} with whom none of them was trained{stacks}",
         f"at least {FEWEST_PATIENTS}: a cross-validation (`--folds`), or `--dataset`",
     )

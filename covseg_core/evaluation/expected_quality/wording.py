@@ -8,7 +8,7 @@ from covseg_core.evaluation import wording
 from covseg_core.evaluation.expected_quality.risk_coverage import RiskCoverage
 from covseg_core.prediction.expected_dice import Part, Quality
 
-PARTS: dict[Part, str] = {"test": "test", "validation": "validation", "new": "neither"}
+PARTS: dict[Part, str] = {"test": "test", "validation": "validation", "new": "in none of their splits"}
 
 
 def basis(quality: Quality) -> str:

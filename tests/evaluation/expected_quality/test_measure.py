@@ -200,6 +200,14 @@ def test_a_dataset_of_one_patient_and_a_split_by_slice_have_nobody_unseen(datase
         measure_quality([members])
 
 
+def test_stacks_of_unrelated_slices_are_no_scans(dataset: Dataset, members: tuple[Run, ...]) -> None:
+    """An agreement over fifty people is that of nobody."""
+    stacked = tuple(replace(case, stacked=True) for case in dataset.cases)
+    write_json(dataset.folder / "dataset.json", replace(dataset, cases=stacked))
+    with pytest.raises(RunError, match=r"0 patients of hazy .* \(stacks of unrelated slices are no scans\)"):
+        measure_quality([members])
+
+
 def test_where_agreement_tells_nothing_that_is_kept_and_shown(tmp_path: Path, scan: Path) -> None:
     """All masks are right, whether or not the members agree."""
     members = tuple(ensemble(hazy_cases(tmp_path / "in", honest=False)))
@@ -223,7 +231,7 @@ def test_empty_masks_are_neither_learned_from_nor_judged(tmp_path: Path, scan: P
     members = tuple(ensemble(dataset, replace(HALF, seed=seed_that_tests("c17", dataset)), experiment="other"))
     found = measure_quality([members])
     assert "c17" not in {one.case for one in found.scans}
-    assert any(note.startswith("c17 was left out: nothing was marked") for note in found.notes)
+    assert any(note.startswith("Left out: c17: nothing was marked") for note in found.notes)
     nothing = predict(save_scan(scan, hazy(0, lesion=False)), list(members))
     assert nothing.report.mask.voxels == 0
     assert "Dice of an empty mask is all or nothing" in reason(nothing)
