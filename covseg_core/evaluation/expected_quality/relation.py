@@ -16,6 +16,7 @@ several scans).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -141,6 +142,22 @@ def covered(sample: Sample, level: float = LEVEL) -> float:
         expected = fit(others).at(sample.agreement[own])
         shares.append(np.mean(np.abs(sample.dice[own] - expected) <= reach + 1e-9))
     return float(np.mean(shares))
+
+
+def least_coverage(patients: int, level: float = LEVEL) -> float:
+    """Share of new patients for whom an interval that was made of so many may hold in truth, if luck was bad.
+
+    It is less in one measurement of twenty. On average over measurements, it holds for `level` of them.
+
+    Source: Vovk, "Conditional validity of inductive conformal predictors", 2012: Beta(k, n + 1 - k), k = level (n + 1)
+
+    >>> [round(least_coverage(patients), 2) for patients in (10, 20, 40, 100)]
+    [0.74, 0.78, 0.81, 0.85]
+    """
+    from scipy.stats import beta
+
+    rank = math.ceil(level * (patients + 1) - 1e-9)
+    return float(beta.ppf(0.05, rank, patients + 1 - rank))
 
 
 def mean_distance(sample: Sample, expected: np.ndarray) -> float:
