@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from covseg_core.evaluation import wording
+from covseg_core.evaluation.expected_quality.relation import least_coverage
 from covseg_core.evaluation.expected_quality.risk_coverage import RiskCoverage
 from covseg_core.prediction.expected_dice import Part, Quality
 
@@ -29,12 +30,13 @@ def verdict(quality: Quality) -> str:
         )
     if quality.refused:
         return f"No expected Dice: {quality.refused}. {errors}".strip()
-    held = (
-        "" if quality.coverage is None else f"; made without them, it held for {quality.coverage:.0%} of the patients"
-    )
+    held = ""
+    if quality.coverage is not None:
+        held = f"; made without them, it held for {quality.coverage:.0%} of these patients"
+    least = least_coverage(quality.patients, quality.level)
     return (
         f"{errors} The interval reaches {quality.margin:.2f} to either side, to hold for {quality.level:.0%} of new "
-        f"patients{held}."
+        f"patients{held}. With bad luck in whom it was measured on, it holds for {least:.0%}."
     )
 
 
