@@ -36,7 +36,7 @@ def verdict(quality: Quality) -> str:
     least = least_coverage(quality.patients, quality.level)
     return (
         f"{errors} The interval reaches {quality.margin:.2f} to either side, to hold for {quality.level:.0%} of new "
-        f"patients{held}. With bad luck in whom it was measured on, it holds for {least:.0%}."
+        f"patients{held}. With bad luck in whom it was measured on, it may hold for only {least:.0%}."
     )
 
 
@@ -54,7 +54,8 @@ def caution(quality: Quality) -> str:
 def worth(found: RiskCoverage) -> str:
     """What a review by expected Dice gains."""
     share = "" if found.share_of_ideal is None else f", {found.share_of_ideal:.0%} of what the true order would gain"
+    way = "better" if found.gain >= 0 else "worse"
     return (
-        f"Reviewed in the order of expected Dice instead of at random, the scans that are kept are better by "
-        f"{found.gain:+z.3f} Dice, on average over all shares reviewed{share}."
+        f"Reviewed in the order of expected Dice instead of at random, the scans that are kept are {way} by "
+        f"{abs(found.gain):.3f} Dice, on average over all shares reviewed{share}."
     )

@@ -77,7 +77,7 @@ def _show(found: Quality) -> None:
 def _show_curve(curve: RiskCoverage) -> None:
     with st.container(horizontal=True, gap="large"):
         for share, kept, _ in curve.rows():
-            st.metric(f"{share:.0%} reviewed", f"{kept:.3f}", width="content")
+            st.metric(f"Dice at {share:.0%} reviewed", f"{kept:.3f}", width="content")
     st.markdown(wording.worth(curve))
     st.plotly_chart(risk_coverage_figure(curve), key="compare-quality-chart", config={"displaylogo": False})
     st.caption(READ)

@@ -54,7 +54,7 @@ def test_one_click_measures_and_what_was_measured_is_drawn_until_a_model_changes
     assert found is not None and not found.refused
     assert any(f"The interval reaches {found.margin:.2f} to either side" in text.value for text in app.markdown)
     assert any("Reviewed in the order of expected Dice" in text.value for text in app.markdown)
-    assert {"0% reviewed", "46% reviewed"} <= {metric.label for metric in app.metric}
+    assert {"Dice at 0% reviewed", "Dice at 46% reviewed"} <= {metric.label for metric in app.metric}
     assert any("on 7 scans of validation" in text.value.lower() for text in app.caption)
     assert len(app.get("plotly_chart")) == 2
     save_model(members[2].onnx, grey(95.5), 48)

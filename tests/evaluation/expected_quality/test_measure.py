@@ -106,7 +106,9 @@ def test_a_prediction_says_what_to_expect_and_it_is_near_the_truth(
     assert 0 <= low < value < high <= 1
     report = read_json(tmp_path / "out" / "report.json", Report)
     assert report.expected_dice == found.report.expected_dice
-    words = f"{value:.2f} ({low:.2f} to {high:.2f})"
+    assert found.report.expected_dice is not None
+    assert found.report.expected_dice.sentence == f"expected Dice {value:.2f} ({low:.2f} to {high:.2f})"
+    words = f"<b>{value:.2f}</b><span>expected Dice ({low:.2f} to {high:.2f})</span>"
     page = (tmp_path / "out" / "report.html").read_text()
     assert words in page and f"measured on\n  {measured.patients} patients of hazy@1" in page
     [row, *_] = csv.DictReader((tmp_path / "out" / "report.csv").read_text().splitlines())
