@@ -180,6 +180,7 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "predicting scans with known masks",
         "it was cancelled; nothing was changed",
         "expected dice",
+        "dice at",
         "interval",
         "lowest expected dice first",
     ),
