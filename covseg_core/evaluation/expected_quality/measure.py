@@ -213,9 +213,12 @@ def _known(one: _Unseen, dataset: Dataset, made: Prediction) -> KnownScan:
 def _too_few(ensembles: Sequence[Ensemble], dataset: Dataset, patients: int) -> RunError:
     runs = [run for members in ensembles for run in members]
     people = "1 patient" if patients == 1 else f"{patients} patients"
-    stacks = " (stacks of unrelated slices are no scans)" if any(case.stacked for case in dataset.cases) else ""
+    why = ["stacks of unrelated slices are no scans"] if any(case.stacked for case in dataset.cases) else []
+    if dataset.name != runs[0].config.dataset:
+        why.append("names that they have learned from are taken for the same people")
+    but = f" ({'; '.join(why)})" if why else ""
     return RunError(
         f"{runs[0].id} and {len(runs) - 1} others",
-        f"{people} of {dataset.name} with whom none of them was trained{stacks}",
+        f"{people} of {dataset.name} with whom none of them was trained{but}",
         f"at least {FEWEST_PATIENTS}: a cross-validation (`--folds`), or `--dataset`",
     )

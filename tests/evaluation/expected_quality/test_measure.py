@@ -281,6 +281,9 @@ def test_another_dataset_counts_without_those_who_are_known(
     found = measure_quality([members], "other")
     assert [one.case for one in found.scans] == [f"x{number:02}" for number in range(12)]
     assert {one.part for one in found.scans} == {"new"} and found.dataset == "other@1"
+    few = of_patients(other, [*trained[:3], *trained[:3], *(case.id for case in other.cases[6:])])
+    with pytest.raises(RunError, match="names that they have learned from are taken for the same people"):
+        measure_quality([members], few.name)
 
 
 def test_the_cohort_has_it_in_every_file_and_the_review_goes_by_it(
