@@ -26,6 +26,7 @@ COMMANDS = {
     "bfloat16": "covseg_core.cli.bfloat16:bfloat16",
     "operating-point": "covseg_core.cli.operating_point:operating_point",
     "gain": "covseg_core.cli.gain:gain",
+    "quality": "covseg_core.cli.quality:quality",
     "doubts": "covseg_core.cli.doubts:doubts",
     "predict": "covseg_core.cli.predict:predict",
     "archive": "covseg_core.cli.archive:archive",

@@ -11,7 +11,7 @@ import click
 
 from covseg_core.cli.output import print_json
 from covseg_core.errors import CovsegError, SettingError
-from covseg_core.prediction.cohort.page import PAGE
+from covseg_core.prediction.cohort.page import PAGE, expected_words
 from covseg_core.prediction.cohort.predict import Step, predict_cohort
 from covseg_core.prediction.cohort.state import Cohort, Row
 from covseg_core.prediction.cohort.table import TABLE
@@ -89,6 +89,8 @@ def _told(row: Row) -> str:
         parts.append(f"{100 * figures.share:.1f} % of the lungs")
     if figures.severity is not None:
         parts.append(f"class {figures.severity}")
+    if figures.expected_dice and figures.expected_dice.words:
+        parts.append(f"expected Dice {figures.expected_dice.words}")
     if figures.warnings:
         parts.append(f"{len(figures.warnings)} warning{'s' * (len(figures.warnings) > 1)}")
     return "  ".join([*parts, f"{figures.seconds:.1f} s"])
@@ -100,4 +102,6 @@ def _print_end(cohort: Cohort, output: Path) -> None:
         from covseg_core.prediction.cohort.severity import EXPLAINED
 
         click.echo(EXPLAINED)
+    for line in expected_words(cohort):
+        click.echo(line)
     click.echo(cohort.notice)

@@ -212,6 +212,8 @@ def _print(prediction: Prediction) -> None:
         click.echo(f"{name:<{width}}  {_size(mask)}, {slices}{lesions}{cut}")
     if report.nothing:
         click.echo(report.nothing)
+    if report.expected_dice:
+        click.echo(report.expected_dice.sentence)
     if report.lungs:
         _print_lungs(report)
     if report.operating:

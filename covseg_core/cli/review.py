@@ -26,9 +26,9 @@ def review() -> None:
 @click.argument("name", metavar="DATASET")
 @click.option("--reader", default="", help="Leave out what this reader has seen or drawn.")
 @click.option(
-    "--order", type=click.Choice(["name", "size", "agreement", "doubt"]), default="name", show_default=True,
-    help="doubt: masks first that RUNs doubt, which never saw them; agreement: masks that models made and agreed least "
-    "on; size: the largest.",
+    "--order", type=click.Choice(["name", "size", "agreement", "quality", "doubt"]), default="name", show_default=True,
+    help="doubt: masks first that RUNs doubt, which never saw them; quality: masks that models made, by their expected "
+    "Dice; agreement: masks that models made and agreed least on; size: the largest.",
 )  # fmt: skip
 @click.option("--run", "run_ids", metavar="RUN", multiple=True, help="For --order doubt; repeatable.")
 @role_option

@@ -7,20 +7,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from covseg_core.config import METRICS
-from covseg_core.data.library.datasets import Case, Dataset, load_dataset
+from covseg_core.data.library.datasets import Case, Dataset
 from covseg_core.data.slices.cache import case_grid, prepared
 from covseg_core.data.slices.slices import to_native
-from covseg_core.data.splitting.split import Selection
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.evaluation.measures import Counts, count, overlap
 from covseg_core.evaluation.results import THRESHOLD, Evaluation, OwnScore
+from covseg_core.evaluation.seen import Seen
 from covseg_core.files import atomic_path, read_json, sha256_file, write_json
 from covseg_core.prediction.case_lungs import case_probabilities, find_lungs
 from covseg_core.prediction.inference import Segmenter
 from covseg_core.runs import Run
 
-SAME_NAME = "has learned from patients of the same name"
-"""In a note, where it cannot be known whether they are the same."""
 _CHUNK = 32
 """Slices that are resampled at a time."""
 
@@ -44,10 +42,7 @@ class Candidate:
         self.segmenter = Segmenter(run, workers=workers)
         find_lungs(dataset, self.config.prepare)
         self.sha256 = sha256_file(run.onnx)
-        self.own = self.config.dataset == dataset.name and self.config.fingerprint == dataset.fingerprint
-        """Whether the dataset is the very one that the run was made from."""
-        self.kin = not self.own and self._is_kin()
-        """Whether it is another revision of that one: the same patients, with masks corrected or cases added."""
+        self.seen = Seen(run, dataset)
         self._probabilities: list[np.ndarray] = []
         self._counts = Counts()
 
@@ -65,7 +60,7 @@ class Candidate:
 
     def learned(self) -> int:
         """Slices of training and validation that `own_score` has to predict first: none if it knows their score."""
-        if self._known() is not None or self._own_dataset() is None:
+        if self._known() is not None or self.seen.own_dataset() is None:
             return 0
         return sum(len(chosen) for part in (self.split.train, self.split.validation) for chosen in part.values())
 
@@ -83,46 +78,11 @@ class Candidate:
             np.save(temporary, np.concatenate(self._probabilities), allow_pickle=False)
         write_json(self.run.evaluation, evaluation)
 
-    @property
-    def learned_from(self) -> bool:
-        """Whether the split tells which of the slices it has learned from."""
-        return self.own or self.kin
-
-    def learned_slices(self, id: str) -> set[int]:
-        """Those of a case that were trained or validated on."""
-        return {z for part in (self.split.train, self.split.validation) for z in part.get(id, ())}
-
     def check_own(self) -> None:
         """Raise `RunError` unless the dataset is as it was when the run was made."""
-        if not self.own:
+        if not self.seen.own:
             found = f"dataset {self.dataset.name} has changed since the run was made"
             raise RunError(self.run.id, found, "the same scans, masks and labels")
-
-    def seen(self, selection: Selection) -> tuple[set[str], list[str]]:
-        """Patients of the selection that training or validation has seen, and a note on those who may be."""
-        parts = (self.split.train, self.split.validation)
-        learned = {(id, z) for part in parts for id, chosen in part.items() for z in chosen}
-        if self.learned_from:
-            known = {self.dataset.case(id).patient_of(z) for id, z in learned}
-            return {self.dataset.case(id).patient_of(z) for id, zs in selection.items() for z in zs} & known, []
-        ids = {id for id, _ in learned}
-        cases = [self.dataset.case(id) for id in selection]
-        trained = self._own_dataset()
-        if trained is not None:
-            known = {case.sha256["scan"] for case in trained.cases if case.id in ids}
-            seen = {case.patient for case in cases if case.sha256["scan"] in known}
-            names = {case.patient for case in trained.cases if case.id in ids}
-            doubtful = {case.patient for case in cases} & names - seen
-        else:
-            same = (
-                self.config.dataset == self.dataset.name
-            )  # changed since: cases of the same id are taken for the same
-            seen = {case.patient for case in cases if case.id in ids} if same else set()
-            doubtful = {case.patient for case in cases if case.id in ids} - seen
-        if not doubtful:
-            return seen, []
-        listed = ", ".join(sorted(doubtful))
-        return seen, [f"{self.run.id} {SAME_NAME}: {listed}. If so, scores are too good."]
 
     def _known(self) -> Counts | None:
         """What an earlier evaluation of these weights has counted on training and validation."""
@@ -137,7 +97,7 @@ class Candidate:
         known = self._known()
         if known is not None:
             return self._own_metric(known), known
-        dataset = self._own_dataset()
+        dataset = self.seen.own_dataset()
         if dataset is None:
             return None, None
         counts = Counts()
@@ -147,24 +107,6 @@ class Candidate:
                 counts += self._agreement(dataset, case, chosen, self._segment(dataset, case, chosen))
                 advance(len(chosen))
         return self._own_metric(counts), counts
-
-    def _own_dataset(self) -> Dataset | None:
-        """The dataset that the run was made from, if it is still there and the same."""
-        if self.own:
-            return self.dataset
-        try:
-            dataset = load_dataset(self.config.dataset, self.config.fingerprint)
-        except CovsegError:
-            return None
-        return dataset if dataset.fingerprint == self.config.fingerprint else None
-
-    def _is_kin(self) -> bool:
-        """Whether the run's own dataset is of the same name, and its scans are all here."""
-        before = self._own_dataset() if self.config.dataset == self.dataset.name else None
-        if before is None:
-            return False
-        here = {case.id: case.sha256["scan"] for case in self.dataset.cases}
-        return all(here.get(case.id) == case.sha256["scan"] for case in before.cases)
 
     def _segment(self, dataset: Dataset, case: Case, chosen: Sequence[int]) -> np.ndarray:
         return case_probabilities(self.segmenter, dataset, case, chosen)

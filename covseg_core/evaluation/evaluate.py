@@ -90,9 +90,9 @@ def evaluate_runs(
             candidate.check_own()
         _check_same(runs, "test part", [_ordered(candidate.split.test) for candidate in candidates], _size)
     selection = _selection(dataset, candidates, target)
-    whole = all(candidate.own and selection == _ordered(candidate.split.test) for candidate in candidates)
+    whole = all(candidate.seen.own and selection == _ordered(candidate.split.test) for candidate in candidates)
 
-    table = _Table(dataset, selection, target, policy, any(candidate.learned_from for candidate in candidates), whole)
+    table = _Table(dataset, selection, target, policy, any(candidate.seen.told for candidate in candidates), whole)
     done, total = 0, _size(selection) + sum(candidate.learned() for candidate in candidates)
 
     def advance(slices: int) -> None:
@@ -159,7 +159,7 @@ class _Table:
         """All about one candidate, once all scans are added."""
         config, history = candidate.config, candidate.run.history()
         rows = self.runs[candidate.run]
-        seen, doubts = candidate.seen(self.selection)
+        seen, doubts = candidate.seen.patients(self.selection)
         return Evaluation(
             version=VERSION,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -224,10 +224,10 @@ def _selection(dataset: Dataset, candidates: Sequence[Candidate], target: Target
     if not chosen:
         raise DatasetError(dataset.name, f"no case has a mask of the {target}", "at least one")
     for candidate in candidates:
-        if candidate.own:
+        if candidate.seen.own:
             chosen = {id: rows & set(candidate.split.test.get(id, ())) for id, rows in chosen.items()}
-        elif candidate.kin:
-            chosen = {id: rows - candidate.learned_slices(id) for id, rows in chosen.items()}
+        elif candidate.seen.kin:
+            chosen = {id: rows - candidate.seen.slices(id) for id, rows in chosen.items()}
     selection = _ordered({id: tuple(rows) for id, rows in chosen.items()})
     if not selection:
         names = ", ".join(candidate.run.id for candidate in candidates)

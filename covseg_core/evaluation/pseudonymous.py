@@ -13,10 +13,10 @@ from collections.abc import Callable
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.library.pseudonyms import Pseudonyms
 from covseg_core.errors import DatasetError
-from covseg_core.evaluation.candidate import SAME_NAME
 from covseg_core.evaluation.evaluate import NO_SURFACES, UNKNOWN_SIZE
 from covseg_core.evaluation.results import Comparison, Evaluation
 from covseg_core.evaluation.scores import Scores
+from covseg_core.evaluation.seen import SAME_NAME
 from covseg_core.evaluation.significance.verdict import Pair, Verdict
 from covseg_core.evaluation.studies.source_matrix import Cell, Shift
 

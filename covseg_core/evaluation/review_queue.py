@@ -12,7 +12,7 @@ from covseg_core.data.library.revision import Role
 from covseg_core.evaluation.stored_predictions.doubtful_masks import doubtful_cases, doubts_of
 from covseg_core.runs import Run
 
-Order = Literal["doubt", "agreement", "size", "name"]
+Order = Literal["doubt", "quality", "agreement", "size", "name"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 
@@ -22,8 +22,8 @@ class Ranked:
 
     case: str
     value: float | None
-    """Of what the order goes by: `Doubt.agreement` of models with the mask, `Revision.agreement` of the models that
-    made it, or marked voxels. None where it is not known, and by name."""
+    """Of what the order goes by: `Doubt.agreement` of models with the mask, `Revision.expected_dice` or
+    `Revision.agreement` of the models that made it, or marked voxels. None where it is not known, and by name."""
 
 
 def ranked(dataset: Dataset, role: Role, order: Order = "name", runs: Sequence[Run] = ()) -> list[Ranked]:
@@ -32,7 +32,8 @@ def ranked(dataset: Dataset, role: Role, order: Order = "name", runs: Sequence[R
     Parameters
     ----------
     order : `doubt`: masks first from which models differ most that did not learn from them; `agreement`: masks that
-        models have made and agreed least on; `size`: the largest; `name`: by their names
+        models have made and agreed least on; `quality`: masks that models have made of which the lowest Dice is
+        expected; `size`: the largest; `name`: by their names
     runs : finished and evaluated on the dataset, for `doubt`
 
     Raises
@@ -58,6 +59,8 @@ def _value(dataset: Dataset, role: Role, order: Order, runs: Sequence[Run]) -> C
         return lambda case: known.get(case.id)
     if order == "agreement":
         return lambda case: mask.agreement if (mask := current_mask(dataset, case, role)) else None
+    if order == "quality":
+        return lambda case: mask.expected_dice if (mask := current_mask(dataset, case, role)) else None
     if order == "size":
         return lambda case: float(sum(case.voxels(role) or ()))
     return lambda case: None

@@ -13,6 +13,7 @@ import numpy as np
 from covseg_core.data.reading.volumes import Volume
 from covseg_core.prediction.ask import Answers
 from covseg_core.prediction.combination import WORDS, Combine, combination
+from covseg_core.prediction.expected_dice import expected_dice
 from covseg_core.prediction.inference import Cancel, stop_if
 from covseg_core.prediction.masks.kept import Kept, Rules
 from covseg_core.prediction.masks.lung_sides import LungReport, measure_lungs
@@ -89,6 +90,10 @@ def decide(
     started = time.perf_counter() - scan.seconds - answers.seconds
     masks = _masks(scan, answers, thresholds, files, keep_beyond, cancel, combine)
     report = _report(scan, answers, thresholds, masks, files, combine)
+    own = [masks.packed[run] for run in answers.runs]
+    known = scan.voxel_ml is not None
+    expected = expected_dice(answers, thresholds, combine, keep_beyond, own, report.mask.voxels, known)
+    report = dataclasses.replace(report, expected_dice=expected)
     report = dataclasses.replace(report, seconds=round(time.perf_counter() - started, 3))
     prediction = Prediction(scan.volume, report, None, (), masks.packed, answers.sides)
     if files is None:

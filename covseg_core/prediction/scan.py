@@ -90,12 +90,12 @@ def checked(opened: Opened, path: Path, scale: Scale | None, started: float) -> 
 
 def training_warning(run: Run, sha256: str) -> list[str]:
     """A warning where the model has learned from this very scan: it says little about the model then."""
-    if sha256 not in _learned(run):
+    if sha256 not in learned_scans(run):
         return []
     return [f"{run.id} was trained with this scan: no measure of how it does on new ones"]
 
 
-def _learned(run: Run) -> set[str]:
+def learned_scans(run: Run) -> set[str]:
     """SHA-256 of the scans that a model was trained or validated on, as far as that is known."""
     data = read_training_data(run)
     if data is not None and data.scan_sha256:

@@ -102,7 +102,7 @@ def write_training_data(run: Run, dataset: Dataset | None = None) -> TrainingDat
     config, split = run.config, run.split
     dataset = dataset or load_dataset(config.dataset, config.fingerprint)
     learned = {*split.train, *split.validation}
-    hashes = {digest for id in learned for digest in dataset.case(id).scan_sha256} | set(_inherited(run))
+    hashes = {digest for id in learned for digest in dataset.case(id).scan_sha256} | set(inherited_scans(run))
     data = describe(dataset, split.train, config.prepare, tuple(sorted(hashes)))
     write_json(run.folder / FILE, data)
     return data
@@ -113,7 +113,8 @@ def keep_inherited(run: Run, data: TrainingData | None) -> None:
     write_json(run.folder / INHERITED, data.scan_sha256 if data else ())
 
 
-def _inherited(run: Run) -> tuple[str, ...]:
+def inherited_scans(run: Run) -> tuple[str, ...]:
+    """SHA-256 of the scans that a run's first weights were trained or validated with."""
     path = run.folder / INHERITED
     return read_json(path, tuple[str, ...]) if path.is_file() else ()
 

@@ -72,7 +72,12 @@ def fake_folds(
 
 
 def fake_seeds(
-    dataset: Dataset, limits: dict[Metric, float], seeds: int, folds: int = 0, **values: object
+    dataset: Dataset,
+    limits: dict[Metric, float],
+    seeds: int,
+    folds: int = 0,
+    split: SplitConfig | None = None,
+    **values: object,
 ) -> list[Run]:
     """A finished experiment of seeds, and folds of each, in the order of the queue; models of each differ a little."""
     experiment = str(values.get("experiment", "experiment"))
@@ -82,9 +87,9 @@ def fake_seeds(
             for metric, limit in limits.items():
                 train = TrainConfig(seed=training_seed(0, metric, number), seeds=seeds, seed_number=number)
                 ending = train.seed_suffix + (f"-fold{fold}of{folds}" if folds else "")
-                split = SplitConfig(folds=folds, fold=fold)
+                one = dataclasses.replace(split or SplitConfig(), folds=folds, fold=fold)
                 id = f"{experiment}-{metric}{ending}"
-                runs.append(fake_run(dataset, id, metric, split, limit + 7 * number + 5 * fold, train=train, **values))
+                runs.append(fake_run(dataset, id, metric, one, limit + 7 * number + 5 * fold, train=train, **values))
     return runs
 
 

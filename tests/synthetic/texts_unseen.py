@@ -190,6 +190,21 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "voxels were added and",
         "removed in what was learned from. the interval is by patient",
     ),
+    "of models with five seeds or more: tests/dashboard/compare/test_expected_quality.py": (
+        "scans that no member was trained on go to review in the order of what is expected of each without its own "
+        "patient, the lowest first. above the dashed line, the order is better than chance",
+        "expected dice of new scans",
+        "ensemble",
+        "how far the seeds agree on a scan can tell how good their mask is. what agreement means is measured on scans "
+        "that none of them was trained on; quick prediction with all seeds then says which dice to expect",
+        "measure what agreement means",
+        "predicting scans with known masks",
+        "it was cancelled; nothing was changed",
+        "expected dice",
+        "dice at",
+        "interval",
+        "lowest expected dice first",
+    ),
     "in the menu of Streamlit, above every page": (
         "trains and compares u-nets on chest ct. for research; not for diagnosis",
     ),

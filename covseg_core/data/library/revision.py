@@ -50,6 +50,8 @@ class Revision:
     """As `Case.kept_sha256`."""
     agreement: float | None = None
     """Of a mask that several models have made: the mean Dice of each two of them; None if nobody knows."""
+    expected_dice: float | None = None
+    """Of a mask that models have made whose Dice by agreement was measured before; None if nobody knows."""
 
     @property
     def by_model(self) -> bool:

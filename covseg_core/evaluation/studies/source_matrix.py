@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from covseg_core.evaluation.candidate import SAME_NAME
 from covseg_core.evaluation.measures import Counts, overlap
 from covseg_core.evaluation.results import VERSION, Evaluation
 from covseg_core.evaluation.scores import Summary, counts_by, summary_of
+from covseg_core.evaluation.seen import SAME_NAME
 from covseg_core.runs import Run
 
 

@@ -72,7 +72,12 @@ def _write(output: Path, row: Row, folder: Path) -> str:
 def _with_models(case: Case, row: Row, models: str, lungs: str) -> Case:
     """The case with what is known of its masks and of its patient."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    agreement = row.figures.agreement if row.figures else None
-    infection = [replace(mask, origin=models, agreement=agreement) for mask in case.history("infection", now)]
+    figures = row.figures
+    agreement = figures.agreement if figures else None
+    expected = figures.expected_dice.value if figures and figures.expected_dice else None
+    infection = [
+        replace(mask, origin=models, agreement=agreement, expected_dice=expected)
+        for mask in case.history("infection", now)
+    ]
     lung = [replace(mask, origin=lungs) for mask in case.history("lung", now)]
     return replace(case, patient=row.patient or case.patient, revisions=(*infection, *lung))

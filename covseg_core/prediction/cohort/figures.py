@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covseg_core.config import Target
-from covseg_core.prediction.cohort.agreement import agreement
 from covseg_core.prediction.cohort.severity import severity
-from covseg_core.prediction.decide import Prediction
+from covseg_core.prediction.decide import COMBINED, Prediction
+from covseg_core.prediction.expected_dice import ExpectedDice
+from covseg_core.prediction.masks.agreement import agreement
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Figures:
     warnings: tuple[str, ...]
     seconds: float
     """From opening the scan to the last mask."""
+    expected_dice: ExpectedDice | None = None
+    """None unless it was measured for exactly these models; None in cohorts of earlier versions."""
 
 
 def figures_of(prediction: Prediction) -> Figures:
@@ -59,7 +62,8 @@ def figures_of(prediction: Prediction) -> Figures:
         severity=severity(share) if infection else None,
         lesions=report.mask.lesions,
         largest_ml=None if ml is None else report.mask.largest_voxels * ml,
-        agreement=agreement(prediction),
+        agreement=agreement(mask for run, mask in prediction.packed.items() if run != COMBINED),
         warnings=report.warnings,
         seconds=report.seconds,
+        expected_dice=report.expected_dice,
     )

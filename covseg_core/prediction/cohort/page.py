@@ -12,10 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covseg_core.prediction.cohort import agreement, severity
+from covseg_core.prediction import expected_dice
+from covseg_core.prediction.cohort import severity
 from covseg_core.prediction.cohort.names import THUMBNAILS
 from covseg_core.prediction.cohort.state import Cohort
 from covseg_core.prediction.cohort.timeline import Timeline, timelines
+from covseg_core.prediction.masks import agreement
 from covseg_core.prediction.output.report_html import environment
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def make_page(cohort: Cohort, folder: Path) -> bytes:
         classes=[classes[number] for number in range(len(severity.CLASSES))],
         class_words=severity.CLASSES,
         explained=[severity.EXPLAINED] * bool(classes)
-        + [agreement.EXPLAINED] * any(row.figures and row.figures.agreement is not None for row in cohort.done),
+        + [agreement.EXPLAINED] * any(row.figures and row.figures.agreement is not None for row in cohort.done)
+        + expected_words(cohort),
         curves=[_curve(timeline) for timeline in timelines(cohort.rows)],
         width=WIDTH,
         height=HEIGHT,
@@ -57,6 +60,19 @@ class _Curve:
     """Through the means of the days, as SVG writes it."""
     days: tuple[int, int]
     most_ml: float
+
+
+def expected_words(cohort: Cohort) -> list[str]:
+    """What expected Dice means, where there is one, and why some scans have none; a sentence each."""
+    known = [row.figures.expected_dice for row in cohort.done if row.figures and row.figures.expected_dice]
+    reasons = Counter(one.reason for one in known if one.reason)
+    found = [expected_dice.EXPLAINED] if any(one.value is not None for one in known) else []
+    return found + [f"No expected Dice for {scans(count)}: {reason}." for reason, count in reasons.items()]
+
+
+def scans(count: int) -> str:
+    """`1 scan`, `1,000 scans`."""
+    return f"{count:,} scan{'s' * (count != 1)}"
 
 
 def _curve(timeline: Timeline) -> _Curve:

@@ -13,7 +13,8 @@ TABLE = "cohort.csv"
 COLUMNS = (
     "scan", "state", "patient", "day", "target", "volume_ml", "voxels", "lungs_ml", "lung_share_percent",
     "right_share_percent", "left_share_percent", "severity_class", "lesions", "largest_lesion_ml", "slices",
-    "slices_with_mask", "agreement", "seconds", "warnings", "same_as", "problem", "scan_sha256",
+    "slices_with_mask", "agreement", "expected_dice", "expected_dice_low", "expected_dice_high", "seconds", "warnings",
+    "same_as", "problem", "scan_sha256",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t")
 """What a spreadsheet takes for the beginning of a formula."""
@@ -43,6 +44,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _figures(figures: Figures) -> dict[str, Any]:
+    expected = figures.expected_dice
     return {
         "target": figures.target,
         "volume_ml": _rounded(figures.volume_ml, 4),
@@ -57,6 +59,9 @@ def _figures(figures: Figures) -> dict[str, Any]:
         "slices": figures.slices,
         "slices_with_mask": figures.marked_slices,
         "agreement": _rounded(figures.agreement, 4),
+        "expected_dice": _rounded(expected.value if expected else None, 4),
+        "expected_dice_low": _rounded(expected.low if expected else None, 4),
+        "expected_dice_high": _rounded(expected.high if expected else None, 4),
         "seconds": figures.seconds,
         "warnings": _text("; ".join(figures.warnings)),
     }

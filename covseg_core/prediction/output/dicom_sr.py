@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 SCHEME = "99COVSEG"
 """Of concepts that no standard scheme has."""
 SHARE, LESIONS = ("LUNG_SHARE", "Share of the lung that is infected"), ("LESIONS", "Number of connected parts")
+DICE = ("EXPECTED_DICE", "Expected Dice, by the agreement of the models")
 _SERIES_NUMBER = 9001
 """After that of the SEG."""
 
 
 def save_dicom_sr(segmentation: Path, scan: Scan, report: Report, path: Path, version: str) -> None:
-    """Write volume, number of parts and shares of the lungs as a DICOM SR.
+    """Write volume, number of parts, expected Dice and shares of the lungs as a DICOM SR.
 
     Parameters
     ----------
@@ -122,6 +123,13 @@ def _measurements(report: Report) -> list[highdicom.sr.Measurement]:
         )
     if report.target == "infection":
         found.append(hd.sr.Measurement(own(LESIONS), mask.lesions, codes.UCUM.NoUnits))
+    expected = report.expected_dice
+    if expected and expected.value is not None and expected.low is not None and expected.high is not None:
+        around = hd.sr.MeasurementProperties(
+            upper_measurement_uncertainty=expected.high - expected.value,
+            lower_measurement_uncertainty=expected.value - expected.low,
+        )
+        found.append(hd.sr.Measurement(own(DICE), expected.value, codes.UCUM.NoUnits, properties=around))
     lungs = report.lungs
     if lungs is None:
         return found

@@ -15,6 +15,7 @@ from covseg_core.data.reading.volumes import Volume
 from covseg_core.data.slices.intensity import Scale
 from covseg_core.prediction.combination import Combine
 from covseg_core.prediction.engines import Precision
+from covseg_core.prediction.expected_dice import ExpectedDice
 from covseg_core.prediction.masks.lung_sides import LungReport
 from covseg_core.prediction.model_info import ModelInfo
 from covseg_core.prediction.passport import Passport
@@ -115,6 +116,8 @@ class Report:
     """Whether each slice was shown to the models mirrored, too."""
     name: str = ""
     """What the user calls the scan; empty unless it was given for the files, since a name can tell who somebody is."""
+    expected_dice: ExpectedDice | None = None
+    """None unless it was measured for exactly these models."""
 
     @property
     def algorithm(self) -> str:

@@ -6,12 +6,14 @@ import csv
 import io
 from typing import Any
 
+from covseg_core.prediction.expected_dice import ExpectedDice
 from covseg_core.prediction.masks.lung_sides import LungPart
 from covseg_core.prediction.output.report import MaskReport, Report
 
 COLUMNS = (
     "part", "run", "voxels", "volume_ml", "infection_voxels", "infection_ml", "lung_share_percent", "lesions",
     "largest_lesion_ml", "slices", "scan_sha256", "threshold", "minimum_mm3", "peak", "mirror",
+    "agreement", "expected_dice", "expected_dice_low", "expected_dice_high",
 )  # fmt: skip
 
 
@@ -20,7 +22,8 @@ def make_table(report: Report) -> bytes:
     cut, mirror = _cut(report.threshold, report.minimum_mm3, report.peak), "yes" if report.mirror else "no"
     common = {"scan_sha256": report.scan.sha256, "mirror": mirror, **cut}
     several = len(report.models) > 1
-    rows = [_mask(report, report.combine or "mask", "" if several else report.models[0].run, report.mask)]
+    whole = _mask(report, report.combine or "mask", "" if several else report.models[0].run, report.mask)
+    rows = [whole | _expected(report.expected_dice)]
     if several:
         for model in report.models:
             own = _cut(model.threshold, model.minimum_mm3, model.peak)
@@ -56,6 +59,14 @@ def _mask(report: Report, part: str, run: str, mask: MaskReport) -> dict[str, An
         "largest_lesion_ml": _rounded(None if ml is None else mask.largest_voxels * ml),
         "slices": len(mask.positive_slices),
     }
+
+
+def _expected(expected: ExpectedDice | None) -> dict[str, Any]:
+    if expected is None:
+        return {}
+    edges = {"": expected.value, "_low": expected.low, "_high": expected.high}
+    known = {f"expected_dice{name}": round(value, 4) for name, value in edges.items() if value is not None}
+    return {"agreement": round(expected.agreement, 4), **known}
 
 
 def _lung(name: str, run: str, part: LungPart) -> dict[str, Any]:

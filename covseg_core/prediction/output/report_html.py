@@ -40,7 +40,12 @@ def make_sheet(report: Report, voxels: np.ndarray, mask: np.ndarray, sides: np.n
     """
     ml = report.scan.voxel_ml
     unit = "voxels" if ml is None else "mL"
-    remarks = [*filter(None, [report.nothing]), *report.warnings, *(report.passport.notes if report.passport else ())]
+    expected = report.expected_dice.sentence if report.expected_dice and report.expected_dice.reason else ""
+    remarks = [
+        *filter(None, [report.nothing, expected]),
+        *report.warnings,
+        *(report.passport.notes if report.passport else ()),
+    ]
     places = choose_slices(report.mask.positive_slices, mask, sides)
     page = _template().render(
         report=report,

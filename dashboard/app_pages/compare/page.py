@@ -15,6 +15,7 @@ from dashboard.app_pages.compare import (
     doubtful_masks,
     downloads,
     empty_policy,
+    expected_quality,
     failures,
     gain,
     leakage,
@@ -82,6 +83,7 @@ def main() -> None:
             if not dataset:
                 leakage.show(comparison, chosen)
             gain.show(chosen)
+            expected_quality.show(chosen)
             other_sources.show(chosen)
         elif open_tab == tabs.EXPORT:
             downloads.show(comparison, one, shown)

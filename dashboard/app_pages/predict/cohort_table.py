@@ -9,9 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from covseg_core.figures.over_time import over_time_figure
-from covseg_core.prediction.cohort import agreement, severity
+from covseg_core.prediction.cohort import severity
+from covseg_core.prediction.cohort.page import expected_words
 from covseg_core.prediction.cohort.state import Cohort, Row
 from covseg_core.prediction.cohort.timeline import timelines
+from covseg_core.prediction.masks import agreement
 from dashboard.formatting import sentence
 
 ROWS = 8
@@ -19,7 +21,7 @@ ROWS = 8
 ROW_HEIGHT = 35
 _FORMATS = {
     "Volume [mL]": "%.1f", "Lungs infected [%]": "%.1f", "Right [%]": "%.1f", "Left [%]": "%.1f", "Lungs [mL]": "%.0f",
-    "Agreement": "%.2f", "Time [s]": "%.1f",
+    "Agreement": "%.2f", "Expected Dice": "%.2f", "Time [s]": "%.1f",
 }  # fmt: skip
 
 
@@ -72,6 +74,8 @@ def _row(row: Row) -> dict[str, object]:
             "Lesions": figures.lesions,
             "Lungs [mL]": figures.lungs_ml,
             "Agreement": figures.agreement,
+            "Expected Dice": figures.expected_dice.value if figures.expected_dice else None,
+            "Interval": figures.expected_dice.interval or None if figures.expected_dice else None,
             "Warnings": "; ".join(figures.warnings) or None,
             "Time [s]": figures.seconds,
         }
@@ -83,7 +87,7 @@ def explained(cohort: Cohort) -> list[str]:
     known = [row.figures for row in cohort.done if row.figures]
     lines = [severity.EXPLAINED] if any(figures.severity is not None for figures in known) else []
     lines += [agreement.EXPLAINED] if any(figures.agreement is not None for figures in known) else []
-    return [*lines, *map(sentence, cohort.notes)]
+    return [*lines, *expected_words(cohort), *map(sentence, cohort.notes)]
 
 
 def headline(cohort: Cohort) -> None:

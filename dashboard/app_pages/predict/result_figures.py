@@ -8,6 +8,7 @@ import pandas as pd
 
 from covseg_core.config import METRICS
 from covseg_core.prediction.ask import Answers
+from covseg_core.prediction.expected_dice import EXPLAINED
 from covseg_core.prediction.output.report import Report
 from dashboard.app_pages.predict.offered_models import TARGETS
 from dashboard.formatting import sentence
@@ -31,6 +32,8 @@ def headline(report: Report) -> dict[str, str]:
         cells |= {f"{name} infected [%]": percent(part.share) for name, part in parts.items()}
     if report.target == "infection":
         cells["Lesions"] = f"{report.mask.lesions:,}"
+    if report.expected_dice and report.expected_dice.words:
+        cells["Expected Dice"] = report.expected_dice.words
     cells["Slices with a mask"] = f"{len(report.mask.positive_slices)} of {report.scan.shape[0]}"
     return cells
 
@@ -40,7 +43,12 @@ def explained(report: Report) -> list[str]:
     ml, unit = report.scan.voxel_ml, "voxels" if report.scan.voxel_ml is None else "mL"
     size, found = report.mask.voxels, []
     if report.nothing:
-        return [sentence(report.nothing)]
+        found.append(sentence(report.nothing))
+    if report.expected_dice:
+        reason = report.expected_dice.reason
+        found.append(sentence(report.expected_dice.sentence) if reason else EXPLAINED)
+    if report.nothing:
+        return found
     if report.lungs and report.lungs.both.voxels:
         both = report.lungs.both
         inside, whole = quantity(both.infection_voxels, ml), quantity(both.voxels, ml)

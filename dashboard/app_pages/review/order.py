@@ -25,13 +25,15 @@ ROLE, ORDER = "review-role", "review-order"
 NAMES: dict[Role, str] = {"infection": "Infection", "lung": "Lungs"}
 LABELS: dict[Order, str] = {
     "doubt": "Doubted by models first",
+    "quality": "Lowest expected Dice first",
     "agreement": "Models disagree most first",
     "size": "Largest first",
     "name": "By name",
 }
 HELP = (
     "Doubted: masks first of which models that did not learn from them are sure of something else. Models disagree: "
-    "of masks that models have made, those first on which they agree least."
+    "of masks that models have made, those first on which they agree least. Expected Dice: what that agreement means, "
+    "where it was measured for these models."
 )
 
 
@@ -100,8 +102,15 @@ def _orders(dataset: Dataset, role: Role, runs: tuple[Run, ...]) -> list[Order]:
     """Those that say something here, the most useful first."""
     masks = [current_mask(dataset, case, role) for case in dataset.cases]
     made = any(mask is not None and mask.agreement is not None for mask in masks)
-    known: dict[Order, bool] = {"doubt": bool(runs), "agreement": made, "size": True, "name": True}
-    return [order for order, useful in known.items() if useful]
+    expected = any(mask is not None and mask.expected_dice is not None for mask in masks)
+    useful: dict[Order, bool] = {
+        "doubt": bool(runs),
+        "quality": expected,
+        "agreement": made,
+        "size": True,
+        "name": True,
+    }
+    return [order for order, there in useful.items() if there]
 
 
 @st.cache_data(max_entries=8, show_spinner="Comparing masks and models")

@@ -17,6 +17,7 @@ from scipy import ndimage
 from covseg_core.config import PrepareConfig
 from covseg_core.data.reading.opening import open_scan
 from covseg_core.errors import ScanError
+from covseg_core.prediction.expected_dice import ExpectedDice
 from covseg_core.prediction.masks.lung_sides import measure_lungs
 from covseg_core.prediction.output import dicom_sr
 from covseg_core.prediction.output.dicom_seg import save_dicom_seg
@@ -76,6 +77,26 @@ def test_it_says_what_the_report_says(scan: Scan, tmp_path: Path) -> None:
     assert found == pytest.approx(expected)
 
 
+def test_expected_dice_stands_in_it_with_its_interval_where_there_is_one(scan: Scan, tmp_path: Path) -> None:
+    mask, name = blob(scan), "Expected Dice, by the agreement of the models"
+    known = ExpectedDice(0.8, 0.71, 0.55, 0.84, 0.9, 12, "ct20@1")
+    path = save(scan, dataclasses.replace(report_of(scan, mask), expected_dice=known), mask, tmp_path)
+    assert measured(path)[name] == pytest.approx(0.71)
+    [group] = hd.sr.srread(path).content.get_volumetric_roi_measurement_groups()
+    [found] = [one for one in group.get_measurements() if one.name.meaning == name]
+    assert (found.name.value, found.name.scheme_designator) == ("EXPECTED_DICE", "99COVSEG")
+    uncertainty = {
+        item.ConceptNameCodeSequence[0].CodeValue: float(item.MeasuredValueSequence[0].NumericValue)
+        for item in found[0].ContentSequence
+        if item.ValueType == "NUM"
+    }
+    assert uncertainty == pytest.approx({"371886008": 0.13, "371885007": 0.16}), "upper and lower, in SNOMED CT"
+    unknown = dataclasses.replace(known, value=None, low=None, high=None, reason="nothing was marked")
+    (tmp_path / "none").mkdir()
+    path = save(scan, dataclasses.replace(report_of(scan, mask), expected_dice=unknown), mask, tmp_path / "none")
+    assert name not in measured(path)
+
+
 def test_it_refers_to_the_mask_and_reads_as_the_template_says(scan: Scan, tmp_path: Path) -> None:
     """By highdicom's reader of TID 1500, as an archive's would."""
     mask = blob(scan)
@@ -125,7 +146,9 @@ def test_a_volume_that_reads_back_differently_is_an_error(
 @pytest.mark.parametrize("named", [False, True])
 def test_a_validator_finds_no_error(scan: Scan, tmp_path: Path, named: bool) -> None:
     mask = blob(scan)
-    path = save(scan, report_of(scan, mask), mask, tmp_path, keep_patient=named)
+    known = ExpectedDice(0.8, 0.71, 0.55, 0.84, 0.9, 12, "ct20@1")
+    report = dataclasses.replace(report_of(scan, mask), expected_dice=known)
+    path = save(scan, report, mask, tmp_path, keep_patient=named)
     told = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
     assert "Comprehensive3DSR" in told
     assert not [line for line in told.splitlines() if line.startswith("Error")], told
