@@ -78,5 +78,9 @@ class RunError(CovsegError):
     """A run is missing, or in a state that does not allow what was asked."""
 
 
+class PlaceError(CovsegError):
+    """A place where runs are trained does not exist, or does not take them."""
+
+
 class DownloadError(CovsegError):
     """A download failed or its content is not what it should be."""
