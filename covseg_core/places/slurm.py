@@ -95,7 +95,7 @@ def submit(place: Slurm, folder: Path, host: str) -> None:
         raise
     # what stands before the number, such as a greeting, is of the site; after it may come the cluster's name
     write_placed(folder, dataclasses.replace(placed, job=answer.split()[-1].split(";")[0] if answer.split() else ""))
-    _answers.clear()
+    forget()
 
 
 def listed(folder: Path, placed: Placed) -> Job | None:
@@ -132,7 +132,12 @@ def cancel(placed: Placed) -> None:
     """
     if placed.ticket:
         cancel_named(placed.ticket)
-        _answers.clear()
+        forget()
+
+
+def forget() -> None:
+    """Ask the queue anew at the next look."""
+    _answers.clear()
 
 
 def job_named(name: str) -> Job | None:

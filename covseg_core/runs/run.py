@@ -161,7 +161,7 @@ class Run:
         try:
             lines = self.log.read_text(errors="replace").split("\n")
         except OSError:
-            return f"{reason}, and no node wrote to {self.folder}: is this folder shared?"
+            return f"{reason}, and no node has written to {self.folder}: it was cancelled, or this folder is not shared"
         said = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"{reason}, whose log ends with: {said[:200]}" if said else reason
 

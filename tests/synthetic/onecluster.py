@@ -125,13 +125,22 @@ class Cluster:
         for process in inside:
             with_ignored_end(process)
 
+    def cancel_all(self) -> None:
+        """Every job, and what is still in the way of the next test."""
+        for name in NODES:
+            if name not in self.daemons:
+                self.start_node(name)
+        if "slurmctld" not in self.daemons:
+            self.start_controller()
+        end = time.monotonic() + 60
+        while self.call("squeue", "--noheader") and time.monotonic() < end:
+            self.call("scancel", "--user=root")
+            time.sleep(0.3)
+
     def stop(self) -> None:
         """Jobs first, then the daemons."""
         if self.configuration.exists() and "slurmctld" in self.daemons:
-            subprocess.run(["scancel", "--full", "--user=root"], env=self.environment, capture_output=True, timeout=60)
-            end = time.monotonic() + 20
-            while self.call("squeue", "--noheader") and time.monotonic() < end:
-                time.sleep(0.2)
+            self.cancel_all()
         for name in list(self.daemons):
             self._kill(name)
 
