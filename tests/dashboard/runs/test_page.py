@@ -368,7 +368,7 @@ def test_who_waits_is_moved_up_and_paused(queue: list[Run]) -> None:
 def test_a_run_that_waits_on_a_cluster_says_why_and_has_no_turn_here(
     queue: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = make_run("sent", "queued", host="login", queued=1.7e9)
+    sent = make_run("sent", "queued", host="login", queued=1.7e9, process="", epoch=0)
     write_placed(sent.folder, Placed("gpu", "slurm", "login", "7", "covseg-7"))
     monkeypatch.setattr(slurm, "listed", lambda folder, placed: slurm.Job("7", "PENDING", "Resources", ""))
     app = pages.open_page("runs")
