@@ -27,8 +27,8 @@ from covseg_core.places.settings import Slurm
 
 _KEPT, _KEPT_SILENCE = 5.0, 30.0
 """Seconds for which an answer of the queue is used again, and the lack of one."""
-_PATIENCE = 30.0
-"""Seconds that a command of SLURM may take."""
+_PATIENCE, _SHORT = 30.0, 5.0
+"""Seconds that a command of SLURM may take, and the one by which pages are drawn."""
 _PENDING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _OF_A_JOB = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
 """What SLURM sets inside a job beside `SLURM_...`, and what must not go along into another one."""
@@ -230,6 +230,7 @@ def _call(command: list[str], place: str, script: str = "") -> str:
         raise PlaceError(what, f"no command {command[0]} on this machine", "a machine that can send jobs to SLURM")
     inside = {name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"}
     environment = {name: value for name, value in os.environ.items() if name not in {*inside, *_OF_A_JOB}}
+    patience = _SHORT if command[0] == "squeue" else _PATIENCE
     try:
         done = subprocess.run(
             command,
@@ -237,12 +238,12 @@ def _call(command: list[str], place: str, script: str = "") -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_PATIENCE,
+            timeout=patience,
             env=environment,
             cwd=paths.REPOSITORY if paths.REPOSITORY.is_dir() else "/",
         )
     except subprocess.TimeoutExpired:
-        raise PlaceError(what, f"{command[0]} has not answered within {_PATIENCE:.0f} s") from None
+        raise PlaceError(what, f"{command[0]} has not answered within {patience:.0f} s") from None
     except OSError as error:
         raise PlaceError(what, f"{command[0]}: {error.strerror or error}") from None
     if done.returncode:

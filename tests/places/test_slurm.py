@@ -85,7 +85,8 @@ def test_a_job_that_was_cancelled_from_outside_leaves_a_run_that_is_lost_and_can
 def test_while_the_controller_is_down_nothing_is_lost(phantoms, nodes: Cluster):
     [run] = _held(phantoms)
     sent = time.time()
-    _until(lambda: (nodes.folder / "state" / "job_state").stat().st_mtime > sent)  # what it remembers of its jobs
+    state = nodes.folder / "state" / "job_state"
+    _until(lambda: state.exists() and state.stat().st_mtime > sent)  # what it remembers of its jobs
     nodes.kill_controller()
     time.sleep(9)  # longer than a status stays fresh
     status = run.status

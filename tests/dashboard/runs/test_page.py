@@ -374,7 +374,7 @@ def test_a_run_that_waits_on_a_cluster_says_why_and_has_no_turn_here(
     app = pages.open_page("runs")
     assert order(app) == ["second", "third", "fourth"]
     assert "**sent** queued, epoch 0 of" in texts(app)
-    assert "waits in SLURM's queue: Resources" in texts(app)
+    assert "waits in SLURM's queue\\: Resources" in texts(app), "with Markdown's signs taken literally"
     assert not app.button(key="runs_stop-sent").disabled
 
 
