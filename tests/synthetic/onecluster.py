@@ -69,8 +69,8 @@ def missing() -> str:
 class Cluster:
     """Its daemons, as processes that can be killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, processors: int = 1) -> None:
+        self.folder, self.processors = folder, processors
         self.configuration = folder / "slurm.conf"
         self.environment = os.environ | {"SLURM_CONF": str(self.configuration), "PATH": PATH}
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -82,7 +82,8 @@ class Cluster:
         ports = _free_ports(1 + len(NODES))
         text = CONFIGURATION.format(folder=self.folder, controller=ports[0])
         for name, port in zip(NODES, ports[1:], strict=True):
-            text += f"NodeName={name} NodeHostname=localhost Port={port} CPUs=1 RealMemory=4000 State=UNKNOWN\n"
+            text += f"NodeName={name} NodeHostname=localhost Port={port} CPUs={self.processors} "
+            text += "RealMemory=4000 State=UNKNOWN\n"
         self.configuration.write_text(text)
         self.start_controller()
         for name in NODES:
@@ -165,9 +166,9 @@ def with_ignored_end(process: psutil.Process) -> None:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """Started, and stopped whatever happens."""
-    one = Cluster(folder)
+def cluster(folder: Path, processors: int = 1) -> Iterator[Cluster]:
+    """Started, and stopped whatever happens; so many jobs fit on each node."""
+    one = Cluster(folder, processors)
     try:
         one.start()
         yield one
