@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from covseg_core.cli import cli
 from covseg_core.errors import PlaceError, SettingError
 from covseg_core.places import Local, Slurm, place_named, place_names
 from covseg_core.runs import jobs, list_runs
+from covseg_core.runs.place_check import check
 
 WHOLE = """
 [gpu]
@@ -86,3 +90,20 @@ def test_a_name_that_could_not_be_typed_is_refused(places):
     places.write_text("['a b']\n")
     with pytest.raises(SettingError, match="place: 'a b'"):
         place_named("a b")
+
+
+def test_the_command_lists_places_with_what_they_ask_for(places):
+    places.write_text(WHOLE + '[local]\ndevices = ["cpu", "cpu"]\n')
+    shown = CliRunner().invoke(cli, ["places", "list"], standalone_mode=False)
+    assert "local" in shown.output
+    assert "devices cpu, cpu" in shown.output
+    assert "partition gpu, gpus 1, cpus 4, memory 16G" in " ".join(shown.output.split())
+    as_json = json.loads(CliRunner().invoke(cli, ["places", "list", "--json"], standalone_mode=False).output)
+    assert [place["name"] for place in as_json] == ["local", "gpu"]
+    assert as_json[1]["environment"] == {"OMP_NUM_THREADS": "4"}
+
+
+def test_this_machine_is_checked_without_a_job(places):
+    places.write_text('[local]\ndevices = ["0", "1+2"]\n')
+    [found] = check("local")
+    assert found.found == "2 trainings at a time: 0, 1+2"

@@ -15,10 +15,12 @@ import pytest
 from click.testing import CliRunner
 from onecluster import Cluster
 
+from covseg_core import worker
 from covseg_core.cli import cli
 from covseg_core.errors import PlaceError, RunError
 from covseg_core.places import read_placed, slurm, write_placed
 from covseg_core.runs import Run, delete_run, jobs, list_runs, place_check, turns
+from covseg_core.training.heartbeat import Heart
 
 TINY = {"size": 32, "filters": 2, "batch": 4}
 BARE = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
@@ -105,8 +107,8 @@ def test_an_unknown_partition_is_said_before_a_run_is_made(phantoms, nodes, chec
     with pytest.raises(PlaceError, match="place wrong: sbatch: invalid partition specified: nope"):
         jobs.train(phantoms, ["dice"], place="wrong", **TINY)
     assert list_runs() == []
-    shown = CliRunner().invoke(cli, ["places", "check", "wrong"])
-    assert (shown.exit_code, shown.output.count("\n")) == (0, 1) or shown.return_value == 2
+    shown = CliRunner().invoke(cli, ["places", "check", "wrong"], standalone_mode=False)
+    assert (shown.return_value, shown.output.count("\n")) == (2, 1)
     assert "WRONG  partition: place wrong: sbatch: invalid partition specified: nope" in shown.output
 
 
@@ -295,3 +297,72 @@ def test_what_a_cluster_does_to_trainings_changes_no_curve(phantoms, nodes: Clus
     for one, other in zip(timed.history(), killed.history(), strict=True):
         for name in set(one) - {"seconds", "total_seconds"}:
             assert other[name] == pytest.approx(one[name], abs=1e-6), (one["epoch"], name)
+
+
+@pytest.fixture
+def sleeping(phantoms: str, nodes: Cluster, checkpoints_folder: Path, tmp_path: Path) -> Run:
+    """A run whose job runs, and only sleeps."""
+    script = tmp_path / "sleeper"
+    script.write_text("#!/bin/sh\nexec sleep 300\n")
+    script.chmod(0o755)
+    _place(checkpoints_folder, f"[sleep]\npython = '{script}'\n")
+    [run] = jobs.train(phantoms, ["dice"], place="sleep", **TINY)  # type: ignore[arg-type]
+    _until(lambda: slurm.listed(run.folder, run.placed).state == "RUNNING")  # type: ignore[union-attr]
+    return run
+
+
+def test_where_nodes_cannot_send_jobs_the_same_one_is_put_back(sleeping: Run, monkeypatch: pytest.MonkeyPatch):
+    """Some sites let no node send jobs."""
+    before = sleeping.placed
+
+    def refused(*_: object) -> None:
+        raise PlaceError("place sleep", "sbatch: Access denied")
+
+    monkeypatch.setattr(slurm, "submit", refused)
+    monkeypatch.setenv("SLURM_JOB_ID", before.job)
+    worker.send_again(sleeping)
+    _until(lambda: slurm.listed(sleeping.folder, before).pending)  # type: ignore[union-attr]
+    assert sleeping.placed == before
+    assert sleeping.status.state == "queued"
+
+
+def test_a_node_that_can_neither_send_nor_put_back_says_so(sleeping: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    told = worker.Told(job=True)
+    told.time_is_up = True
+    with Heart(sleeping, dataclasses.replace(sleeping.written_status, state="running", epoch=3)) as heart:
+        state, reason = worker.on_with_it(sleeping, heart, told, progressed=True)
+    assert state == "stopped"
+    assert "the time of its job was up, and it cannot be sent again from" in reason
+    assert "no command sbatch" in reason
+    assert sleeping.written_status.state == "stopped", "and can be resumed"
+    assert sleeping.placed.job, "its place is as it was"
+
+
+def test_a_job_too_short_for_an_epoch_does_not_begin_for_ever(sleeping: Run):
+    told = worker.Told(job=True)
+    told.time_is_up = True
+    before = sleeping.placed
+    with Heart(sleeping, dataclasses.replace(sleeping.written_status, state="running")) as heart:
+        state, reason = worker.on_with_it(sleeping, heart, told, progressed=False)
+    assert (state, sleeping.placed) == ("stopped", before)
+    assert "give its place more `time`" in reason
+
+
+def test_lines_before_the_interpreter_and_a_backend_that_is_missing(nodes, checkpoints_folder, data_folder):
+    data_folder.mkdir()
+    _place(checkpoints_folder, "[other]\nsetup = ['export KERAS_BACKEND=nothing_of_this_name']\n")
+    wrong = [one for one in place_check.check("other") if one.wrong]
+    assert [one.what for one in wrong] == ["backend"]
+    assert wrong[0].found.startswith("nothing_of_this_name is not installed in")
+
+
+def test_a_partition_that_is_down_lets_runs_wait_and_the_check_says_so(phantoms, nodes, checkpoints_folder):
+    _place(checkpoints_folder, "[down]\npartition = 'down'\n")
+    [run] = jobs.train(phantoms, ["dice"], place="down", **TINY)
+    assert run.status.state == "queued"
+    _until(lambda: run.status.reason == "waits in SLURM's queue: PartitionDown", 30, lambda: run.status)
+    [_, node] = place_check.check("down", patience=1.0)
+    assert "has not begun: PartitionDown" in node.found
+    assert not node.wrong, "it may be up tomorrow"
+    _until(lambda: len(nodes.call("squeue", "--noheader").splitlines()) == 1)
