@@ -143,8 +143,9 @@ class Run:
         except PlaceError as error:
             return dataclasses.replace(status, reason=str(error))
         if job is None:
-            # the queue's answer may be a moment older than the job, and a network file system shows the last word late
-            if placed.ticket and not liveness.old(self.folder):
+            # the queue's answer may be a moment older than the job, and a network file system shows the last word late;
+            # without a ticket another machine may be about to send it
+            if (placed.ticket or status.process) and not liveness.old(self.folder):
                 return status
             return _lost(status, self._last_word(placed))
         if job.pending:  # also one that was running, and that SLURM has put back
@@ -156,14 +157,13 @@ class Run:
         if not placed.ticket:
             return "it was not sent to SLURM"
         reason = f"SLURM no longer has its job {placed.job}".rstrip()
-        if self.written_status.pid:
-            return reason
         try:
-            lines = self.log.read_text(errors="replace").split("\n")
+            lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         except OSError:
             return f"{reason}, and no node has written to {self.folder}: it was cancelled, or this folder is not shared"
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"{reason}, whose log ends with: {said[:200]}" if said else reason
+        if self.written_status.pid:  # then only what SLURM says of this job is about its end
+            lines = [line for line in lines if line.startswith("slurmstepd") and placed.job in line]
+        return f"{reason}, whose log ends with: {lines[-1][:200]}" if lines else reason
 
     @property
     def placed(self) -> Placed:

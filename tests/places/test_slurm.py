@@ -311,6 +311,24 @@ def sleeping(phantoms: str, nodes: Cluster, checkpoints_folder: Path, tmp_path: 
     return run
 
 
+def test_what_slurm_says_of_the_end_of_a_job_is_told(sleeping: Run, nodes: Cluster):
+    """Such as that it took too much memory, or that somebody has cancelled it."""
+    status = dataclasses.replace(sleeping.written_status, state="running", pid=1)
+    sleeping.write_status(status)
+    nodes.call("scancel", sleeping.placed.job)
+    _until(lambda: sleeping.status.state == "lost")
+    assert f"JOB {sleeping.placed.job} ON n" in sleeping.status.reason
+    assert "CANCELLED" in sleeping.status.reason
+
+
+def test_a_run_that_another_machine_is_about_to_send_is_not_lost_yet(phantoms, nodes):
+    [run] = _held(phantoms)
+    write_placed(run.folder, dataclasses.replace(run.placed, ticket="", job=""))
+    run.write_status(dataclasses.replace(run.written_status, process="another/1/1"))
+    assert run.status.state == "queued"
+    _until(lambda: run.status.state == "lost")
+
+
 def test_where_nodes_cannot_send_jobs_the_same_one_is_put_back(sleeping: Run, monkeypatch: pytest.MonkeyPatch):
     """Some sites let no node send jobs."""
     before = sleeping.placed
