@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,17 @@ def test_this_machine_is_checked_without_a_job(places):
     places.write_text('[local]\ndevices = ["0", "1+2"]\n')
     [found] = check("local")
     assert found.found == "2 trainings at a time: 0, 1+2"
+
+
+@pytest.mark.parametrize("kind", [Local, Slurm])
+def test_every_setting_is_in_the_example_of_the_documentation(kind):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md").read_text()
+    example = tomllib.loads(page.split("```toml\n")[1].split("```")[0])
+    shown = set().union(*(table for name, table in example.items() if (name == "local") == (kind is Local)))
+    assert shown == {field.name for field in dataclasses.fields(kind)} - {"name"}
+
+
+def test_the_example_of_the_documentation_can_be_used(places):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md").read_text()
+    places.write_text(page.split("```toml\n")[1].split("```")[0])
+    assert [place_named(name).name for name in place_names()] == ["local", "gpu"]
