@@ -1,10 +1,11 @@
 # make test     everything, a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs
 #               and every test, and measures which lines of covseg_core they run
-#               (Debian's Chromium, too, where root has apt-get; the browser tests are skipped where there is no browser)
+#               (Debian's Chromium and SLURM, too, where root has apt-get; tests that need them are skipped without)
 # make check    for every commit: lints, type-checks, runs every test that needs neither a training nor a browser
 # make lint     ruff and mypy only
 # make docs     the site of docs/ in site/; a broken link is an error
 # make run      the dashboard
+# make slurm    a SLURM of two nodes on this machine, to try places; needs root
 # make screenshots   docs/img from real trainings on synthetic scans, in about ten minutes
 # make bench    every script in benchmarks/
 # make campaign   what goes wrong, many times in a row: a table in docs/reliability.md. Hours; not in CI, which runs each small
@@ -40,12 +41,12 @@ COVERAGE := $(if $(TESTS),,-m slipcover --source covseg_core --json --out $(COVE
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help test check lint format run bench campaign mutants clean browser docs screenshots pins niivue licences
+.PHONY: help test check lint format run bench campaign mutants clean browser slurm slurm-wlm docs screenshots pins niivue licences
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-test: lint docs browser
+test: lint docs browser slurm-wlm
 	$(BIN)/python $(COVERAGE) -m $(PYTEST) $(TESTS)
 # A command of its own: SlipCover 1.1 shows nothing as covered where it also checks the figure of several processes.
 	$(if $(TESTS),,$(BIN)/python -m slipcover --merge $(COVERED) --out $(COVERED) --skip-covered --fail-under 92)
@@ -72,6 +73,20 @@ browser:
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null || \
 		echo "Chromium could not be installed: the browser tests will be skipped" >&2
+
+# For tests/places, which say themselves if it is missing, and why.
+slurm-wlm:
+	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "No SLURM here, and no root with apt-get to install it: its tests will be skipped" >&2; exit 0; \
+	fi; \
+	echo "Installing Debian's SLURM for the tests of places: apt-get install slurm-wlm"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get -qq update && apt-get -qq install -y --no-install-recommends slurm-wlm >/dev/null || \
+		echo "SLURM could not be installed: its tests will be skipped" >&2
+
+slurm: $(VENV)/dev slurm-wlm
+	$(BIN)/python tests/synthetic/onecluster.py .slurm
 
 docs: site/index.html
 
@@ -122,5 +137,5 @@ $(VENV)/docs: $(VENV)/run requirements/docs.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) site build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage.json
+	rm -rf $(VENV) site build dist *.egg-info .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage.json .slurm
 	find . -name __pycache__ -type d -not -path './data/*' -not -path './checkpoints/*' -prune -exec rm -rf {} +

@@ -82,5 +82,9 @@ class ArchiveError(CovsegError):
     """An archive of images cannot be reached, refuses, or gives something else than was asked for."""
 
 
+class PlaceError(CovsegError):
+    """A place where runs are trained does not exist, or does not take them."""
+
+
 class DownloadError(CovsegError):
     """A download failed or its content is not what it should be."""

@@ -23,6 +23,11 @@ def archives_file() -> Path:
     return Path(os.environ.get("COVSEG_ARCHIVES") or data_root() / "archives.toml").expanduser().absolute()
 
 
+def places_file() -> Path:
+    """File of the places where runs are trained: `COVSEG_PLACES`, by default `places.toml` beside the runs."""
+    return Path(os.environ.get("COVSEG_PLACES") or checkpoints_root() / "places.toml").expanduser().absolute()
+
+
 def python_path() -> str:
     """`PYTHONPATH` of a process that is to find this package, wherever it starts."""
     return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))

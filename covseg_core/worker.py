@@ -1,11 +1,14 @@
-"""The process that trains one run: `python -m covseg_core.worker <run folder> [descriptor of its lock]`.
+"""The process that trains one run: `python -m covseg_core.worker RUN [DESCRIPTOR | --ticket TICKET]`.
 
-It waits for its turn without having loaded Keras, trains, exports, evaluates, and says in `status.json` how it ended.
-It belongs to no browser and no dashboard.
+On this machine it is handed the lock of its run, and waits for its turn without having loaded Keras. As a job of SLURM
+it shows the ticket by which it was sent, and begins at once. It trains, exports, evaluates, and says in `status.json`
+how it ended. It belongs to no browser and no dashboard.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import dataclasses
 import errno
 import os
@@ -16,10 +19,9 @@ import time
 import traceback
 from pathlib import Path
 
-import filelock
-
-from covseg_core import paths
-from covseg_core.errors import CovsegError
+from covseg_core.errors import CovsegError, PlaceError
+from covseg_core.places import LOCAL, Slurm, place_named, read_placed, slurm
+from covseg_core.places.devices import slots, take_free
 from covseg_core.runs import Run, State, Status, host, turns
 from covseg_core.runs.liveness import WorkerLock, this_process
 from covseg_core.training.heartbeat import Heart, StopRequested
@@ -28,25 +30,112 @@ TURN_POLL = 0.5
 """Seconds between two looks at the queue; for each run that is ahead."""
 SLOWEST_POLL = 5.0
 """Seconds between them at most."""
+LOCK_PATIENCE = 120.0
+"""Seconds that a job waits for the lock of its run: who sends it holds it until it is sent, and a file server lets the
+lock of a node that is gone go after a minute and a half."""
+
+
+class Told(threading.Event):
+    """Set by a signal that asks this process to end."""
+
+    def __init__(self, job: bool) -> None:
+        super().__init__()
+        self.job = job
+        self.time_is_up = False
+
+    def listen(self) -> None:
+        """From now on; SLURM sends SIGUSR1 before the time of a job is up, and SIGTERM for anything else."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.set())
+        if self.job:
+            signal.signal(signal.SIGUSR1, self._time_is_up)
+
+    def _time_is_up(self, *_: object) -> None:
+        self.time_is_up = True
+        self.set()
 
 
 def main() -> int:
-    """Entry point of the process; its exit code is 0 if the run finished or was stopped."""
-    run = Run(Path(sys.argv[1]).absolute())
+    """Entry point of the process; its exit code is 0 if the run finished, was stopped, or goes on in another job."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("lock", type=int, nargs="?")
+    parser.add_argument("--ticket", default="")
+    given = parser.parse_args()
+    run = Run(given.run.absolute())
+    told = Told(job=bool(given.ticket))
+    told.listen()
     alone = WorkerLock(run.folder)
-    if not (len(sys.argv) > 2 and alone.adopt(int(sys.argv[2]))) and not alone.take():
+    if not (given.lock is not None and alone.adopt(given.lock)) and not alone.take(LOCK_PATIENCE if told.job else 0):
         print(f"{run.id}: another worker has this run")
         return 1
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with Heart(run, signed(run.status)) as heart:
-        state, reason = work(run, heart, stop)
-        run.stop_file.unlink(missing_ok=True)
-        heart.write(state=state, reason=reason, step=0)
+    if told.job:
+        written, placed = run.written_status, run.placed
+        print(f"job {os.environ.get('SLURM_JOB_ID')} of {placed.place} on {_node()}", flush=True)
+        if placed.ticket != given.ticket or written.state not in ("queued", "running"):
+            print(f"{run.id}: {written.state}, job {placed.job or 'none'}: this job is no longer wanted")
+            return 0
+    with Heart(run, signed(run.written_status)) as heart:
+        began_after = heart.status.epoch
+        state, reason = work(run, heart, told)
+        if told.job and told.is_set() and state == "stopped" and not run.stop_file.exists():
+            state, reason = on_with_it(run, heart, told, heart.status.epoch > began_after)
+        else:
+            run.stop_file.unlink(missing_ok=True)
+            heart.write(state=state, reason=reason, step=0)
     alone.release()
     print(f"{run.id}: {state}{': ' if reason else ''}{reason}", flush=True)
-    return 0 if state in ("finished", "stopped") else 1
+    return 0 if state in ("finished", "stopped", "queued") else 1
+
+
+def on_with_it(run: Run, heart: Heart, told: Told, progressed: bool) -> tuple[State, str]:
+    """A job that had to end, but whose run is to go on: written, and sent again if SLURM does not do that by itself.
+
+    Parameters
+    ----------
+    progressed : it has completed an epoch; otherwise the next job would come no further
+    """
+    if not told.time_is_up:
+        # pre-empted, its node drained, or cancelled: in the first cases SLURM queues it again, else it is lost
+        heart.write(state="queued", reason="SLURM told it to end", step=0, process="")
+        return "queued", "SLURM told it to end"
+    if not progressed:
+        reason = "the time of its job is up before one epoch was done: give its place more `time`, then resume"
+        heart.write(state="stopped", reason=reason, step=0)
+        return "stopped", reason
+    reason = "the time of its job was up, sent again"
+    heart.write(state="queued", reason=reason, step=0, process="", queued=time.time())
+    try:
+        send_again(run)
+    except CovsegError as error:
+        reason = f"the time of its job was up, and it cannot be sent again from {_node()}: {error}"
+        heart.write(state="stopped", reason=reason)
+        return "stopped", reason
+    return "queued", reason
+
+
+def send_again(run: Run) -> None:
+    """By a new job, which may begin at once; else by the same, which SLURM holds back for two minutes.
+
+    Raises
+    ------
+    CovsegError : neither can be done from this node
+    """
+    placed = read_placed(run.folder)
+    place = place_named(placed.place)
+    if not isinstance(place, Slurm):
+        raise PlaceError(placed.place, "is no longer a place of SLURM")
+    try:
+        slurm.submit(place, run.folder, host())
+    except PlaceError as error:
+        try:
+            slurm.requeue(placed)
+        except PlaceError:
+            raise error from None
+
+
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME", host())
 
 
 def signed(status: Status) -> Status:
@@ -78,9 +167,11 @@ def reason_of(error: Exception, run: Run) -> str:
     return text[:500]
 
 
-def turn(run: Run, heart: Heart, stop: threading.Event) -> filelock.BaseFileLock:
-    """Wait until it is this run's turn and the device is free; the lock ends with the process."""
-    lock = device_lock()
+def turn(run: Run, heart: Heart, stop: threading.Event) -> contextlib.AbstractContextManager[object]:
+    """Wait until it is this run's turn and a device is free; its lock ends with the process. A job has its device."""
+    if run.placed.kind != LOCAL:
+        return contextlib.nullcontext()
+    devices = slots()
     ahead, next_look = 0, 0.0
     while True:
         if stop.is_set() or run.stop_file.exists():
@@ -94,22 +185,12 @@ def turn(run: Run, heart: Heart, stop: threading.Event) -> filelock.BaseFileLock
             ahead = turns.ahead(run, heart.status.queued)
             # each look reads the status of every run: fifteen that wait must not slow down the one that trains
             next_look = time.monotonic() + min(TURN_POLL * ahead, SLOWEST_POLL)
-        if not ahead:
-            try:
-                return lock.acquire().lock
-            except filelock.Timeout:
-                pass
+        if not ahead and (taken := take_free(devices)):
+            slot, lock = taken
+            slot.choose()
+            return lock
         heart.note(reason=f"waiting for {ahead} ahead" if ahead else "waiting for the device")
         time.sleep(TURN_POLL)
-
-
-def device_lock() -> filelock.BaseFileLock:
-    """One training a device at a time, on this machine and for these runs."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
-    name = "".join(letter if letter.isalnum() else "-" for letter in f"{host()}-{visible}")
-    folder = paths.checkpoints_root() / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(folder / f"{name}.lock", blocking=False)
 
 
 def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[State, str]:
@@ -128,8 +209,9 @@ def train_and_evaluate(run: Run, heart: Heart, stop: threading.Event) -> tuple[S
             find_lungs(load_unchanged(run.config), run.config.prepare, progress=looking)
         train(run, heart, stop)
     except StopRequested as request:
-        # what was learned until now can be compared and used
-        if run.best_weights.exists():
+        # what was learned until now can be compared and used; a job that goes on elsewhere has no time for it
+        goes_on = isinstance(stop, Told) and stop.job and stop.is_set() and not run.stop_file.exists()
+        if run.best_weights.exists() and not goes_on:
             export(run)
         return "stopped", str(request)
     heart.write(reason="exporting")

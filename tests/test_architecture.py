@@ -31,6 +31,7 @@ CORE_LAYERS = [
     {"covseg_core.archive"},
     {"covseg_core.data"},
     {"covseg_core.rendering"},
+    {"covseg_core.places"},
     {"covseg_core.runs"},
     {"covseg_core.prediction"},
     {"covseg_core.evaluation"},
@@ -40,7 +41,7 @@ CORE_LAYERS = [
     {"covseg_core.cli"},
 ]
 """Rooms of the core from the ground up: each may import itself and what stands below it, and nothing else."""
-BELOW_TRAINING = GROUND | {"covseg_core.data", "covseg_core.runs"}
+BELOW_TRAINING = GROUND | {"covseg_core.data", "covseg_core.places", "covseg_core.runs"}
 APART = {"covseg_core", "covseg_core.__main__", "covseg_core.worker"}
 """The package's face, and the entries of its processes."""
 SHARED = {"dashboard.services", "dashboard.formatting"}

@@ -19,6 +19,7 @@ COMMANDS = {
     "review": "covseg_core.cli.review:review",
     "train": "covseg_core.cli.train:train",
     "runs": "covseg_core.cli.runs:runs",
+    "places": "covseg_core.cli.places:places",
     "export": "covseg_core.cli.export:export",
     "evaluate": "covseg_core.cli.evaluate:evaluate",
     "leakage": "covseg_core.cli.leakage:leakage",

@@ -160,15 +160,16 @@ def queue(run: str | None, up: bool, pause: bool, unpause: bool, as_json: bool) 
 
 @runs.command()
 @click.argument("run")
+@click.option("--place", metavar="PLACE", help="Where it goes on; where it was by default.")
 @click.option("--wait", is_flag=True, help="Return when the training has ended.")
 @json_option
-def resume(run: str, wait: bool, as_json: bool) -> int:
+def resume(run: str, place: str | None, wait: bool, as_json: bool) -> int:
     """Put a RUN that ended early, or all such of an experiment, back into the queue, after the last complete epoch."""
     from covseg_core.runs import jobs
 
     found = _of(run, RESUMABLE)
     for one in found:
-        jobs.resume(one)
+        jobs.resume(one, place)
         if not as_json:
             click.echo(f"{one.id}: queued after epoch {one.status.epoch}")
     if wait:
@@ -252,6 +253,7 @@ def row(run: Run) -> dict[str, Any]:
         "score": score,
         "best_score": scores[best - 1] if best else None,
         "seconds": round(status.seconds, 1),
+        "place": run.placed.place,
         "device": status.device,
         "chosen": status.chosen,
         "reason": status.reason,

@@ -51,6 +51,7 @@ from covseg_core.runs import Run
 @click.option(
     "--seeds", type=int, default=1, show_default=True, help="Trainings of each metric, each with a seed of its own."
 )
+@click.option("--place", metavar="PLACE", default="local", show_default=True, help="Where: see `covseg places list`.")
 @click.option("--wait", is_flag=True, help="Return when the trainings have ended.")
 @json_option
 def train(
@@ -63,7 +64,7 @@ def train(
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Train U-Nets on DATASET, in processes of their own, one after another."""
+    """Train U-Nets on DATASET, in processes of their own; on this machine one after another on each device."""
     from covseg_core.runs import jobs
 
     if metric is None and settings["start_from"] is None:

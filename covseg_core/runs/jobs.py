@@ -6,13 +6,10 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import filelock
 
@@ -33,28 +30,24 @@ from covseg_core.config import (
 from covseg_core.config import preset as preset_named
 from covseg_core.data.library.datasets import load_dataset
 from covseg_core.data.splitting.split import Split, make_splits
-from covseg_core.errors import RunError, SettingError
+from covseg_core.errors import PlaceError, RunError, SettingError
 from covseg_core.files import safe_name
+from covseg_core.places import LOCAL, SLURM, Local, Placed, devices, local, place_named, slurm, write_placed
+from covseg_core.places.environment import environment
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host, turns
-from covseg_core.runs.liveness import WorkerLock, lock_held
+from covseg_core.runs.liveness import WorkerLock, lock_held, this_process
 from covseg_core.runs.lung_model import without_lungs
 from covseg_core.runs.preset_changes import PresetChanges
 from covseg_core.runs.run import reserved
 from covseg_core.runs.starting_point import StartingPoint, starting_point
 from covseg_core.version import __version__
 
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
+__all__ = ["backend", "environment", "resume", "start", "stop", "train", "versions", "wait"]
 
-_KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**32 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-"""For glibc, unless the user has set them. Without it every activation is given back to the kernel and asked for again,
-and clearing those pages took a third of the time of long trainings on one machine, and nothing on another."""
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
 
 _NAMING = 60.0
 """Seconds for which others may be making runs, which takes them a moment."""
-
-_children: list[tuple[Path, subprocess.Popen[bytes]]] = []
-"""Workers started by this process, and their runs' folders. They outlive it, but while it lives it must collect those
-that end."""
 
 
 def train(
@@ -81,8 +74,10 @@ def train(
     leave_out: Sequence[str] = (),
     seeds: int = 1,
     start_from: str | None = None,
+    place: str = LOCAL,
 ) -> list[Run]:
-    """Create one run for each metric, alike in everything else, and start them; they train one after another.
+    """Create one run for each metric, alike in everything else, and start them; on this machine they train one after
+    another on each device.
 
     With folds that many for each metric, the first fold's runs first, so that they can be compared while others train.
     With several seeds all of that so many times on the same split, the first seed's runs first.
@@ -102,10 +97,13 @@ def train(
     start_from : id of a run whose best weights they start from, see `starting_point`; then network, slices and split
         are that run's, and the learning rate is a tenth of the preset's if it is not given
 
+    place : where they are trained: `local`, or the name of another one in `places.toml`
+
     Raises
     ------
-    CovsegError : the data set or a setting cannot be used; then no run is left behind
+    CovsegError : the data set, a setting or the place cannot be used; then no run is left behind
     """
+    at = _ready(place)
     if not 1 <= seeds <= MOST_SEEDS:
         raise SettingError("seeds", repr(seeds), f"1 to {MOST_SEEDS}")
     data = load_dataset(dataset)
@@ -167,24 +165,27 @@ def train(
     with _naming():
         experiment = _free_name(f"{now:%Y%m%d-%H%M%S}-{data.name}"[:64])
         configs = [config(experiment, *one) for one in planned]
-        runs = _create(configs, [slices for _, slices, _ in planned], start_at)
+        runs = _create(configs, [slices for _, slices, _ in planned], start_at, at)
     try:
         for run in runs:
             start(run)
     except BaseException:
         for run in runs:  # who has no worker is lost, and can be resumed; this process will not start it any more
-            if not lock_held(run.folder):
+            if not lock_held(run.folder) and run.written_status.process == this_process():
                 run.write_status(dataclasses.replace(run.written_status, process=""))
         raise
     return runs
 
 
-def _create(configs: Sequence[RunConfig], splits: Sequence[Split], start_at: StartingPoint | None) -> list[Run]:
+def _create(
+    configs: Sequence[RunConfig], splits: Sequence[Split], start_at: StartingPoint | None, at: Placed
+) -> list[Run]:
     """All runs or none."""
     runs: list[Run] = []
     try:
         for config, slices in zip(configs, splits, strict=True):
             runs.append(create_run(config, slices))
+            write_placed(runs[-1].folder, at)
             if start_at is not None:
                 start_at.hand_over(runs[-1])
     except BaseException:
@@ -196,7 +197,7 @@ def _create(configs: Sequence[RunConfig], splits: Sequence[Split], start_at: Sta
 
 
 def start(run: Run, lock: WorkerLock | None = None) -> None:
-    """Start the worker of a run that is in the queue, as a process in a session of its own.
+    """Send a run that is in the queue to its place, where its worker starts.
 
     Parameters
     ----------
@@ -205,8 +206,8 @@ def start(run: Run, lock: WorkerLock | None = None) -> None:
     Raises
     ------
     RunError : it has a worker
+    PlaceError : its place does not take it; then it has failed, and can be resumed
     """
-    _collect()
     if lock is None:
         lock = WorkerLock(run.folder)
         if not lock.take():
@@ -214,45 +215,67 @@ def start(run: Run, lock: WorkerLock | None = None) -> None:
         # from here on the lock tells whether it lives, and no longer whether this process does
         run.write_status(dataclasses.replace(run.written_status, process=""))
     try:
-        with open(run.log, "ab") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "covseg_core.worker", str(run.folder), str(lock.fd)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=[lock.fd],
-                env=environment(),
-            )
+        place = place_named(run.placed.place)
+        if isinstance(place, Local):
+            local.submit(run.folder, lock.fd, host())
+        else:
+            slurm.submit(place, run.folder, host())
+    except PlaceError as error:
+        run.write_status(dataclasses.replace(run.written_status, state="failed", reason=str(error)))
+        raise
     finally:
         lock.hand_over()
-    _children.append((run.folder, worker))
 
 
 def stop(run: Run) -> None:
-    """Ask a run to stop; it does at the end of the batch.
+    """Ask a run to stop; it does at the end of the batch, and at once if its job waits at SLURM.
 
     Raises
     ------
     RunError : it is neither queued nor running
+    PlaceError : its job waits, and SLURM does not answer
     """
     state = run.status.state
     if state not in ACTIVE:
         raise RunError(run.id, f"is {state}", "a run that is queued or running")
     run.stop_file.touch()
+    if run.placed.kind != LOCAL:
+        _take_back(run)
 
 
-def resume(run: Run) -> None:
+def _take_back(run: Run) -> None:
+    """A job that has not begun cannot see that it is to stop."""
+    lock = WorkerLock(run.folder)
+    if not lock.take():
+        return
+    try:
+        status = run.by_queue(run.written_status)
+        if status.state == "queued":
+            slurm.cancel(run.placed)
+            run.write_status(dataclasses.replace(status, state="stopped", reason="stopped while it waited"))
+            run.stop_file.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def resume(run: Run, place: str | None = None) -> None:
     """Put a run that ended early at the end of the queue; it goes on from its last complete epoch.
+
+    Parameters
+    ----------
+    place : where it goes on; None for where it was
 
     Raises
     ------
     RunError : it is still active, or finished
+    PlaceError : the place does not take it
     """
+    at = _ready(run.placed.place if place is None else place)
     expected = f"a run that is {', '.join(RESUMABLE[:-1])} or {RESUMABLE[-1]}"
     with reserved(run, RESUMABLE, expected) as (status, lock):
         run.stop_file.unlink(missing_ok=True)
         turns.forget(run)
+        write_placed(run.folder, at)
         now = time.time()
         run.write_status(
             Status("queued", queued=now, heartbeat=now, host=host(), epoch=status.epoch, epochs=status.epochs)
@@ -260,20 +283,25 @@ def resume(run: Run) -> None:
         start(run, lock)
 
 
+def _ready(name: str) -> Placed:
+    """A place that takes runs; raises `PlaceError`."""
+    place = place_named(name)
+    if isinstance(place, Local):
+        devices.slots()  # a wrong one would be the end of each worker
+        return Placed(name, LOCAL, host())
+    slurm.ready(place)
+    return Placed(name, SLURM, host())
+
+
 def wait(runs: Sequence[Run], watch: Callable[[], None] = lambda: None, poll: float = 0.5) -> None:
     """Return when none of the runs is active any more; `watch` is called before each look."""
     while True:
         watch()
-        _collect()
+        local.collect()
         if not any(run.status.state in ACTIVE for run in runs):
             break
         time.sleep(poll)
-    folders = {run.folder for run in runs}
-    for folder, worker in _children:
-        # the last word is in the status a moment before the process is gone
-        if folder in folders:
-            worker.wait()
-    _collect()
+    local.wait({run.folder for run in runs})
 
 
 def backend() -> str:
@@ -291,20 +319,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def environment() -> dict[str, str]:
-    """A worker's: the same folders wherever it starts, no start-up notices of TensorFlow, memory that is kept."""
-    return (
-        {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", **_KEEP_MEMORY}
-        | os.environ
-        | {
-            "COVSEG_DATA": str(paths.data_root()),
-            "COVSEG_CHECKPOINTS": str(paths.checkpoints_root()),
-            "PYTHONPATH": paths.python_path(),
-            "PYTHONUNBUFFERED": "1",
-        }
-    )
 
 
 @contextmanager
@@ -329,8 +343,3 @@ def _free_name(name: str) -> str:
         number += 1
         candidate = f"{name}-{number}"
     return candidate
-
-
-def _collect() -> None:
-    """Let ended workers go, so that none stays as a zombie."""
-    _children[:] = [(folder, worker) for folder, worker in _children if worker.poll() is None]

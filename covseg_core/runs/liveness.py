@@ -123,6 +123,20 @@ def lock_held(folder: Path) -> bool | None:
         os.close(fd)
 
 
+def old(folder: Path) -> bool:
+    """Whether a run's status was written long ago by the file system's own clock: those of other machines may be wrong.
+
+    Not enough to call a run lost; where the lock is free and SLURM has no job, what is written still has to arrive.
+    """
+    try:
+        os.close(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666))
+        os.utime(folder / LOCK)
+        return os.stat(folder / LOCK).st_mtime - os.stat(folder / "status.json").st_mtime >= SILENT_AFTER
+    except OSError:
+        # of somebody else's folder nothing but looking on can tell
+        return _silent(folder, 0.0)
+
+
 def this_process() -> str:
     """What tells this process from any other, on any machine, at any time: `boot/number/start`."""
     return f"{_boot()}/{os.getpid()}/{_start(os.getpid())}"

@@ -5,6 +5,7 @@
     pace.json                                   batch and learning rate, which a device may have changed
     status.json  stop                           where it stands; a request to stop
     turn.json                                   its place in the queue, where somebody has changed it
+    place.json                                  where its process runs: kind, host, job
     history.csv                                 a row an epoch
     best.weights.h5  last/epoch_NNNN/           best weights; weights and optimizer, for resume
     previews/epoch_NNNN.npy                     predictions of a few fixed validation slices
@@ -34,8 +35,9 @@ from typing import Literal
 from covseg_core import paths
 from covseg_core.config import RunConfig
 from covseg_core.data.splitting.split import Split
-from covseg_core.errors import CovsegError, RunError
+from covseg_core.errors import CovsegError, PlaceError, RunError
 from covseg_core.files import cached_json, read_json, safe_name, write_bytes, write_json
+from covseg_core.places import LOCAL, Placed, read_placed, slurm
 from covseg_core.runs import liveness
 from covseg_core.runs.liveness import WorkerLock, host, this_process
 
@@ -119,11 +121,54 @@ class Run:
         """The written status, or what follows: `stopping` if a stop was asked, `lost` if its process is gone."""
         status = self.written_status
         if status.state in ("queued", "running"):
-            if not liveness.lives(self.folder, status.host, status.process, status.heartbeat):
-                return _lost(status)
-            if self.stop_file.exists():
+            status = self._now(status)
+            if status.state != "lost" and self.stop_file.exists():
                 return dataclasses.replace(status, state="stopping")
         return status
+
+    def _now(self, status: Status) -> Status:
+        """What a status that says queued or running comes to."""
+        if self.placed.kind == LOCAL:
+            lives = liveness.lives(self.folder, status.host, status.process, status.heartbeat)
+            return status if lives else _lost(status)
+        if liveness.lock_held(self.folder) or liveness.process_lives(status.process):
+            return status
+        return self.by_queue(status)
+
+    def by_queue(self, status: Status) -> Status:
+        """The same of a run whose lock nobody holds and whose job SLURM has or has not; unknown is not lost."""
+        placed = self.placed
+        try:
+            job = slurm.listed(self.folder, placed)
+        except PlaceError as error:
+            return dataclasses.replace(status, reason=str(error))
+        if job is None:
+            # the queue's answer may be a moment older than the job, and a network file system shows the last word late;
+            # without a ticket another machine may be about to send it
+            if (placed.ticket or status.process) and not liveness.old(self.folder):
+                return status
+            return _lost(status, self._last_word(placed))
+        if job.pending:  # also one that was running, and that SLURM has put back
+            return dataclasses.replace(status, state="queued", reason=f"waits in SLURM's queue: {job.reason}")
+        return status
+
+    def _last_word(self, placed: Placed) -> str:
+        """Why SLURM no longer has a job; what its log ends with helps most where covseg has not even started."""
+        if not placed.ticket:
+            return "it was not sent to SLURM"
+        reason = f"SLURM no longer has its job {placed.job}".rstrip()
+        try:
+            lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            return f"{reason}, and no node has written to {self.folder}: it was cancelled, or this folder is not shared"
+        if self.written_status.pid:  # then only what SLURM says of this job is about its end
+            lines = [line for line in lines if line.startswith("slurmstepd") and placed.job in line]
+        return f"{reason}, whose log ends with: {lines[-1][:200]}" if lines else reason
+
+    @property
+    def placed(self) -> Placed:
+        """Where its process runs."""
+        return read_placed(self.folder)
 
     @property
     def written_status(self) -> Status:
@@ -312,7 +357,7 @@ def reserved(run: Run, states: Sequence[State], expected: str) -> Iterator[tuple
         # another may have been faster; who would be in the queue has no worker, since the lock is ours
         status = run.written_status
         if status.state in ACTIVE:
-            status = _lost(status)
+            status = _lost(status) if run.placed.kind == LOCAL else run.by_queue(status)
         if status.state not in states:
             raise RunError(run.id, f"is {status.state}", expected)
         yield status, lock
@@ -323,6 +368,8 @@ def reserved(run: Run, states: Sequence[State], expected: str) -> Iterator[tuple
 
 def _out_of_sight(run: Run) -> None:
     """Wait for a sign of life while there is none but a status that another computer wrote."""
+    if run.placed.kind != LOCAL:
+        return
     first, end = run.status, time.monotonic() + liveness.SILENT_AFTER + 1
     if first.host == host() or liveness.lock_held(run.folder) or liveness.process_lives(first.process):
         return
@@ -330,8 +377,8 @@ def _out_of_sight(run: Run) -> None:
         time.sleep(0.2)
 
 
-def _lost(status: Status) -> Status:
-    return dataclasses.replace(status, state="lost", reason="its process ended without a word")
+def _lost(status: Status, reason: str = "its process ended without a word") -> Status:
+    return dataclasses.replace(status, state="lost", reason=reason)
 
 
 def _experiment(run: Run) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from covseg_core.errors import CovsegError, RunError
 from covseg_core.files import cached_json, write_json
+from covseg_core.places import LOCAL
 from covseg_core.runs.liveness import host
 from covseg_core.runs.run import Run, Status, list_runs, read_status
 
@@ -54,7 +55,7 @@ def waiting() -> list[Waiting]:
     found = []
     for run in list_runs():
         status = read_status(run)
-        if status is not None and status.state == "queued" and status.host == host():
+        if status is not None and status.state == "queued" and status.host == host() and run.placed.kind == LOCAL:
             found.append(Waiting(run, status, read_turn(run)))
     return sorted(found, key=lambda one: (one.place, one.run.id))
 

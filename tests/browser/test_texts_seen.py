@@ -211,6 +211,7 @@ def see_training(eyes: Eyes, models: list[Run], folder: Path) -> None:
     user.click("Discard")
     user.tab("Preview")
     eyes.look()
+    (models[0].folder.parent / "places.toml").write_text("[cluster]\n")
     user.choose("Split", "By slice (leaks)")
     eyes.look()
     user.open("More settings")

@@ -14,8 +14,8 @@ from campaigns.row import Row, environment
 from campaigns.trainings import DATASET, TINY, import_phantoms, no_worker_is_left, until
 from covseg_core.errors import RunError
 from covseg_core.paths import data_root
+from covseg_core.places.devices import Slot
 from covseg_core.runs import delete_run, jobs, open_run
-from covseg_core.worker import device_lock
 
 WHAT = "the clock jumps by 3 s, an hour forward or back, or anything up to a year, while a run lives, is lost, or is"
 WHAT += " resumed: states stay right, and only what has ended is resumed or deleted"
@@ -53,7 +53,7 @@ def run(count: int, seed: int) -> Row:
     command = [sys.executable, "-m", "campaigns.clock"]
     with (
         no_worker_is_left(),
-        device_lock(),
+        Slot().lock(),
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=environment() | path | {"CAMPAIGN_CLOCK": str(clock)},

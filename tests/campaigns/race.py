@@ -10,8 +10,8 @@ from typing import IO
 from campaigns.row import Row, environment
 from campaigns.trainings import DATASET, TINY, import_phantoms, no_worker_is_left, until
 from covseg_core.errors import CovsegError
+from covseg_core.places.devices import Slot
 from covseg_core.runs import delete_run, jobs, list_runs, open_run
-from covseg_core.worker import device_lock
 
 WHAT = "two processes train at the same moment with different seeds: no failure, no run in the other's experiment"
 FULL, SMALL, SECONDS, TRAINS = 50, 3, 1800, False
@@ -23,7 +23,7 @@ def run(count: int, seed: int) -> Row:
     """The device is busy, so that workers start and wait, without a training."""
     chance, row, runs = random.Random(seed), Row(), 0
     import_phantoms()
-    with no_worker_is_left(), device_lock(), _process() as one, _process() as two:
+    with no_worker_is_left(), Slot().lock(), _process() as one, _process() as two:
         for number in range(count):
             one_metrics = chance.choice(CHOICES)
             # half of all pairs want the very same names

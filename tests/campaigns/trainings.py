@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.data.phantom.phantom import write_sample
 from covseg_core.paths import data_root
+from covseg_core.places import local
 from covseg_core.runs import ACTIVE, Run, jobs, list_runs
 
 DATASET = "phantoms"
@@ -51,4 +52,4 @@ def until(condition: Callable[[], object], seconds: float = 120, what: str = "")
 
 def worker_of(run: Run) -> subprocess.Popen[bytes]:
     """Of a run that this process has started: its process, also before it has said a word."""
-    return next(worker for folder, worker in reversed(jobs._children) if folder == run.folder)
+    return next(worker for folder, worker in reversed(local.children) if folder == run.folder)

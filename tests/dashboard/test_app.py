@@ -398,6 +398,7 @@ def test_start_passes_the_settings_on_and_goes_to_the_curves(monkeypatch: pytest
         "folds": 1,
         "seeds": 1,
         "start_from": None,
+        "place": "local",
     }
     assert app.title[0].value == "Live curves"
     assert app.query_params["runs"] in ("one,two", ["one,two"])

@@ -21,8 +21,9 @@ from filelock import BaseFileLock
 from covseg_core.data.library.datasets import delete_dataset, load_dataset
 from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, RunError
+from covseg_core.places import local
+from covseg_core.places.devices import Slot
 from covseg_core.runs import Run, delete_run, jobs, list_runs, open_run
-from covseg_core.worker import device_lock
 
 pytestmark = pytest.mark.timeout(1500)  # each training starts a process; on a busy core that alone takes a minute
 TINY = {"size": 32, "filters": 2, "batch": 4}
@@ -52,7 +53,7 @@ def _no_worker_is_left():
 @pytest.fixture
 def busy(checkpoints_folder: Path) -> Iterator[BaseFileLock]:
     """The device is taken: workers wait for it, which they do without having loaded Keras, until `busy.release()`."""
-    with device_lock() as lock:
+    with Slot().lock() as lock:
         yield lock
 
 
@@ -233,7 +234,7 @@ def test_a_worker_killed_before_its_first_word_is_lost_at_once_and_can_be_resume
     [run] = jobs.train(phantoms, ["dice"], epochs=1, **TINY)
     assert run.status.state == "queued"
     for state in ("lost", "lost"):
-        for folder, worker in jobs._children:
+        for folder, worker in local.children:
             if folder == run.folder:
                 worker.kill()
                 worker.wait()

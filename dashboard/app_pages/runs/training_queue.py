@@ -1,4 +1,7 @@
-"""The trainings at work and those that wait: what they take of this machine, their logs, and whose turn it is."""
+"""The trainings at work and those that wait: what they take of this machine, their logs, and whose turn it is.
+
+Whose turn it is on a cluster is its own affair: there a run that waits only says why.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from covseg_core.errors import CovsegError
+from covseg_core.places import LOCAL
 from covseg_core.runs import Run, Status, jobs, turns
 from covseg_core.runs.usage import Usage, usage
 from dashboard.formatting import plain
@@ -33,7 +37,7 @@ def _look() -> None:
     if trouble := st.session_state.get("runs_queue_trouble"):
         st.error(trouble, icon=":material/error:")
     for run, status in active:
-        if status.state != "queued":
+        if status.state != "queued" or run.placed.kind != LOCAL:
             _show_at_work(run, status)
     waiting = turns.waiting()
     with st.container(height=SCROLLING if len(waiting) > MANY else "content", border=bool(waiting)):
@@ -48,10 +52,12 @@ def _show_at_work(run: Run, status: Status) -> None:
         of = f"epoch {status.epoch} of {status.epochs}"
         left.markdown(f"**{plain(run.id)}** {status.state}, {of}" + (f", {plain(status.reason)}" * bool(status.reason)))
         taken = usage(status)
-        left.caption(words(taken) if taken else f"Trains on {plain(status.host)}; what it takes is seen there alone.")
+        if status.state != "queued":
+            elsewhere = f"Trains on {plain(status.host)}; what it takes is seen there alone."
+            left.caption(words(taken) if taken else elsewhere)
         with right.container(horizontal=True, horizontal_alignment="right"):
             _button(
-                "Stop", "stop", "Ends at the next batch, and can be resumed", jobs.stop, run, status.state != "running"
+                "Stop", "stop", "Ends at the next batch, and can be resumed", jobs.stop, run, status.state == "stopping"
             )
         if st.toggle(f"Log, last {LOG_LINES} lines", key=f"runs_log-{run.id}"):
             st.code(log_tail(run.log) or "The log is empty.", language=None, height=HEIGHT)

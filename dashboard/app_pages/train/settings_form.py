@@ -31,7 +31,7 @@ from covseg_core.runs.preset_changes import PresetChanges, augmentation_name
 from covseg_core.runs.starting_point import starting_point
 from covseg_core.runs.time_estimate import Network
 from dashboard import navigation
-from dashboard.app_pages.train import first_weights, reviewed_masks, time_estimate
+from dashboard.app_pages.train import first_weights, place, reviewed_masks, time_estimate
 
 _METRICS: dict[str, tuple[Metric, ...]] = {
     "All three": THESIS,
@@ -153,12 +153,13 @@ def show(dataset: Dataset) -> None:
         show_split(reports[0], settings.target) if len(reports) == 1 else show_folds(reports, settings)
     with row.container():
         time_estimate.show(network, splits[0], dataset, settings.all_epochs, settings.target)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        where = place.choose()
         pressed = st.button("Start training", type="primary", icon=":material/play_arrow:")
         words = "Training runs in a process of its own: closing this page or the dashboard does not end it."
         st.caption(words, width="stretch")
     if pressed:
-        start(dataset, settings)
+        start(dataset, settings, where)
 
 
 def choose(targets: list[Target]) -> TrainingChoice:
@@ -381,7 +382,7 @@ def show_folds(reports: list[SplitReport], settings: TrainingChoice) -> None:
         st.warning(text, icon=":material/warning:")
 
 
-def start(dataset: Dataset, settings: TrainingChoice) -> None:
+def start(dataset: Dataset, settings: TrainingChoice, where: str) -> None:
     """Put the runs in the queue and go where they can be watched."""
     try:
         runs = jobs.train(
@@ -396,6 +397,7 @@ def start(dataset: Dataset, settings: TrainingChoice) -> None:
             leave_out=settings.leave_out,
             seeds=settings.seeds,
             start_from=settings.start_from,
+            place=where,
         )
     except (CovsegError, OSError) as error:
         st.error(str(error), icon=":material/error:")

@@ -11,6 +11,7 @@ from covseg_core import runs
 from covseg_core.config import Target
 from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import Split
+from covseg_core.places import LOCAL
 from covseg_core.runs import time_estimate
 from covseg_core.runs.time_estimate import Network, TrainingTime
 from dashboard.components import task_progress
@@ -69,5 +70,7 @@ def _task(network: Network) -> str | None:
 
 
 def _active_runs() -> int:
-    statuses = (runs.read_status(run) for run in runs.list_runs())
+    """On this computer."""
+    here = (run for run in runs.list_runs() if run.placed.kind == LOCAL)
+    statuses = (runs.read_status(run) for run in here)
     return sum(status is not None and status.state in runs.ACTIVE and status.host == runs.host() for status in statuses)

@@ -21,6 +21,7 @@ from covseg_core import runs
 from covseg_core.config import Metric, PrepareConfig, RunConfig, SplitConfig, TrainConfig
 from covseg_core.data.splitting.split import Split
 from covseg_core.files import sha256_file, write_json
+from covseg_core.places import Placed, slurm, write_placed
 from covseg_core.runs import Run, State, host, turns
 from covseg_core.runs.labels import Labels, edit_labels, read_labels
 from covseg_core.runs.liveness import this_process
@@ -362,6 +363,19 @@ def test_who_waits_is_moved_up_and_paused(queue: list[Run]) -> None:
     assert not any(one.turn.paused for one in turns.waiting())
     pages.well(app.button(key="runs_stop-third").click().run())
     assert queue[2].status.state == "stopping"
+
+
+def test_a_run_that_waits_on_a_cluster_says_why_and_has_no_turn_here(
+    queue: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = make_run("sent", "queued", host="login", queued=1.7e9, process="", epoch=0)
+    write_placed(sent.folder, Placed("gpu", "slurm", "login", "7", "covseg-7"))
+    monkeypatch.setattr(slurm, "listed", lambda folder, placed: slurm.Job("7", "PENDING", "Resources", ""))
+    app = pages.open_page("runs")
+    assert order(app) == ["second", "third", "fourth"]
+    assert "**sent** queued, epoch 0 of" in texts(app)
+    assert "waits in SLURM's queue\\: Resources" in texts(app), "with Markdown's signs taken literally"
+    assert not app.button(key="runs_stop-sent").disabled
 
 
 def test_a_run_that_began_meanwhile_is_said_to_be_no_more_in_the_queue(queue: list[Run]) -> None:
