@@ -1,6 +1,6 @@
 # make test     everything, a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs
 #               and every test, and measures which lines of covseg_core they run
-#               (Debian's Chromium and SLURM, too, where root has apt-get; tests that need them are skipped without)
+#               (Debian's Chromium, SLURM and Orthanc, too, where root has apt-get; tests that need them are skipped without)
 # make check    for every commit: lints, type-checks, runs every test that needs neither a training nor a browser
 # make lint     ruff and mypy only
 # make docs     the site of docs/ in site/; a broken link is an error
@@ -41,12 +41,12 @@ COVERAGE := $(if $(TESTS),,-m slipcover --source covseg_core --json --out $(COVE
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help test check lint format run bench campaign mutants clean browser slurm slurm-wlm docs screenshots pins niivue licences
+.PHONY: help test check lint format run bench campaign mutants clean debian slurm docs screenshots pins niivue licences
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
-test: lint docs browser slurm-wlm
+test: lint docs debian
 	$(BIN)/python $(COVERAGE) -m $(PYTEST) $(TESTS)
 # A command of its own: SlipCover 1.1 shows nothing as covered where it also checks the figure of several processes.
 	$(if $(TESTS),,$(BIN)/python -m slipcover --merge $(COVERED) --out $(COVERED) --skip-covered --fail-under 92)
@@ -63,29 +63,27 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The tests in tests/browser look for these names, too. No browser is no error: pytest says that it skips them, and why.
-browser:
-	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+# What tests find on a Debian and are skipped without, saying why. Another browser does as well, and no archive shall run
+# on this machine because its package was installed.
+debian:
+	@PATH="$$PATH:/usr/sbin"; packages=""; \
+	has() { for name; do command -v $$name >/dev/null && return; done; return 1; }; \
+	has chromium chromium-browser google-chrome || packages="$$packages chromium"; \
+	has slurmctld || packages="$$packages slurm-wlm"; \
+	has Orthanc || packages="$$packages orthanc orthanc-dicomweb"; \
+	[ -n "$$packages" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-		echo "No Chromium here, and no root with apt-get to install it: the browser tests will be skipped" >&2; exit 0; \
+		echo "Not here, and no root with apt-get to install it:$$packages. Some tests will be skipped" >&2; exit 0; \
 	fi; \
-	echo "Installing Debian's Chromium for the browser tests: apt-get install chromium"; \
-	export DEBIAN_FRONTEND=noninteractive; \
-	apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null || \
-		echo "Chromium could not be installed: the browser tests will be skipped" >&2
+	echo "Installing for the tests: apt-get install$$packages"; \
+	export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; \
+	for package in $$packages; do \
+		apt-get -qq install -y --no-install-recommends $$package >/dev/null || \
+			echo "$$package could not be installed: some tests will be skipped" >&2; \
+	done; \
+	case "$$packages" in *orthanc*) systemctl disable --now orthanc >/dev/null 2>&1 || true;; esac
 
-# For tests/places, which say themselves if it is missing, and why.
-slurm-wlm:
-	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && exit 0; \
-	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-		echo "No SLURM here, and no root with apt-get to install it: its tests will be skipped" >&2; exit 0; \
-	fi; \
-	echo "Installing Debian's SLURM for the tests of places: apt-get install slurm-wlm"; \
-	export DEBIAN_FRONTEND=noninteractive; \
-	apt-get -qq update && apt-get -qq install -y --no-install-recommends slurm-wlm >/dev/null || \
-		echo "SLURM could not be installed: its tests will be skipped" >&2
-
-slurm: $(VENV)/dev slurm-wlm
+slurm: $(VENV)/dev debian
 	$(BIN)/python tests/synthetic/onecluster.py .slurm
 
 docs: site/index.html

@@ -23,7 +23,7 @@ TRAINING = "covseg_core.training"
 DOORS = {"covseg_core.worker", "covseg_core.cli.export"}
 """Who comes into it: the worker's process, and the command that makes a run's `model.onnx` again."""
 _GROUND = (
-    "config", "errors", "files", "isolated_process", "isolation", "paths", "progress", "temporary", "version",
+    "config", "errors", "files", "isolated_process", "isolation", "paths", "progress", "tables", "temporary", "version",
 )  # fmt: skip
 GROUND = {f"covseg_core.{name}" for name in _GROUND}
 CORE_LAYERS = [

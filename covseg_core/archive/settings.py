@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from covseg_core import paths
 from covseg_core.errors import ArchiveError
+from covseg_core.tables import read_tables, settings_of
 
 
 @dataclass(frozen=True)
@@ -70,16 +68,7 @@ def archive_named(name: str) -> Archive:
 
 def _archive(name: str, table: Any) -> Archive:
     what = f"{paths.archives_file()}: [{name}]"
-    known = [field.name for field in dataclasses.fields(Archive) if field.name != "name"]
-    if not isinstance(table, dict):
-        raise ArchiveError(what, repr(table), "a table")
-    for key in table:
-        if key not in known:
-            raise ArchiveError(what, f"no setting {key}", "one of " + ", ".join(known))
-    try:
-        found = dataclasses.replace(msgspec.convert(table, Archive), name=name)
-    except msgspec.ValidationError as error:
-        raise ArchiveError(what, str(error)) from None
+    found = dataclasses.replace(settings_of(table, Archive, what, ArchiveError), name=name)
     address = urlsplit(found.url)
     if address.scheme not in ("http", "https") or not address.hostname or address.username or address.password:
         raise ArchiveError(f"{what} url", repr(found.url), "http:// or https://, a host, and no password in it")
@@ -93,10 +82,4 @@ def _archive(name: str, table: Any) -> Archive:
 
 
 def _tables() -> dict[str, Any]:
-    file = paths.archives_file()
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ArchiveError(file, str(error), "TOML with a table for each archive") from None
+    return read_tables(paths.archives_file(), ArchiveError, "archive")

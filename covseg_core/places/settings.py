@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
+from typing import Any, TypeVar
 
 from covseg_core import paths
 from covseg_core.errors import PlaceError
 from covseg_core.files import safe_name
 from covseg_core.places.place import LOCAL
+from covseg_core.tables import read_tables, settings_of
+
+T = TypeVar("T")
 
 _DEVICE = re.compile(r"cpu|[A-Za-z0-9:/_-]+(\+[A-Za-z0-9:/_-]+)*")
 _TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d\d?(:\d\d){0,2}")
@@ -111,26 +111,10 @@ def _slurm(name: str, table: Any) -> Slurm:
     return found
 
 
-def _settings(name: str, table: Any, kind: type[Any]) -> Any:
+def _settings(name: str, table: Any, kind: type[T]) -> T:
     """Of one place, names and types checked."""
-    what = f"{paths.places_file()}: [{name}]"
-    if not isinstance(table, dict):
-        raise PlaceError(what, repr(table), "a table")
-    known = [field.name for field in dataclasses.fields(kind) if field.name != "name"]
-    for key in table:
-        if key not in known:
-            raise PlaceError(what, f"no setting {key}", "one of " + ", ".join(known))
-    try:
-        return msgspec.convert(table, kind)
-    except msgspec.ValidationError as error:
-        raise PlaceError(what, str(error)) from None
+    return settings_of(table, kind, f"{paths.places_file()}: [{name}]", PlaceError)
 
 
 def _tables() -> dict[str, Any]:
-    file = paths.places_file()
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise PlaceError(file, str(error), "TOML with a table for each place") from None
+    return read_tables(paths.places_file(), PlaceError, "place")
