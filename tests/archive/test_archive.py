@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicomfiles import Stack, write
 from fakeruns import fake_run
 from orthanc import MISSING, PASSWORD, Orthanc, stored, write_archives
 from pydicom import dcmread
@@ -119,6 +120,37 @@ def test_an_archive_that_goes_away_in_the_middle_leaves_nothing_half(
         assert len(list((tmp_path / "came").iterdir())) == len(images)
     finally:
         orthanc.stop()
+
+
+@orthanc_needed
+def test_an_archive_that_goes_away_while_images_come_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More images than fit in the buffers between the two: what is lost was still there."""
+    orthanc = Orthanc(tmp_path / "orthanc")
+    orthanc.start()
+    write_archives(tmp_path, monkeypatch, orthanc.url)
+    lab = archive_named("lab")
+    noise = np.random.default_rng(0).integers(-1000, 400, (60, 512, 512), np.int16)
+    images = write(tmp_path / "large", Stack(noise, np.array([[0, 0, 2.0 * k] for k in range(60)])), PatientID="anon-9")
+    send_files(lab, images)
+    first = dcmread(images[0], stop_before_pixels=True)
+    place = (str(first.StudyInstanceUID), str(first.SeriesInstanceUID), tmp_path / "came")
+    came: list[int] = []
+
+    def tell(done: int, total: int) -> None:
+        came.append(done)
+        if done == 1:
+            orthanc.stop(kill=True)
+
+    with pytest.raises(ArchiveError, match="stopped in the middle|images came|not of DICOMweb"):
+        fetch_series(lab, *place, tell)
+    assert 1 <= len(came) < 60
+    assert not [path for path in tmp_path.iterdir() if "came" in path.name]
+    orthanc.start()
+    fetch_series(lab, *place)
+    assert len(list(place[2].iterdir())) == 60
+    orthanc.stop()
 
 
 @orthanc_needed
