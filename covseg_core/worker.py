@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from covseg_core.errors import CovsegError, PlaceError
@@ -36,12 +37,19 @@ lock of a node that is gone go after a minute and a half."""
 
 
 class Told(threading.Event):
-    """Set by a signal that asks this process to end."""
+    """Set by a signal that asks this process to end.
 
-    def __init__(self, job: bool) -> None:
+    SLURM says early that the time of a job will be up. A job that has not completed an epoch until then goes on as long
+    as it may: the next one would not come further.
+    """
+
+    def __init__(self, job: bool, progressed: Callable[[], bool] = lambda: False) -> None:
         super().__init__()
-        self.job = job
+        self.job, self.progressed = job, progressed
         self.time_is_up = False
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self.time_is_up and self.progressed())
 
     def listen(self) -> None:
         """From now on; SLURM sends SIGUSR1 before the time of a job is up, and SIGTERM for anything else."""
@@ -52,7 +60,6 @@ class Told(threading.Event):
 
     def _time_is_up(self, *_: object) -> None:
         self.time_is_up = True
-        self.set()
 
 
 def main() -> int:
@@ -77,9 +84,10 @@ def main() -> int:
             return 0
     with Heart(run, signed(run.written_status)) as heart:
         began_after = heart.status.epoch
+        told.progressed = lambda: heart.status.epoch > began_after
         state, reason = work(run, heart, told)
         if told.job and told.is_set() and state == "stopped" and not run.stop_file.exists():
-            state, reason = on_with_it(run, heart, told, heart.status.epoch > began_after)
+            state, reason = on_with_it(run, heart, told)
         else:
             run.stop_file.unlink(missing_ok=True)
             heart.write(state=state, reason=reason, step=0)
@@ -88,18 +96,13 @@ def main() -> int:
     return 0 if state in ("finished", "stopped", "queued") else 1
 
 
-def on_with_it(run: Run, heart: Heart, told: Told, progressed: bool) -> tuple[State, str]:
-    """A job that had to end, but whose run is to go on: written, and sent again if SLURM does not do that by itself.
-
-    Parameters
-    ----------
-    progressed : it has completed an epoch; otherwise the next job would come no further
-    """
+def on_with_it(run: Run, heart: Heart, told: Told) -> tuple[State, str]:
+    """A job that had to end, but whose run is to go on: written, and sent again if SLURM does not do that by itself."""
     if not told.time_is_up:
         # pre-empted, its node drained, or cancelled: in the first cases SLURM queues it again, else it is lost
         heart.write(state="queued", reason="SLURM told it to end", step=0, process="")
         return "queued", "SLURM told it to end"
-    if not progressed:
+    if not told.progressed():
         reason = "the time of its job is up before one epoch was done: give its place more `time`, then resume"
         heart.write(state="stopped", reason=reason, step=0)
         return "stopped", reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 import threading
 import time
@@ -346,10 +347,10 @@ def test_where_nodes_cannot_send_jobs_the_same_one_is_put_back(sleeping: Run, mo
 
 def test_a_node_that_can_neither_send_nor_put_back_says_so(sleeping: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    told = worker.Told(job=True)
+    told = worker.Told(job=True, progressed=lambda: True)
     told.time_is_up = True
     with Heart(sleeping, dataclasses.replace(sleeping.written_status, state="running", epoch=3)) as heart:
-        state, reason = worker.on_with_it(sleeping, heart, told, progressed=True)
+        state, reason = worker.on_with_it(sleeping, heart, told)
     assert state == "stopped"
     assert "the time of its job was up, and it cannot be sent again from" in reason
     assert "no command sbatch" in reason
@@ -362,9 +363,29 @@ def test_a_job_too_short_for_an_epoch_does_not_begin_for_ever(sleeping: Run):
     told.time_is_up = True
     before = sleeping.placed
     with Heart(sleeping, dataclasses.replace(sleeping.written_status, state="running")) as heart:
-        state, reason = worker.on_with_it(sleeping, heart, told, progressed=False)
+        state, reason = worker.on_with_it(sleeping, heart, told)
     assert (state, sleeping.placed) == ("stopped", before)
     assert "give its place more `time`" in reason
+
+
+def test_a_job_whose_time_will_be_up_ends_as_soon_as_it_has_done_an_epoch(monkeypatch: pytest.MonkeyPatch):
+    """SLURM looks at limits every half a minute: of a job of one minute that may be half of its time."""
+    done: list[int] = []
+    told = worker.Told(job=True, progressed=lambda: bool(done))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    try:
+        told.listen()
+        signal.raise_signal(signal.SIGUSR1)
+        assert not told.is_set()
+        done.append(1)
+        assert told.is_set()
+        assert told.time_is_up
+        done.clear()
+        signal.raise_signal(signal.SIGTERM)
+        assert told.is_set(), "now it has to"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_lines_before_the_interpreter_and_a_backend_that_is_missing(nodes, checkpoints_folder, data_folder):
