@@ -1,6 +1,6 @@
 # make test     everything, a fresh machine included: creates .venv, installs what tests need, runs make lint, make docs
 #               and every test, and measures which lines of covseg_core they run
-#               (Debian's Chromium, SLURM and Orthanc, too, where root has apt-get; tests that need them are skipped without)
+#               (Chromium, SLURM, Orthanc and dicom3tools of Debian, too, where root has apt-get; tests are skipped without)
 # make check    for every commit: lints, type-checks, runs every test that needs neither a training nor a browser
 # make lint     ruff and mypy only
 # make docs     the site of docs/ in site/; a broken link is an error
@@ -71,6 +71,7 @@ debian:
 	has chromium chromium-browser google-chrome || packages="$$packages chromium"; \
 	has slurmctld || packages="$$packages slurm-wlm"; \
 	has Orthanc || packages="$$packages orthanc orthanc-dicomweb"; \
+	has dciodvfy || packages="$$packages dicom3tools"; \
 	[ -n "$$packages" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "Not here, and no root with apt-get to install it:$$packages. Some tests will be skipped" >&2; exit 0; \
