@@ -73,7 +73,8 @@ def check(name: str, patience: float = PATIENCE) -> list[Finding]:
     place = place_named(name)
     if not isinstance(place, Slurm):
         devices = [slot.device or "what is visible" for slot in slots()]
-        return [Finding("devices", f"{len(devices)} trainings at a time: {', '.join(devices)}")]
+        trainings = "1 training" if len(devices) == 1 else f"{len(devices)} trainings"
+        return [Finding("devices", f"{trainings} at a time: {', '.join(devices)}")]
     try:
         slurm.ready(place)
     except PlaceError as error:

@@ -161,7 +161,8 @@ class Run:
             lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         except OSError:
             return f"{reason}, and no node has written to {self.folder}: it was cancelled, or this folder is not shared"
-        if self.written_status.pid:  # then only what SLURM says of this job is about its end
+        written = self.written_status
+        if written.pid or written.epoch:  # then only what SLURM says of this job is about its end
             lines = [line for line in lines if line.startswith("slurmstepd") and placed.job in line]
         return f"{reason}, whose log ends with: {lines[-1][:200]}" if lines else reason
 

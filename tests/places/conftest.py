@@ -24,12 +24,13 @@ def _one_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def nodes(_one_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, checkpoints_folder: Path) -> Iterator[Cluster]:
-    """Both idle. Places: `two` trains there, `held` takes jobs that do not begin. What is lost is lost after 8 s."""
+    """Both idle. Places: `two` trains there, `held` takes jobs that do not begin. What is lost is lost after 5 s."""
     monkeypatch.setenv("SLURM_CONF", str(_one_cluster.configuration))
     monkeypatch.setenv("PATH", onecluster.PATH)
     monkeypatch.setattr(slurm, "_KEPT", 0.2)
     monkeypatch.setattr(slurm, "_KEPT_SILENCE", 0.2)
-    monkeypatch.setattr(liveness, "SILENT_AFTER", 8.0)  # a worker writes every 5 s
+    monkeypatch.setattr(slurm, "_PATIENCE", 10.0)
+    monkeypatch.setattr(liveness, "SILENT_AFTER", 5.0)
     slurm.forget()
     checkpoints_folder.mkdir(exist_ok=True)
     (checkpoints_folder / "places.toml").write_text(

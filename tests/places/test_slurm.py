@@ -91,7 +91,7 @@ def test_while_the_controller_is_down_nothing_is_lost(phantoms, nodes: Cluster):
     state = nodes.folder / "state" / "job_state"
     _until(lambda: state.exists() and state.stat().st_mtime > sent)  # what it remembers of its jobs
     nodes.kill_controller()
-    time.sleep(9)  # longer than a status stays fresh
+    time.sleep(6)  # longer than a status stays fresh
     status = run.status
     assert status.state == "queued"
     assert "SLURM's queue: squeue" in status.reason
