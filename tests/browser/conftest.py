@@ -370,10 +370,13 @@ class User:
         """Until the dashboard has answered all that was asked, and the page shows it."""
         self._pause(TYPING)
         end = time.monotonic() + WAIT / 1000
-        while self.talk.asked:
-            assert time.monotonic() < end, "the dashboard does not answer"
-            self.page.wait_for_timeout(20)
-        self._pause(DRAWING)
+        while True:
+            while self.talk.asked:
+                assert time.monotonic() < end, "the dashboard does not answer"
+                self.page.wait_for_timeout(20)
+            self._pause(DRAWING)
+            if not self.talk.asked:  # what was drawn has asked for nothing more
+                break
         expect(self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible()
 
     def _pause(self, milliseconds: int) -> None:

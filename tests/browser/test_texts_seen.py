@@ -96,8 +96,15 @@ class Eyes:
         user.page.on("websocket", self._listen)
 
     def look(self) -> None:
-        """At the page as it is, once it is at rest."""
+        """At the page as it is, once it is at rest and its text stays the same: a busy browser draws late."""
         self.user.settles()
+        before = ""
+        for _ in range(LOOKS):
+            now = self.user.page.evaluate(READ)
+            if now == before:
+                break
+            before = now
+            self.user.page.wait_for_timeout(FADING)
         self.themes.reverse()  # so that each look begins in the theme that the last has ended in
         for theme in self.themes:
             self.user.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
