@@ -137,7 +137,7 @@ def test_controls_that_would_change_nothing_are_left_out() -> None:
     assert not app.slider
     assert [slider.label for slider in open_viewer(script(layers=0)).slider] == ["Opacity"]
     assert [slider.label for slider in open_viewer(script(fixed=True)).slider] == ["Opacity"]
-    assert [slider.label for slider in open_viewer(script()).slider] == ["Opacity", "Threshold"]
+    assert [slider.label for slider in open_viewer(script()).slider] == ["Threshold", "Opacity"]
 
 
 def test_the_score_under_a_model_follows_the_threshold() -> None:
