@@ -1,8 +1,8 @@
 """The tabs of Compare, for three models and 500 test slices whose scores are stored.
 
-By the menu: from a click in a dashboard that is open until Summary is drawn and at rest, the first time of a server
-and again. By links: the same for each tab in a browser session of its own, which loads Streamlit first. The server has shown
-another page before. The models are those of `evaluate.py`, in five scans of 100 slices of 256 px.
+By the menu: from a click in a dashboard that is open until Summary is drawn and at rest, the first time of a server and
+again. By links: the same for each tab in a browser session of its own, which loads Streamlit first. The server has
+shown another page before. The models are those of `evaluate.py`, in five scans of 100 slices of 256 px.
 
     python benchmarks/compare.py [--scans 5] [--slices 100] [--looks 5] [--chromium /usr/bin/chromium]
 """
