@@ -8,9 +8,9 @@ The Python API, for notebooks and scripts; command line and dashboard call the s
 >>> mask.shape, mask.dtype
 ((8, 64, 64), dtype('uint8'))
 
-Rooms, from the ground up: `data` (from files to slices), `places` (where trainings run), `runs` (as folders),
-`prediction`, `evaluation`, `figures`, `evidence`, `export`, `cli`. `training` is the only room that imports a
-framework, and only the worker's process comes in. The package never imports streamlit.
+Rooms, from the ground up: `archive` (of a hospital), `data` (from files to slices), `places` (where trainings run),
+`runs` (as folders), `prediction`, `evaluation`, `figures`, `evidence`, `export`, `cli`. `training` is the only room
+that imports a framework, and only the worker's process comes in. The package never imports streamlit.
 """
 
 from __future__ import annotations

@@ -43,7 +43,6 @@ def connected(archive: Archive) -> Iterator[Any]:
         web: Any = importlib.import_module("dicomweb_client.web")
     except ImportError:
         raise ArchiveError("dicomweb-client", "is not installed", 'pip install "covseg[pacs]"') from None
-    what = f"archive {archive.name}"
     headers = {"Authorization": f"Bearer {archive.token}"} if archive.token_from else None
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
@@ -58,17 +57,17 @@ def connected(archive: Archive) -> Iterator[Any]:
         try:
             yield client
         except requests.HTTPError as error:
-            raise ArchiveError(what, *_refused(error, archive)) from None
+            raise ArchiveError(archive.title, *_refused(error, archive)) from None
         except requests.exceptions.SSLError:
             raise ArchiveError(
-                what, f"the certificate of {archive.url} is not trusted", "its authority as `certificate`"
+                archive.title, f"the certificate of {archive.url} is not trusted", "its authority as `certificate`"
             ) from None
         except requests.Timeout:
-            raise ArchiveError(what, f"{archive.url} has not answered for {archive.timeout:g} s") from None
+            raise ArchiveError(archive.title, f"{archive.url} has not answered for {archive.timeout:g} s") from None
         except _NONSENSE:
-            raise ArchiveError(what, f"{archive.url} has given an answer that is not of DICOMweb") from None
+            raise ArchiveError(archive.title, f"{archive.url} has given an answer that is not of DICOMweb") from None
         except requests.RequestException:
-            raise ArchiveError(what, f"{archive.url} does not answer, or has stopped in the middle") from None
+            raise ArchiveError(archive.title, f"{archive.url} does not answer, or has stopped in the middle") from None
 
 
 def _refused(error: requests.HTTPError, archive: Archive) -> tuple[str, str]:

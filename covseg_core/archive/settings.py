@@ -33,6 +33,11 @@ class Archive:
     """Seconds without an answer, after which it is given up."""
 
     @property
+    def title(self) -> str:
+        """As errors call it."""
+        return f"archive {self.name}"
+
+    @property
     def password(self) -> str:
         """Raises `ArchiveError` if the variable is not set."""
         return self._secret(self.password_from, "password_from")
@@ -47,7 +52,7 @@ class Archive:
             return ""
         if not (found := os.environ.get(variable, "")):
             raise ArchiveError(
-                f"archive {self.name}", f"{variable}, which its {setting} names, is not set", "it in the environment"
+                self.title, f"{variable}, which its {setting} names, is not set", "it in the environment"
             )
         return found
 

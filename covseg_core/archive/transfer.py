@@ -56,23 +56,19 @@ def fetch_series(
         with connected(archive) as client:
             known = known_series(client, study, series)
             if known is None:
-                raise ArchiveError(f"archive {archive.name}", f"has no series {series} in study {study}")
+                raise ArchiveError(archive.title, f"has no series {series} in study {study}")
             count = 0
             for image in client.iter_series(study, series, media_types=_AS_STORED):
                 if cancel is not None and cancel.is_set():
                     raise Cancelled
                 if image.SeriesInstanceUID != series:
-                    raise ArchiveError(
-                        f"archive {archive.name}", f"has sent an image of series {image.SeriesInstanceUID}"
-                    )
+                    raise ArchiveError(archive.title, f"has sent an image of series {image.SeriesInstanceUID}")
                 count += 1
                 image.save_as(coming / f"{count:06d}.dcm")
                 if progress is not None:
                     progress(count, known.images or count)
         if not count or count < (known.images or 0):
-            raise ArchiveError(
-                f"archive {archive.name}", f"{count} of {known.images or 'the'} images came", "all of them"
-            )
+            raise ArchiveError(archive.title, f"{count} of {known.images or 'the'} images came", "all of them")
         os.rename(coming, target)
     finally:
         shutil.rmtree(coming, ignore_errors=True)
@@ -100,7 +96,7 @@ def send_files(archive: Archive, files: Sequence[str | os.PathLike[str]], progre
             if answer.get("FailedSOPSequence"):
                 code = answer.FailedSOPSequence[0].get("FailureReason", 0)
                 raise ArchiveError(
-                    f"archive {archive.name}",
+                    archive.title,
                     f"does not take {path} (reason 0x{int(code):04X}), {number - 1} are stored",
                 )
             if progress is not None:

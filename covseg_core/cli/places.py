@@ -8,6 +8,7 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, table
 from covseg_core.places import Slurm, place_named, place_names
+from covseg_core.runs import place_check
 
 
 @click.group()
@@ -33,13 +34,13 @@ def list_(as_json: bool) -> None:
 
 @places.command()
 @click.argument("place")
-@click.option("--patience", type=float, default=120.0, show_default=True, help="Seconds to wait for the job.")
+@click.option(
+    "--patience", type=float, default=place_check.PATIENCE, show_default=True, help="Seconds to wait for the job."
+)
 @json_option
 def check(place: str, patience: float, as_json: bool) -> int:
     """Find out whether a PLACE would train runs, on SLURM by a small job; the exit code is 2 if not."""
-    from covseg_core.runs.place_check import check as look
-
-    found = look(place, patience)
+    found = place_check.check(place, patience)
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
     else:

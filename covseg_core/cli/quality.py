@@ -9,7 +9,7 @@ import click
 
 from covseg_core.cli.output import console, json_option, print_json, progress_bar, table
 from covseg_core.errors import RunError
-from covseg_core.runs import Run, open_runs
+from covseg_core.runs import open_runs
 
 if TYPE_CHECKING:
     from covseg_core.evaluation.expected_quality.ensembles import Ensemble
@@ -42,20 +42,16 @@ def quality(run_ids: tuple[str, ...], dataset: str | None, as_json: bool) -> Non
 
 def _ensembles(ids: Sequence[str]) -> dict[str, list[Ensemble]]:
     """By their name: those of an experiment, or all runs as one."""
-    from covseg_core.evaluation.expected_quality import ensembles_of
+    from covseg_core.evaluation.expected_quality import ensembles_of, names_of
     from covseg_core.evaluation.grouping import finished_models
 
     runs = list(dict.fromkeys(run for id in ids for run in open_runs(id)))
     if len(ids) > 1:
-        return {_named(runs): [tuple(runs)]}
+        return {names_of(runs): [tuple(runs)]}
     models = finished_models(runs)
     if not models:
         raise RunError(ids[0], "no seed is finished for all models", "at least five seeds: `covseg runs list`")
     return {model.id: ensembles_of(model) for model in models}
-
-
-def _named(runs: Sequence[Run]) -> str:
-    return f"{runs[0].id} and {len(runs) - 1} others"
 
 
 def _print(name: str, found: Quality) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
 from covseg_core import paths
 from covseg_core.places.settings import check_device, local
+
+T = TypeVar("T")
 
 CPU = "cpu"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -67,16 +70,27 @@ def visible_gpus() -> tuple[str, ...]:
     if visible is not None:
         found = tuple(device.strip() for device in visible.split(","))
         return found if len(found) > 1 and all(found) else ()
+    found = each_gpu(lambda _, number: str(number))
+    return found if len(found) > 1 else ()
+
+
+def each_gpu(look: Callable[[Any, int], T]) -> tuple[T, ...]:
+    """What is seen of each of NVIDIA's GPUs, by the optional package `nvidia-ml-py`; none where it, the driver or a
+    card is missing.
+
+    Parameters
+    ----------
+    look : called with the package and the number of a GPU
+    """
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ImportError:
         return ()
     try:
         nvml.nvmlInit()
-        count = nvml.nvmlDeviceGetCount()
+        return tuple(look(nvml, number) for number in range(nvml.nvmlDeviceGetCount()))
     except nvml.NVMLError:
         return ()
-    return tuple(map(str, range(count))) if count > 1 else ()
 
 
 def take_free(of: list[Slot]) -> tuple[Slot, filelock.BaseFileLock] | None:

@@ -93,8 +93,7 @@ def submit(place: Slurm, folder: Path, host: str) -> None:
     except BaseException:
         write_placed(folder, before)
         raise
-    # what stands before the number, such as a greeting, is of the site; after it may come the cluster's name
-    write_placed(folder, dataclasses.replace(placed, job=answer.split()[-1].split(";")[0] if answer.split() else ""))
+    write_placed(folder, dataclasses.replace(placed, job=_number(answer)))
     forget()
 
 
@@ -176,8 +175,7 @@ def probe(place: Slurm, arguments: list[str], output: Path) -> str:
     PlaceError : it was not sent
     """
     short = [f"--output={_no_pattern(output)}", "--time=2", "--no-requeue", f"--job-name={output.stem}"]
-    answer = _call([*_sbatch(place), "--parsable", *short], place.name, _script(place, arguments))
-    return answer.split()[-1].split(";")[0]
+    return _number(_call([*_sbatch(place), "--parsable", *short], place.name, _script(place, arguments)))
 
 
 def _sbatch(place: Slurm) -> list[str]:
@@ -203,6 +201,13 @@ def _script(place: Slurm, arguments: list[str]) -> str:
             "",
         ]
     )
+
+
+def _number(answer: str) -> str:
+    """Of the job that sbatch has made; empty if it says nothing. What stands before it, such as a greeting, is of the
+    site; after it may come the cluster's name."""
+    words = answer.split()
+    return words[-1].split(";")[0] if words else ""
 
 
 def _no_pattern(path: Path) -> str:

@@ -33,7 +33,6 @@ from covseg_core.data.splitting.split import Split, make_splits
 from covseg_core.errors import PlaceError, RunError, SettingError
 from covseg_core.files import safe_name
 from covseg_core.places import LOCAL, SLURM, Local, Placed, devices, local, place_named, slurm, write_placed
-from covseg_core.places.environment import environment
 from covseg_core.runs import ACTIVE, RESUMABLE, Run, Status, create_run, delete_run, host, turns
 from covseg_core.runs.liveness import WorkerLock, lock_held, this_process
 from covseg_core.runs.lung_model import without_lungs
@@ -41,8 +40,6 @@ from covseg_core.runs.preset_changes import PresetChanges
 from covseg_core.runs.run import reserved
 from covseg_core.runs.starting_point import StartingPoint, starting_point
 from covseg_core.version import __version__
-
-__all__ = ["backend", "environment", "resume", "start", "stop", "train", "versions", "wait"]
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless", "nibabel")
 

@@ -29,6 +29,7 @@ from covseg_core.data.library.datasets import Dataset
 from covseg_core.data.splitting.split import Split
 from covseg_core.errors import CovsegError
 from covseg_core.files import read_json, to_json, write_json
+from covseg_core.places.environment import environment
 from covseg_core.runs import Run, host, jobs, list_runs, read_status
 from covseg_core.runs.pace import Pace, read_pace
 
@@ -265,7 +266,7 @@ def _step_time(question: bytes, check: Callable[[], None], timeout: float) -> st
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=log,
-            env=jobs.environment(),
+            env=environment(),
         )
         atexit.register(child.kill)  # a dashboard that ends does not wait for its threads
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
+from covseg_core.places.devices import each_gpu
 from covseg_core.runs.liveness import host, process_lives
 from covseg_core.runs.run import Status
 
@@ -60,21 +60,14 @@ def usage(status: Status) -> Usage | None:
 
 
 def gpus() -> tuple[GpuUsage, ...]:
-    """NVIDIA's, by the optional package `nvidia-ml-py`; none where it, the driver or a card is missing."""
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-    except ImportError:
-        return ()
-    try:
-        nvml.nvmlInit()
-        found = []
-        for number in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(number)
-            memory, rates = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetUtilizationRates(handle)
-            found.append(GpuUsage(number, rates.gpu / 100, memory.used, memory.total))
-    except nvml.NVMLError:
-        return ()
-    return tuple(found)
+    """NVIDIA's; as `each_gpu`."""
+    return each_gpu(_gpu)
+
+
+def _gpu(nvml: Any, number: int) -> GpuUsage:
+    handle = nvml.nvmlDeviceGetHandleByIndex(number)
+    memory, rates = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetUtilizationRates(handle)
+    return GpuUsage(number, rates.gpu / 100, memory.used, memory.total)
 
 
 def _of(process: psutil.Process) -> tuple[float, int]:

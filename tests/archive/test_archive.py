@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from dicomfiles import Stack, write
 from fakeruns import fake_run
-from orthanc import MISSING, PASSWORD, Orthanc, stored, write_archives
+from orthanc import MISSING, PASSWORD, Orthanc, running, stored, write_archives
 from pydicom import dcmread
 
 from covseg_core.archive.search import find_series
@@ -29,10 +29,16 @@ orthanc_needed = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    orthanc = Orthanc(tmp_path_factory.mktemp("orthanc") / "it")
-    orthanc.start()
-    yield orthanc
-    orthanc.stop()
+    with running(tmp_path_factory.mktemp("orthanc") / "it") as orthanc:
+        yield orthanc
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orthanc]:
+    """The archive `lab` of one test alone, which may kill it."""
+    with running(tmp_path / "orthanc") as orthanc:
+        write_archives(tmp_path, monkeypatch, orthanc.url)
+        yield orthanc
 
 
 @pytest.fixture
@@ -98,38 +104,25 @@ def test_wrong_credentials_are_refused(name: str, set_up: Orthanc, tmp_path: Pat
 
 
 @orthanc_needed
-def test_an_archive_that_goes_away_in_the_middle_leaves_nothing_half(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    orthanc = Orthanc(tmp_path / "orthanc")
-    orthanc.start()
-    write_archives(tmp_path, monkeypatch, orthanc.url)
+def test_an_archive_that_goes_away_in_the_middle_leaves_nothing_half(mortal: Orthanc, tmp_path: Path) -> None:
     lab = archive_named("lab")
     study, series = stored(tmp_path, "anon-1", "20200401")
     images = sorted((tmp_path / "anon-1").iterdir())
     with pytest.raises(ArchiveError, match="does not answer, or has stopped in the middle"):
-        send_files(lab, images, lambda done, total: orthanc.stop(kill=True) if done == 1 else None)
+        send_files(lab, images, lambda done, total: mortal.stop(kill=True) if done == 1 else None)
     with pytest.raises(ArchiveError, match="does not answer"):
         find_series(lab)
     with pytest.raises(ArchiveError, match="does not answer"):
         fetch_series(lab, study, series, tmp_path / "came")
     assert sorted(path.name for path in tmp_path.iterdir() if "came" in path.name) == []
-    orthanc.start()
-    try:
-        fetch_series(lab, study, series, tmp_path / "came")
-        assert len(list((tmp_path / "came").iterdir())) == len(images)
-    finally:
-        orthanc.stop()
+    mortal.start()
+    fetch_series(lab, study, series, tmp_path / "came")
+    assert len(list((tmp_path / "came").iterdir())) == len(images)
 
 
 @orthanc_needed
-def test_an_archive_that_goes_away_while_images_come_leaves_nothing_half(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_that_goes_away_while_images_come_leaves_nothing_half(mortal: Orthanc, tmp_path: Path) -> None:
     """More images than fit in the buffers between the two: what is lost was still there."""
-    orthanc = Orthanc(tmp_path / "orthanc")
-    orthanc.start()
-    write_archives(tmp_path, monkeypatch, orthanc.url)
     lab = archive_named("lab")
     noise = np.random.default_rng(0).integers(-1000, 400, (60, 512, 512), np.int16)
     images = write(tmp_path / "large", Stack(noise, np.array([[0, 0, 2.0 * k] for k in range(60)])), PatientID="anon-9")
@@ -141,16 +134,15 @@ def test_an_archive_that_goes_away_while_images_come_leaves_nothing_half(
     def tell(done: int, total: int) -> None:
         came.append(done)
         if done == 1:
-            orthanc.stop(kill=True)
+            mortal.stop(kill=True)
 
     with pytest.raises(ArchiveError, match="stopped in the middle|images came|not of DICOMweb"):
         fetch_series(lab, *place, tell)
     assert 1 <= len(came) < 60
     assert not [path for path in tmp_path.iterdir() if "came" in path.name]
-    orthanc.start()
+    mortal.start()
     fetch_series(lab, *place)
     assert len(list(place[2].iterdir())) == 60
-    orthanc.stop()
 
 
 @orthanc_needed

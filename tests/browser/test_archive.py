@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from orthanc import MISSING, Orthanc, stored, write_archives
+from orthanc import MISSING, Orthanc, running, stored, write_archives
 from playwright.sync_api import expect
 
 from covseg_core.archive.search import find_series
@@ -25,13 +25,11 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orthanc]:
     """With three series, before the dashboard starts."""
-    orthanc = Orthanc(tmp_path / "orthanc")
-    orthanc.start()
-    write_archives(tmp_path, monkeypatch, orthanc.url)
-    for patient, day in (("anon-31", "20200401"), ("anon-31b", "20200405"), ("other", "20200401")):
-        stored(tmp_path, patient, day)
-    yield orthanc
-    orthanc.stop()
+    with running(tmp_path / "orthanc") as orthanc:
+        write_archives(tmp_path, monkeypatch, orthanc.url)
+        for patient, day in (("anon-31", "20200401"), ("anon-31b", "20200405"), ("other", "20200401")):
+            stored(tmp_path, patient, day)
+        yield orthanc
 
 
 def test_from_the_archive_and_back(archive: Orthanc, visit: Open, models: list[Run]) -> None:

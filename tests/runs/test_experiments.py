@@ -14,6 +14,7 @@ import pytest
 from fakeruns import Idle
 
 from covseg_core.errors import RunError
+from covseg_core.places.environment import environment
 from covseg_core.runs import jobs, list_runs
 
 TINY = {"epochs": 1, "size": 32, "filters": 2, "batch": 4}
@@ -35,12 +36,12 @@ for line in sys.stdin:
 def test_pairs_of_processes_that_train_in_the_same_second_make_an_experiment_each(phantoms: str) -> None:
     """The same metric must not collide, and another must not join the experiment of another seed."""
     command = [sys.executable, "-c", SHOTS]
-    path = f"{Path(__file__).parents[1] / 'synthetic'}:{jobs.environment()['PYTHONPATH']}"
+    path = f"{Path(__file__).parents[1] / 'synthetic'}:{environment()['PYTHONPATH']}"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    environment = jobs.environment() | {"PYTHONPATH": path}
+    variables = environment() | {"PYTHONPATH": path}
     with (
-        subprocess.Popen(command, env=environment, **pipes) as one,
-        subprocess.Popen(command, env=environment, **pipes) as two,
+        subprocess.Popen(command, env=variables, **pipes) as one,
+        subprocess.Popen(command, env=variables, **pipes) as two,
     ):
         ids = []
         for pair in range(8):

@@ -23,6 +23,7 @@ from covseg_core.data.library.importing import import_dataset
 from covseg_core.errors import CovsegError, DatasetError, RunError
 from covseg_core.places import local
 from covseg_core.places.devices import Slot
+from covseg_core.places.environment import environment
 from covseg_core.runs import Run, delete_run, jobs, list_runs, open_run
 
 pytestmark = pytest.mark.timeout(1500)  # each training starts a process; on a busy core that alone takes a minute
@@ -202,7 +203,7 @@ def test_a_second_worker_leaves_a_run_alone(phantoms, busy):
     with pytest.raises(RunError, match="another worker has this run"):
         jobs.start(run)
     by_hand = [sys.executable, "-m", "covseg_core.worker", str(run.folder)]
-    done = subprocess.run(by_hand, env=jobs.environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(by_hand, env=environment(), capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (1, f"{run.id}: another worker has this run\n")
     assert (run.status.state, run.status.pid) == ("queued", before.pid)
     jobs.stop(run)

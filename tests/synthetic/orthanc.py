@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,17 @@ class Orthanc:
         else:
             self.process.terminate()
         self.process.wait()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Orthanc]:
+    """One that is ended whatever happens, also if a test has ended and started it meanwhile."""
+    orthanc = Orthanc(folder)
+    orthanc.start()
+    try:
+        yield orthanc
+    finally:
+        orthanc.stop()
 
 
 def free_port() -> int:

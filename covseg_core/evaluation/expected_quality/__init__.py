@@ -5,7 +5,7 @@
 `prediction.expected_dice` uses what is kept.
 """
 
-from covseg_core.evaluation.expected_quality.ensembles import FEWEST_MEMBERS, ensembles_of
+from covseg_core.evaluation.expected_quality.ensembles import FEWEST_MEMBERS, ensembles_of, names_of
 from covseg_core.evaluation.expected_quality.measure import measure_quality
 
-__all__ = ["FEWEST_MEMBERS", "ensembles_of", "measure_quality"]
+__all__ = ["FEWEST_MEMBERS", "ensembles_of", "measure_quality", "names_of"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from covseg_core.errors import RunError
 from covseg_core.evaluation.model import Model
+from covseg_core.evaluation.wording import plural
 from covseg_core.runs import Run
 
 FEWEST_MEMBERS = 5
@@ -25,11 +26,11 @@ def check_ensembles(ensembles: Sequence[Ensemble]) -> None:
     if not runs:
         raise RunError("quality", "no runs", f"at least {FEWEST_MEMBERS}")
     for members in ensembles:
-        names = _names(members)
+        names = names_of(members)
         if len({run.id for run in members}) < len(members):
             raise RunError(names, "one run twice", "each run once")
         if len(members) < FEWEST_MEMBERS:
-            found = f"an ensemble of {len(members)} member{'s' * (len(members) != 1)}"
+            found = f"an ensemble of {plural(len(members), 'member')}"
             raise RunError(names, found, f"at least {FEWEST_MEMBERS}, as by `covseg train --seeds {FEWEST_MEMBERS}`")
         if len(targets := {run.config.target for run in members}) > 1:
             raise RunError(names, f"models of {' and '.join(sorted(targets))}", "models of one target")
@@ -40,6 +41,7 @@ def check_ensembles(ensembles: Sequence[Ensemble]) -> None:
                 raise RunError(run.id, f"is {run.status.state}", "a finished run")
 
 
-def _names(runs: Sequence[Run]) -> str:
+def names_of(runs: Sequence[Run]) -> str:
+    """`a and b`, or `a and 4 others`."""
     ids = [run.id for run in runs]
     return " and ".join(ids) if len(ids) < 3 else f"{ids[0]} and {len(ids) - 1} others"

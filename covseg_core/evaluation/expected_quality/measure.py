@@ -15,7 +15,7 @@ import numpy as np
 from covseg_core.data.library.datasets import Case, Dataset, load_dataset
 from covseg_core.data.reading.volumes import load_mask
 from covseg_core.errors import DatasetError, RunError, ScanError
-from covseg_core.evaluation.expected_quality.ensembles import Ensemble, check_ensembles
+from covseg_core.evaluation.expected_quality.ensembles import Ensemble, check_ensembles, names_of
 from covseg_core.evaluation.expected_quality.relation import (
     FEWEST_PATIENTS,
     LEVEL,
@@ -218,7 +218,7 @@ def _too_few(ensembles: Sequence[Ensemble], dataset: Dataset, patients: int) -> 
         why.append("names that they have learned from are taken for the same people")
     but = f" ({'; '.join(why)})" if why else ""
     return RunError(
-        f"{runs[0].id} and {len(runs) - 1} others",
+        names_of(runs),
         f"{people} of {dataset.name} with whom none of them was trained{but}",
         f"at least {FEWEST_PATIENTS}: a cross-validation (`--folds`), or `--dataset`",
     )

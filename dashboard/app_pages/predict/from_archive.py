@@ -47,8 +47,9 @@ def choose(archives: list[str]) -> Workspace | None:
     if asked:
         st.session_state.pop(FOUND, None)
         with st.spinner("Asking the archive"):
-            arguments = (archive_named(name), patient, date, "CT", MOST)
-            series = isolated(find_series, *arguments, named=f"archive {name}", limits=Limits.of(0))
+            archive = archive_named(name)
+            arguments = (archive, patient, date, "CT", MOST)
+            series = isolated(find_series, *arguments, named=archive.title, limits=Limits.of(0))
         st.session_state[FOUND] = name, series
     at, found = st.session_state.get(FOUND, ("", []))
     if at != name:

@@ -223,7 +223,7 @@ def take_series(archive: Archive, series: ArchiveSeries, progress: Progress) -> 
     limits = Limits.of((series.images or UNKNOWN_IMAGES) * IMAGE_BYTES)
     try:
         arguments = (archive, series.study, series.series, space.file)
-        isolated(fetch_series, *arguments, named=f"archive {archive.name}", limits=limits, progress=progress)
+        isolated(fetch_series, *arguments, named=archive.title, limits=limits, progress=progress)
     except BaseException:
         shutil.rmtree(space.folder, ignore_errors=True)
         raise

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from chests import BRIGHT, make_run
-from orthanc import MISSING, Orthanc, stored, write_archives
+from orthanc import MISSING, Orthanc, running, stored, write_archives
 from pages import open_page, well
 from pydicom import dcmread
 from streamlit.testing.v1 import AppTest
@@ -36,10 +36,8 @@ def _fresh() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    orthanc = Orthanc(tmp_path_factory.mktemp("orthanc") / "it")
-    orthanc.start()
-    yield orthanc
-    orthanc.stop()
+    with running(tmp_path_factory.mktemp("orthanc") / "it") as orthanc:
+        yield orthanc
 
 
 @pytest.fixture
