@@ -42,7 +42,7 @@ def connected(archive: Archive) -> Iterator[Any]:
     try:
         web: Any = importlib.import_module("dicomweb_client.web")
     except ImportError:
-        raise ArchiveError("dicomweb-client", "is not installed", 'pip install "covseg[pacs]"') from None
+        raise ArchiveError("dicomweb-client", "is not installed", "pip install dicomweb-client") from None
     headers = {"Authorization": f"Bearer {archive.token}"} if archive.token_from else None
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
